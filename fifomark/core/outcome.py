@@ -1,0 +1,126 @@
+"""What a worker is told, and what it says."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from fifomark.core.findings import Finding
+from fifomark.core.inspection import Inspection
+from fifomark.core.policy import Limits, Policy
+from fifomark.core.record import Record
+
+Blame = Literal["submitter", "operator"]
+
+
+class Reason(Record):
+    """Why a submission ended as it did: a stable code, a sentence, and whose turn it is (None: nobody did wrong)."""
+
+    code: str
+    message: str
+    blame: Blame | None
+
+
+class Metric(Record):
+    """One number on one split of `n` examples. `value` is None where it could not be had; `reason` then says why.
+
+    `ci95` is the 95 % interval (Wilson's for a proportion).
+    """
+
+    id: str
+    split: str
+    value: float | None
+    n: int
+    ci95: tuple[float, float] | None = None
+    higher_is_better: bool | None = None
+    reason: str | None = None
+
+
+class Audit(Record):
+    """A check of the model's behaviour that moves no mark by itself."""
+
+    id: str
+    passed: bool
+    message: str
+
+
+class Cost(Record):
+    """Wall-clock seconds of the forward passes over the data, and of everything from the ticket to the outcome."""
+
+    forward_seconds: float
+    total_seconds: float
+
+
+class Evaluation(Record):
+    """A model's mark: the numbers, and what they were measured with.
+
+    `declared` is what the rubric said about the architecture, `assumed` what nobody said and was taken for granted.
+    """
+
+    rubric_sha256: str
+    dataset_sha256: str
+    device: str
+    metrics: tuple[Metric, ...]
+    audits: tuple[Audit, ...]
+    cost: Cost
+    findings: tuple[Finding, ...] = ()
+    declared: dict[str, Any] = {}
+    assumed: tuple[str, ...] = ()
+    torch_version: str = ""
+
+
+# What a worker is told
+
+
+class SanitizeTicket(Record, tag="sanitize"):
+    """Inspect the file at `path`; where it passes, write its clean file to `clean_path` (a temporary name of the spool)."""
+
+    submission: int
+    path: str
+    name: str
+    clean_path: str
+    policy: Policy
+    limits: Limits
+
+
+class MarkTicket(Record, tag="mark"):
+    """Mark the clean file at `path` against the rubric in the folder `rubric`, which must still have the hash `rubric_sha256`."""
+
+    submission: int
+    path: str
+    rubric: str
+    rubric_sha256: str
+
+
+Ticket = SanitizeTicket | MarkTicket
+
+
+# What it says
+
+
+class Sanitized(Record, tag="sanitized"):
+    inspection: Inspection
+
+
+class Marked(Record, tag="marked"):
+    evaluation: Evaluation
+
+
+class Refused(Record, tag="refused"):
+    """The model does not fit the rubric, or misbehaves: the submitter's."""
+
+    findings: tuple[Finding, ...]
+
+
+class Failed(Record, tag="failed"):
+    """Safe, but it could not be marked."""
+
+    reason: Reason
+
+
+class Lost(Record, tag="lost"):
+    """The worker died; `how` says by what. Made by the pool, never by a worker."""
+
+    how: str
+
+
+Outcome = Sanitized | Marked | Refused | Failed | Lost

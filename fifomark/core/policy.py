@@ -1,0 +1,37 @@
+"""What the operator lets through, and how much a submission may cost. Limits are data with names."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from fifomark.core.record import Record
+
+Positive = Annotated[int, Meta(gt=0)]
+Seconds = Annotated[float, Meta(gt=0)]
+
+
+class Limits(Record):
+    """Sizes in bytes, times in seconds. `parse_*` bind the child that reads one file, `mark_*` the worker that marks one model."""
+
+    file_bytes: Positive = 8 << 30
+    pickle_bytes: Positive = 64 << 20
+    inflated_bytes: Positive = 2 << 30
+    description_bytes: Positive = 64 << 20
+    clean_bytes: Positive = 8 << 30
+    expanded_bytes: Positive = 256 << 20
+    tensors: Positive = 100_000
+    parse_seconds: Seconds = 10.0
+    parse_memory_bytes: Positive = 1 << 30
+    sanitize_seconds: Seconds = 600.0
+    mark_seconds: Seconds = 300.0
+    mark_memory_bytes: Positive = 8 << 30
+
+
+class Policy(Record):
+    """`allow` adds exact full names ("argparse.Namespace") to the plain data that is dropped without a refusal; nothing is ever imported."""
+
+    extensions: tuple[str, ...] = (".pt",)
+    on_unsafe: Literal["reject", "disarm"] = "reject"
+    allow: tuple[str, ...] = ()

@@ -1,0 +1,34 @@
+"""Where a submission stands. One enum holds the states, one table the legal moves; nothing else compares strings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class State(StrEnum):
+    QUEUED = "queued"
+    HELD = "held"
+    SANITIZING = "sanitizing"
+    SANITIZED = "sanitized"
+    EVALUATING = "evaluating"
+    DONE = "done"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    WITHDRAWN = "withdrawn"
+
+
+FINAL = frozenset({State.DONE, State.REJECTED, State.FAILED, State.WITHDRAWN})
+
+# A move back (sanitizing → queued, evaluating → sanitized) puts unharmed work back when a worker or the daemon stops.
+MOVES: Mapping[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.HELD, State.SANITIZING, State.WITHDRAWN}),
+    State.HELD: frozenset({State.QUEUED, State.WITHDRAWN}),
+    State.SANITIZING: frozenset({State.SANITIZED, State.REJECTED, State.FAILED, State.QUEUED, State.WITHDRAWN}),
+    State.SANITIZED: frozenset({State.EVALUATING, State.FAILED}),
+    State.EVALUATING: frozenset({State.DONE, State.REJECTED, State.FAILED, State.SANITIZED}),
+    State.DONE: frozenset(),
+    State.REJECTED: frozenset({State.QUEUED}),
+    State.FAILED: frozenset({State.QUEUED}),
+    State.WITHDRAWN: frozenset(),
+}

@@ -1,0 +1,51 @@
+"""Weights without their numbers: what families judge by and reports show."""
+
+from __future__ import annotations
+
+from math import prod
+
+from fifomark.core.record import Record
+
+
+class TensorSpec(Record):
+    """One named tensor. `dtype` is torch's name without "torch." ("float32"); `shape` is in elements."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def numel(self) -> int:
+        return prod(self.shape)
+
+
+class TensorSummary(TensorSpec, frozen=True, kw_only=True):
+    """A tensor and its values: smallest and largest finite one (None: empty, or not a real number type), counts of NaN and ±Inf.
+
+    `tied_to` names the tensor that it shares its numbers with.
+    """
+
+    minimum: float | None = None
+    maximum: float | None = None
+    nan: int = 0
+    infinite: int = 0
+    tied_to: str | None = None
+
+
+class WeightsSummary(Record):
+    """`parameters` counts elements, ties once; `sha256` is over names, dtypes, shapes and bytes, whatever file they came in."""
+
+    parameters: int
+    bytes: int
+    dtypes: tuple[str, ...]
+    sha256: str | None
+    tensors: tuple[TensorSummary, ...]
+
+
+class FamilySeen(Record):
+    """What kind of network the names and shapes are: `name` is "unknown" where nothing fits or two fit equally well."""
+
+    name: str
+    evidence: tuple[str, ...] = ()
+    alternatives: tuple[str, ...] = ()
+    contradictions: tuple[str, ...] = ()

@@ -84,9 +84,11 @@ def _types_at(type_: object, steps: list[str]) -> list[object]:
         ahead: list[object] = []
         for candidate in reached:
             if step.startswith("["):
-                ahead += [b for arg in get_args(candidate)[-1:] or () for b in _branches(arg)] if get_origin(candidate) is dict else [
-                    b for arg in get_args(candidate)[:1] for b in _branches(arg)
-                ]
+                ahead += (
+                    [b for arg in get_args(candidate)[-1:] or () for b in _branches(arg)]
+                    if get_origin(candidate) is dict
+                    else [b for arg in get_args(candidate)[:1] for b in _branches(arg)]
+                )
             elif isinstance(candidate, type) and issubclass(candidate, msgspec.Struct):
                 by_key = dict(zip(candidate.__struct_encode_fields__, candidate.__struct_fields__, strict=True))
                 if step in by_key:

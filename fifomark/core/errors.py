@@ -8,6 +8,7 @@
     │  ├─ UnsafeModel        it holds something that could run
     │  └─ InvalidModel       it cannot be read as weights, or its weights are broken
     ├─ DeclarationMissing    a model cannot be built from the file alone; `.missing` names what must be declared
+    ├─ CannotBuild           a model cannot be built from these weights; `.findings` where that is the weights' fault
     ├─ FunctionFailed        a function given to FIFOModelQueue.process raised, died, or returned what cannot travel
     └─ InternalError         a bug of ours or a broken machine (exit code 3)
 
@@ -69,6 +70,13 @@ class DeclarationMissing(FifomarkError):
             f"a {family} model cannot be built from its weights alone: declare {', '.join(self.missing)} "
             f"(in the rubric under [model.{family}], or as arguments of build())"
         )
+
+
+class CannotBuild(FifomarkError):
+    def __init__(self, family: str, seen: str, advice: str, findings: Sequence[Finding] = ()) -> None:
+        """`seen` is what stands in the way; `findings` is empty where the weights may be fine and only this builder cannot build them."""
+        super().__init__(f"this {family} model cannot be built: {seen}. {advice}")
+        self.family, self.seen, self.advice, self.findings = family, seen, advice, tuple(findings)
 
 
 class FunctionFailed(FifomarkError):

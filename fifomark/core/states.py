@@ -20,11 +20,11 @@ class State(StrEnum):
 
 FINAL = frozenset({State.DONE, State.REJECTED, State.FAILED, State.WITHDRAWN})
 
-# A move back (sanitizing → queued, evaluating → sanitized) puts unharmed work back when a worker or the daemon stops.
+# evaluating → sanitized puts work back unharmed when a worker or the daemon stops; what was being sanitized is simply read again.
 MOVES: Mapping[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.HELD, State.SANITIZING, State.WITHDRAWN}),
     State.HELD: frozenset({State.QUEUED, State.WITHDRAWN}),
-    State.SANITIZING: frozenset({State.SANITIZED, State.REJECTED, State.FAILED, State.QUEUED, State.WITHDRAWN}),
+    State.SANITIZING: frozenset({State.SANITIZED, State.REJECTED, State.FAILED, State.WITHDRAWN}),
     State.SANITIZED: frozenset({State.EVALUATING, State.FAILED}),
     State.EVALUATING: frozenset({State.DONE, State.REJECTED, State.FAILED, State.SANITIZED}),
     State.DONE: frozenset(),

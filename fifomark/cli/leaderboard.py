@@ -1,0 +1,45 @@
+"""`fifomark leaderboard`."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+import typer
+
+from fifomark.cli.options import DEFAULT_SPOOL, SpoolOption
+from fifomark.core.errors import UsageError
+from fifomark.reports import tables
+from fifomark.reports.leaderboard import ranked
+from fifomark.reports.stored import stored_reports
+from fifomark.spool.spool import Spool
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    MARKDOWN = "markdown"
+    CSV = "csv"
+    JSON = "json"
+
+
+def leaderboard(
+    rubric: Annotated[str, typer.Option(help="The rubric to rank by; without it, the spool's default one.")] = "",
+    format: Annotated[Format, typer.Option(help="What to print.")] = Format.TABLE,
+    spool: SpoolOption = DEFAULT_SPOOL,
+) -> None:
+    target = Spool(spool)
+    wanted = rubric or target.settings.default_rubric
+    if wanted not in target.rubrics():
+        raise UsageError(f"--rubric {wanted}: no such rubric; rubrics here: {', '.join(target.rubrics())}")
+    rows = ranked(stored_reports(target.layout.folder("done")), wanted)
+    match format:
+        case Format.JSON:
+            sys.stdout.buffer.write(msgspec.json.encode({"schema": "fifomark.leaderboard/1", "rubric": wanted, "rows": rows}) + b"\n")
+        case Format.CSV:
+            print(tables.leaderboard_csv(rows), end="")
+        case Format.MARKDOWN:
+            print(tables.leaderboard(rows, "pipe"))
+        case Format.TABLE:
+            print(tables.leaderboard(rows) if rows else f"nothing was marked against {wanted} yet")

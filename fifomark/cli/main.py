@@ -1,0 +1,114 @@
+"""The `fifomark` command. A verb's module is imported only when that verb is called, so that `status` answers at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+import fifomark
+from fifomark.cli.exits import Exit
+from fifomark.core.errors import FifomarkError, ModelRefused, UsageError
+
+# Verb → what it is for. The verb's module is fifomark.cli.<verb>, its function has the verb's name.
+VERBS = {
+    "init": "Make a spool that works, with an example rubric and its data.",
+    "demo": "Train five small real models, drop them with some bad ones, drain, show the results.",
+    "serve": "Watch a spool and mark what is dropped, until a signal comes.",
+    "drain": "Mark what waits in a spool, and exit.",
+    "submit": "Drop files into a spool.",
+    "status": "Show who waits, what runs and what ended.",
+    "report": "Show the report of one submission.",
+    "leaderboard": "Rank what was marked.",
+    "inspect": "Say what files are, without running anything in them.",
+    "sanitize": "Write a clean file that holds the weights of a file and nothing else.",
+}
+
+
+class Verbs(TyperGroup):
+    """A group that knows its verbs by name and loads one when it is asked for."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        return list(VERBS)
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand | None:  # type: ignore[override]
+        if cmd_name not in VERBS:
+            return None
+        if "--help" not in sys.argv[1:2]:
+            return _load(cmd_name)
+        # `fifomark --help` lists the verbs: their one line is here, their options are not asked for.
+        return TyperCommand(cmd_name, help=VERBS[cmd_name], rich_markup_mode=None)
+
+
+def _load(verb: str) -> TyperCommand:
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(verb, help=VERBS[verb])(getattr(import_module(f"fifomark.cli.{verb}"), verb))
+    command = typer.main.get_command(app)
+    assert isinstance(command, TyperCommand)
+    return command
+
+
+app = typer.Typer(
+    cls=Verbs,
+    name="fifomark",
+    help="Untrusted PyTorch models in, clean weights and marks out, first in, first out.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fifomark {fifomark.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and exit.")) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code (cli.exits). No traceback for a user's mistake."""
+    try:
+        code = app(arguments, standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`| head`); what the interpreter flushes at its end must not complain.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.FINE
+    except Exception as e:
+        return _told(e)
+    return code if isinstance(code, int) else Exit.FINE
+
+
+def _told(error: Exception) -> int:
+    import click
+
+    match error:
+        case click.exceptions.Exit():
+            return error.exit_code
+        case click.ClickException():
+            error.show()
+            return Exit.USAGE
+        case click.Abort():
+            return Exit.INTERRUPTED
+        case ModelRefused():
+            print(f"fifomark: {error}", file=sys.stderr)
+            return Exit.NO
+        case UsageError():
+            print(f"fifomark: {error}", file=sys.stderr)
+            return Exit.USAGE
+        case FifomarkError() | OSError():
+            print(f"fifomark: {error}", file=sys.stderr)
+            return Exit.INTERNAL
+        case _:
+            raise error

@@ -1,0 +1,43 @@
+"""Progress on stderr: a bar on a terminal, nothing in a log."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from fifomark.daemon.daemon import Daemon
+
+
+def progress() -> Progress:
+    """A progress display that goes away when it is done, and says nothing where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console, disable=not console.is_terminal
+    )
+
+
+@contextlib.contextmanager
+def queue_bar() -> Iterator[Callable[[Daemon], None]]:
+    """A bar of the submissions that this run has ended, out of all that it has seen."""
+    from fifomark.core.states import FINAL, State
+
+    with progress() as bar:
+        task = bar.add_task("marking", total=None)
+        before: int | None = None
+
+        def on_turn(daemon: Daemon) -> None:
+            nonlocal before
+            counts = daemon.ledger.counts()
+            ended = sum(counts[state] for state in FINAL)
+            waiting = sum(counts[state] for state in State if state not in FINAL and state is not State.HELD)
+            before = ended if before is None else before
+            bar.update(task, completed=ended - before, total=ended - before + waiting)
+
+        yield on_turn

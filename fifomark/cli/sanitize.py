@@ -1,0 +1,45 @@
+"""`fifomark sanitize`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fifomark.cli.exits import Exit
+from fifomark.cli.options import JsonOption
+from fifomark.core.errors import UsageError
+from fifomark.core.policy import Policy
+from fifomark.reports import tables
+
+
+def sanitize(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to take the weights from.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Where to write the clean file.")],
+    disarm: Annotated[bool, typer.Option("--disarm", help="Drop what could run and keep the weights, instead of refusing.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT where it exists.")] = False,
+    json: JsonOption = False,
+) -> int:
+    from fifomark.cli.inspect import line
+    from fifomark.sanitizer.sanitizer import Sanitizer
+
+    if not os.path.lexists(file):
+        raise UsageError(f"{file}: no such file")
+    if os.path.lexists(output) and not force:
+        raise UsageError(f"{output}: exists already; choose another name, or replace it with --force")
+    if not output.absolute().parent.is_dir():
+        raise UsageError(f"{output}: its folder does not exist")
+    with Sanitizer(policy=Policy(on_unsafe="disarm" if disarm else "reject")) as sanitizer:
+        seen = sanitizer.inspect(file, clean_to=os.fspath(output))
+    if json:
+        sys.stdout.buffer.write(line(seen) + b"\n")
+    else:
+        print(tables.inspection(seen))
+    if seen.clean is None:
+        print(f"{output} was not written", file=sys.stderr)
+        return Exit.NO
+    print(f"wrote {output} ({seen.clean.size:,} bytes)", file=sys.stderr)
+    return Exit.FINE

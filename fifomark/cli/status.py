@@ -1,0 +1,19 @@
+"""`fifomark status`: reads the ledger and the lock; never torch, never the daemon."""
+
+from __future__ import annotations
+
+import sys
+
+import msgspec
+
+from fifomark.cli.options import DEFAULT_SPOOL, JsonOption, SpoolOption
+from fifomark.daemon.look import look
+from fifomark.reports import tables
+
+
+def status(spool: SpoolOption = DEFAULT_SPOOL, json: JsonOption = False) -> None:
+    seen = look(spool)
+    if json:
+        sys.stdout.buffer.write(msgspec.json.encode(seen) + b"\n")
+    else:
+        print(tables.status(seen))

@@ -1,0 +1,31 @@
+"""`fifomark submit`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fifomark.cli.options import DEFAULT_SPOOL, SpoolOption
+from fifomark.core.errors import UsageError
+from fifomark.spool.spool import Spool, drop
+
+
+def submit(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The files to drop.")],
+    rubric: Annotated[str, typer.Option(help="The rubric to be marked against; without it, the spool's default one.")] = "",
+    spool: SpoolOption = DEFAULT_SPOOL,
+) -> None:
+    target = Spool(spool)
+    if rubric and rubric not in target.rubrics():
+        raise UsageError(f"--rubric {rubric}: no such rubric; rubrics here: {', '.join(target.rubrics())}")
+    for file in files:
+        if not file.is_file():
+            raise UsageError(f"{file}: no such file")
+    for file in files:
+        try:
+            print(f"submitted {os.fsdecode(drop(target.layout, os.fspath(file), rubric))}")
+        except FileExistsError as e:
+            raise UsageError(f"{file.name}: a file of that name is waiting already; give yours another name, or delete the one in incoming/") from e

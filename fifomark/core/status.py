@@ -1,0 +1,60 @@
+"""What `fifomark status --json` prints: `fifomark.status/1`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from fifomark.core.record import Record
+
+SCHEMA = "fifomark.status/1"
+
+
+class DaemonStatus(Record):
+    """The daemon that holds the spool. `mode` is "serve" or "drain"."""
+
+    pid: int
+    host: str
+    mode: str
+    started_at: datetime
+    version: str
+
+
+class SlotStatus(Record):
+    """`state` is "free", "busy" or "out of service" (`why`); `submission` the id on it."""
+
+    name: str
+    state: str
+    submission: int | None
+    why: str | None = None
+
+
+class Line(Record):
+    """One submission in `queue` or `recent`."""
+
+    id: int
+    name: str
+    owner: str
+    rubric: str
+    state: str
+    attempt: int
+    verdict: str | None
+    family: str | None
+    points: float | None
+    points_possible: float | None
+    reason: str | None
+    message: str | None
+    updated_at: datetime
+
+
+class Status(Record):
+    """`daemon` is None where none runs; `states` has a count for every state; `uploads` are names still being written."""
+
+    schema: Literal["fifomark.status/1"]
+    spool: str
+    daemon: DaemonStatus | None
+    states: dict[str, int]
+    slots: tuple[SlotStatus, ...]
+    queue: tuple[Line, ...]
+    recent: tuple[Line, ...]
+    uploads: tuple[str, ...]

@@ -1,0 +1,1 @@
+"""One loop that turns: admit, reap, dispatch, expire, commit; recovery after a crash; signals."""

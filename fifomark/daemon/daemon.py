@@ -1,0 +1,225 @@
+"""The daemon: one turn of the machine is `tick(now)`, so that tests need no sleeping.
+
+A turn collects what has ended, admits what has settled, claims and starts what is next, and commits all of it at once. Only then do
+files move; a state that is committed while its file still lies elsewhere is marked `moving`, and recovery finishes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from fifomark.core.inspection import Inspection
+from fifomark.core.outcome import Failed, Lost, Marked, MarkTicket, Outcome, Reason, Refused, Sanitized, SanitizeTicket
+from fifomark.core.report import Report, encode
+from fifomark.core.states import State
+from fifomark.core.submission import Arrival, Listing, Submission
+from fifomark.core.text import shown
+from fifomark.ledger.ledger import Ledger, Result
+from fifomark.marking.grade import grade
+from fifomark.marking.rubric import Rubric
+from fifomark.reports.compose import MARKED, compose, refusal
+from fifomark.spool.spool import Spool
+from fifomark.workers.pool import Pool
+
+MAX_WAITING = 4  # sanitized submissions a slot that may wait for it: more would only pile up clean files
+
+
+class Daemon:
+    """`rubrics` are those of the spool by name, each with the hash it was read with."""
+
+    def __init__(self, spool: Spool, ledger: Ledger, rubrics: Mapping[str, tuple[Rubric, str]], sanitizers: Pool, slots: Pool) -> None:
+        self.spool, self.ledger, self._rubrics = spool, ledger, rubrics
+        self.sanitizers, self.slots = sanitizers, slots
+        self._settings = spool.settings
+        self._to_sanitize: list[int] = []
+        self.listing = Listing(arrivals=(), unsettled=frozenset())
+
+    def recover(self, now: float) -> int:
+        """Finish what an earlier daemon left half done (docs/recovery.md); returns how many submissions that were."""
+        unfinished = self.ledger.unfinished()
+        for submission in unfinished:
+            if submission.moving:
+                self._place([submission], now)
+        interrupted = Reason(code="internal-error", message="the daemon was interrupted", blame="operator")
+        moved: list[Submission] = []
+        with self.ledger.batch():
+            for submission in map(self.ledger.get, (s.id for s in unfinished)):
+                if submission.state in (State.SANITIZING, State.EVALUATING):
+                    moved += self._again(submission, interrupted, now)
+        self._place(moved, now)
+        return len(unfinished)
+
+    def release(self, now: float) -> None:
+        """Stop the workers and put back, unharmed and uncounted, what they had in hand."""
+        self.sanitizers.close()
+        self.slots.close()
+        with self.ledger.batch():
+            for submission in self.ledger.in_state((State.SANITIZING, State.EVALUATING), -1):
+                if submission.id not in self._to_sanitize:
+                    self.ledger.uncount(submission.id)
+                if submission.state is State.EVALUATING:
+                    self.ledger.put_back(submission.id, now, "the daemon was stopped")
+
+    def tick(self, now: float, *, sweep: bool = True) -> bool:
+        """One turn at `now` (seconds since the epoch); `sweep` looks at incoming/ first. Returns whether anything happened."""
+        ended = self.sanitizers.collect(now) + self.slots.collect(now)
+        if sweep:
+            self.listing = self.spool.sweep(now, self._rubrics)
+        moved: list[Submission] = []
+        with self.ledger.batch():
+            for submission, _, outcome in ended:
+                moved += self._end(submission, outcome, now)
+            came = self._admit(now) if sweep else 0
+            moved += self._claim(now)
+            started = self._begin(now)
+        self._place(moved, now)
+        self._dispatch(started, now)
+        return bool(ended or came or moved or started)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits that could be worked on. Where every slot is out of service nothing can, and `stuck` says so."""
+        counts = self.ledger.counts()
+        ours = (State.QUEUED, State.SANITIZING, State.SANITIZED, State.EVALUATING)
+        return not any(counts[state] for state in ours)
+
+    @property
+    def stuck(self) -> str | None:
+        """Why nothing can go on, if so."""
+        for pool in (self.sanitizers, self.slots):
+            states = pool.slots()
+            if all(state.state == "out of service" for state in states):
+                return "; ".join(f"{state.slot.name}: {state.why}" for state in states)
+        return None
+
+    # One turn, step by step
+
+    def _admit(self, now: float) -> int:
+        folders = {arrival.folder for arrival in self.listing.arrivals}
+        rubric_of = {folder: folder or self._settings.default_rubric for folder in folders}
+        owner_of = {(a.folder, a.name): self._owner(a, rubric_of[a.folder]) for a in self.listing.arrivals}
+        return self.ledger.admit(self.listing, now, order=self._settings.order, rubric_of=rubric_of, owner_of=owner_of)
+
+    def _owner(self, arrival: Arrival, rubric: str) -> str:
+        return shown(self._rubrics[rubric][0].owner_of(arrival.name)) if rubric in self._rubrics else shown(arrival.name)
+
+    def _claim(self, now: float) -> list[Submission]:
+        """Sanitize ahead of the slots, but not without end."""
+        ahead = len(self._to_sanitize) + self.ledger.counts()[State.SANITIZED]
+        claims: list[Submission] = []
+        while len(claims) < len(self.sanitizers.free()) and ahead + len(claims) < MAX_WAITING * len(self.slots.slots()):
+            claim = self.ledger.start(now)
+            if claim is None:
+                break
+            claims.append(claim.submission)
+        self._to_sanitize += [submission.id for submission in claims]
+        return claims
+
+    def _begin(self, now: float) -> list[tuple[Submission, str]]:
+        """Give each free slot the earliest submission that is ready for it; the try is committed before the work starts."""
+        started = []
+        for slot in self.slots.free():
+            waiting = self.ledger.next_sanitized()
+            if waiting is None:
+                break
+            started.append((self.ledger.begin(waiting.id, slot.name, now), slot.name))
+        return started
+
+    def _place(self, submissions: Iterable[Submission], now: float) -> None:
+        """Let the files follow the states, make the moves last, and say so in the ledger."""
+        placed = [(submission, self.spool.place(submission, self.ledger.report(submission.id))) for submission in submissions]
+        if not placed:
+            return
+        self.spool.sync()
+        with self.ledger.batch():
+            for submission, found in placed:
+                if not found and submission.state is State.SANITIZING:
+                    self._to_sanitize = [id for id in self._to_sanitize if id != submission.id]
+                    self.ledger.move(submission.id, State.WITHDRAWN, now, note="its file was deleted before it could be taken")
+                self.ledger.in_place(submission.id)
+
+    def _dispatch(self, started: Iterable[tuple[Submission, str]], now: float) -> None:
+        for slot in self.sanitizers.free():
+            if not self._to_sanitize:
+                break
+            with self.ledger.batch():
+                submission = self.ledger.try_again(self._to_sanitize.pop(0))
+            self.sanitizers.start(self._sanitize_ticket(submission), slot, now + self._settings.limits.sanitize_seconds)
+        by_name = {slot.name: slot for slot in self.slots.free()}
+        for submission, name in started:
+            rubric, sha256 = self._rubrics[submission.rubric]
+            ticket = MarkTicket(
+                submission=submission.id,
+                path=self.spool.layout.clean(submission),
+                rubric=self.spool.layout.rubric(submission.rubric),
+                rubric_sha256=sha256,
+            )
+            self.slots.start(ticket, by_name[name], now + (rubric.limits.wall_seconds or self._settings.limits.mark_seconds))
+
+    def _sanitize_ticket(self, submission: Submission) -> SanitizeTicket:
+        return SanitizeTicket(
+            submission=submission.id,
+            path=self.spool.layout.claimed(submission),
+            name=shown(submission.name, 1100),
+            clean_path=self.spool.layout.unpublished(submission),
+            policy=self._settings.policy,
+            limits=self._settings.limits,
+        )
+
+    # How a submission ends
+
+    def _end(self, id: int, outcome: Outcome, now: float) -> list[Submission]:
+        """Act on an outcome; returns what has to move because of it."""
+        submission = self.ledger.get(id)
+        match outcome:
+            case Sanitized(inspection=inspection) if inspection.verdict.refuses:
+                report = self._report(submission, State.REJECTED, refusal(inspection.findings), now, inspection=inspection)
+                return [self._settle(report, now)]
+            case Sanitized(inspection=inspection):
+                return [self.ledger.sanitized(id, msgspec.json.encode(inspection), now)]
+            case Marked(evaluation=evaluation):
+                inspection = self._inspection(id)
+                mark = grade(evaluation, self._rubrics[submission.rubric][0])
+                return [self._settle(self._report(submission, State.DONE, MARKED, now, inspection=inspection, evaluation=evaluation, grade=mark), now)]
+            case Refused(findings=findings):
+                report = self._report(submission, State.REJECTED, refusal(findings), now, inspection=self._inspection(id), findings=findings)
+                return [self._settle(report, now)]
+            case Failed(reason=Reason(code="internal-error") as reason):
+                return self._again(submission, reason, now)
+            case Failed(reason=reason):
+                return [self._settle(self._report(submission, State.FAILED, reason, now, inspection=self._inspection(id)), now)]
+            case Lost(how=how):
+                return self._again(submission, Reason(code="internal-error", message=f"the worker was lost: {how}", blame="operator"), now)
+
+    def _again(self, submission: Submission, reason: Reason, now: float) -> list[Submission]:
+        """What went wrong is ours: try again, up to `max_attempts`, then fail it with the last reason."""
+        if submission.tries >= self._settings.max_attempts:
+            last = Reason(code=reason.code, message=f"{reason.message} (tried {submission.tries} times)", blame=reason.blame)
+            return [self._settle(self._report(submission, State.FAILED, last, now, inspection=self._inspection(submission.id)), now)]
+        if submission.state is State.SANITIZING:
+            self.spool.forget_clean(submission)
+            self._to_sanitize.insert(0, submission.id)
+        else:
+            self.ledger.put_back(submission.id, now, reason.message)
+        return []
+
+    def _settle(self, report: Report, now: float) -> Submission:
+        result = Result(
+            state=report.state,
+            verdict=report.verdict,
+            family=report.model.family if report.model else None,
+            points=report.grade.points if report.grade else None,
+            points_possible=report.grade.points_possible if report.grade else None,
+            reason=report.reason.code,
+            message=report.reason.message,
+        )
+        return self.ledger.settle(report.id, result, encode(report), now)
+
+    def _report(self, submission: Submission, state: State, reason: Reason, now: float, **parts: object) -> Report:
+        return compose(submission, state, reason, timeline=self.ledger.timeline(submission.id), now=now, **parts)  # type: ignore[arg-type]
+
+    def _inspection(self, id: int) -> Inspection | None:
+        body = self.ledger.inspection(id)
+        return None if body is None else msgspec.json.decode(body, type=Inspection)

@@ -1,0 +1,141 @@
+"""`serve` and `drain`: the loop around `tick`, its signals, and everything that must be open while it turns."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import signal
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import wait
+from types import FrameType
+from typing import Literal
+
+import fifomark
+from fifomark.core.clock import utc
+from fifomark.core.errors import ConfigError, InternalError
+from fifomark.core.status import DaemonStatus, SlotStatus
+from fifomark.daemon.daemon import Daemon
+from fifomark.ledger.ledger import Ledger
+from fifomark.marking.rubric import Rubric, load_rubric, rubric_sha256
+from fifomark.spool.lock import Holder, announce, held
+from fifomark.spool.spool import Spool
+from fifomark.spool.watch import Watcher
+from fifomark.workers.local import LocalPool
+from fifomark.workers.main import serve_marking, serve_sanitizing
+from fifomark.workers.slots import Slot, find_slots
+
+_BUSY_SECONDS = 0.5  # how often overdue workers are looked for; what ends wakes the loop at once
+_PATIENCE = 1.0  # seconds that drain waits for a file to settle before it leaves it for the next time
+
+OnTurn = Callable[[Daemon], None]
+
+
+def load_rubrics(spool: Spool) -> dict[str, tuple[Rubric, str]]:
+    """Every rubric of the spool with its hash; ConfigError where one is wrong, or the default one is missing."""
+    rubrics = {name: (load_rubric(spool.layout.rubric(name)), rubric_sha256(spool.layout.rubric(name))) for name in spool.rubrics()}
+    default = spool.settings.default_rubric
+    if default not in rubrics:
+        known = f"rubrics here: {', '.join(rubrics)}" if rubrics else "put one there, or make a new spool with: fifomark init"
+        raise ConfigError(spool.layout.settings, "default_rubric", f"{default!r} has no rubrics/{default}/rubric.toml", known)
+    return rubrics
+
+
+def run(root: str | os.PathLike[str], mode: Literal["serve", "drain"], on_turn: OnTurn = lambda _: None) -> Daemon:
+    """Serve the spool until a signal comes, or drain it until nothing waits; returns the daemon as it ended.
+
+    UsageError before anything is touched where settings or rubrics are wrong or another daemon holds the spool; InternalError where
+    no slot is left that could go on.
+    """
+    spool = Spool(root)
+    rubrics = load_rubrics(spool)
+    slots = find_slots(spool.settings.slots, file=spool.layout.settings)
+    with held(spool.layout), contextlib.closing(Ledger(spool.layout.ledger)) as ledger:
+        posts = [Slot(name=f"sanitizer:{i}", device="cpu", visible="") for i in range(spool.settings.sanitizers)]
+        daemon = Daemon(
+            spool,
+            ledger,
+            rubrics,
+            sanitizers=LocalPool(serve_sanitizing, posts),
+            slots=LocalPool(serve_marking, slots, memory_bytes=spool.settings.limits.mark_memory_bytes),
+        )
+        try:
+            Loop(daemon, mode, on_turn).run()
+        finally:
+            daemon.release(time.time())
+    return daemon
+
+
+class Loop:
+    """Turns the daemon; ends on a signal, in mode "drain" also when nothing waits."""
+
+    def __init__(self, daemon: Daemon, mode: Literal["serve", "drain"], on_turn: OnTurn) -> None:
+        self._daemon, self._mode, self._on_turn = daemon, mode, on_turn
+        self._settings = daemon.spool.settings
+        self._started_at = time.time()
+        self._stopping = False
+        self._swept = self._progressed = 0.0
+        self._announced: tuple[SlotStatus, ...] | None = None
+
+    def run(self) -> None:
+        with Watcher(self._daemon.spool.layout) as watcher, self._signals() as signalled:
+            self._daemon.recover(time.time())
+            while not self._stopping:
+                self._turn(watcher)
+                if self._mode == "drain" and self._drained():
+                    return
+                if why := self._daemon.stuck:
+                    raise InternalError(f"no slot is left to go on with: {why}")
+                self._wait(watcher, signalled)
+
+    def _turn(self, watcher: Watcher) -> None:
+        now = time.time()
+        due = now - self._swept >= self._settings.rescan_seconds or not watcher.alive()
+        sweep = due or bool(self._daemon.listing.unsettled) or bool(wait([watcher.fileno()], timeout=0))
+        if sweep:
+            watcher.clear()
+            self._swept = now
+        if self._daemon.tick(now, sweep=sweep):
+            self._progressed = now
+        self._announce()
+        self._on_turn(self._daemon)
+
+    def _wait(self, watcher: Watcher, signalled: int) -> None:
+        busy = any(state.submission is not None for state in (*self._daemon.sanitizers.slots(), *self._daemon.slots.slots()))
+        pause = _BUSY_SECONDS if busy else self._settings.rescan_seconds
+        if self._daemon.listing.unsettled:
+            pause = min(pause, max(self._settings.settle_seconds, 0.05))
+        wait([watcher.fileno(), signalled, *self._daemon.sanitizers.waitables(), *self._daemon.slots.waitables()], timeout=pause)
+
+    def _drained(self) -> bool:
+        settling = self._daemon.listing.unsettled and time.time() - self._progressed < _PATIENCE + self._settings.settle_seconds
+        return self._daemon.idle and not settling
+
+    def _announce(self) -> None:
+        """Keep the card beside the lock true, for `status`."""
+        slots = tuple(SlotStatus(name=s.slot.name, state=s.state, submission=s.submission, why=s.why) for s in self._daemon.slots.slots())
+        if slots != self._announced:
+            status = DaemonStatus(
+                pid=os.getpid(), host=platform.node(), mode=self._mode, started_at=utc(self._started_at), version=fifomark.__version__
+            )
+            announce(self._daemon.spool.layout, Holder(daemon=status, slots=slots))
+            self._announced = slots
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[int]:
+        """SIGINT and SIGTERM set a flag and wake the loop; gives the descriptor that wakes."""
+        wake, alarm = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        before = {number: signal.signal(number, self._on_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        old_alarm = signal.set_wakeup_fd(alarm)
+        try:
+            yield wake
+        finally:
+            signal.set_wakeup_fd(old_alarm)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            os.close(wake)
+            os.close(alarm)
+
+    def _on_stop(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True

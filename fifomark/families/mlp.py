@@ -1,0 +1,125 @@
+"""Multi-layer perceptron: linear layers in a chain, norms between them allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fifomark.core.errors import CannotBuild
+from fifomark.core.findings import Finding
+from fifomark.families.attention import sites
+from fifomark.families.census import recurrent, two_networks
+from fifomark.families.chain import NORMS, Norms, breaks, gives_back, in_order, place_norms
+from fifomark.families.checks import bounded, inside_layers, misfit
+from fifomark.families.family import CONVINCING, Fact, Family, Match
+from fifomark.families.layers import Kind, Layers, Leaf, listed
+from fifomark.families.logistic import flat, may_be_embedding, wrong_width
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fifomark.families import nets
+
+ACTIVATION_NAMES = ("relu", "tanh", "gelu", "sigmoid", "leaky_relu", "elu", "silu")
+
+
+def _has_norms_between(match: Match) -> bool:
+    return bool(match.layers.of(*NORMS))
+
+
+class MLP(Family):
+    name = "mlp"
+    facts: Mapping[str, Fact] = {
+        "activation": Fact("what stands between the linear layers", "relu", ACTIVATION_NAMES),
+        "norm_position": Fact(
+            "whether a norm comes before or after the activation",
+            "before_activation",
+            ("before_activation", "after_activation"),
+            matters=_has_norms_between,
+        ),
+    }
+
+    def judge(self, layers: Layers) -> Match | None:
+        linears = layers.of(Kind.LINEAR, Kind.MATRIX)
+        if len(linears) < 2 or layers.of(Kind.CONV) or recurrent(layers) or sites(layers):
+            return None
+        ordered = in_order(linears)
+        doubts = (*_doubts(linears, ordered), *two_networks(layers))
+        rest = tuple(leaf for leaf in layers.leaves if leaf.kind not in (Kind.LINEAR, Kind.MATRIX, *NORMS))
+        strength = 1 - len(rest) / len(layers.leaves)
+        evidence = [f"{len(linears)} linear layers: {listed(linears, 6)}"]
+        if ordered:
+            widths = [ordered[0].shape[1], *(leaf.shape[0] for leaf in ordered)]
+            evidence.append(f"each takes what the one before gives: {_arrows(widths)}")
+        if norms := layers.of(*NORMS):
+            evidence.append(f"{len(norms)} norms: {listed(norms)}")
+        against = (*doubts, *((f"part of no chain: {listed(rest)}",) if rest else ()))
+        read = {"inputs": (ordered or linears)[0].shape[1], "outputs": (ordered or linears)[-1].shape[0], "layers": len(linears)}
+        return Match(self.name, min(strength, CONVINCING - 0.1) if doubts else strength, tuple(evidence), against, read, layers)
+
+    def invariants(self, match: Match) -> list[Finding]:
+        return bounded(_broken(match.layers))
+
+    def build(self, match: Match, declared: Mapping[str, Any], input_shape: tuple[int, ...]) -> nn.Module:
+        from fifomark.families import nets
+
+        self.refuse(self.invariants(match))
+        layers = match.layers
+        rest = tuple(leaf for leaf in layers.leaves if leaf.kind not in (Kind.LINEAR, Kind.MATRIX, *NORMS))
+        if rest:
+            raise CannotBuild(self.name, f"nothing says what {listed(rest)} is for", "Leave it out, or name a factory in the rubric.")
+        ordered = in_order(layers.of(Kind.LINEAR, Kind.MATRIX))
+        assert ordered is not None  # an invariant
+        self.refuse(wrong_width(ordered[0], input_shape))
+        made = {leaf.path: nets.layer(self.name, leaf) for leaf in layers.leaves}
+        placed = place_norms(layers, ordered)
+        steps = [flat, *(made[leaf.path] for leaf in placed.first)]
+        for leaf in ordered:
+            steps += [made[leaf.path], *_between(leaf, leaf is ordered[-1], placed, made, declared)]
+        return nets.Net(self.name, made, steps, _assumed(layers, ordered, placed))
+
+
+def _between(leaf: Leaf, last: bool, placed: Norms, made: Mapping[str, nn.Module], declared: Mapping[str, Any]) -> list[nets.Step]:
+    from fifomark.families import nets
+
+    norm = placed.after.get(leaf.path)
+    steps: list[nets.Step] = [made[norm.path]] if norm else []
+    if not last:
+        steps.append(nets.ACTIVATIONS[declared["activation"]]())
+    return steps if declared["norm_position"] == "before_activation" else steps[::-1]
+
+
+def _doubts(linears: tuple[Leaf, ...], ordered: tuple[Leaf, ...] | None) -> Iterator[str]:
+    if ordered is None:
+        first, second = breaks(linears)[0]
+        yield f"{second} does not take what {first} gives"
+        if tables := [leaf for leaf in linears if may_be_embedding(leaf)]:
+            yield f"{tables[0]} has no bias: it may be a table of embeddings"
+    elif gives_back(ordered):
+        yield f"{ordered[-1]} gives back the width of the input, {ordered[0].shape[1]}: an autoencoder?"
+
+
+def _broken(layers: Layers) -> Iterator[Finding]:
+    yield from inside_layers(layers)
+    linears = layers.of(Kind.LINEAR, Kind.MATRIX)
+    ordered = in_order(linears)
+    if ordered is None:
+        for first, second in breaks(linears):
+            yield misfit(second.weight, f"expected {first.shape[0]} columns, what {first} gives")
+        return
+    for norm in place_norms(layers, ordered).lost:
+        yield misfit(norm.weight, "is as long as the outputs of no linear layer before it")
+
+
+def _assumed(layers: Layers, ordered: tuple[Leaf, ...], placed: Norms) -> list[str]:
+    said: list[str] = []
+    if ordered != layers.of(Kind.LINEAR, Kind.MATRIX):
+        said.append(f"the linear layers run in the order in which they fit: {listed(ordered, 8)}")
+    if any(norm.kind is Kind.BATCHNORM for norm in (*placed.first, *placed.after.values())):
+        said.append("batch norm eps = 1e-05 (torch's default)")
+    said += [f"{norm} is a layer norm, eps = 1e-05 (torch's default)" for norm in layers.of(Kind.NORM)[:1]]
+    return said
+
+
+def _arrows(widths: list[int], most: int = 12) -> str:
+    return " → ".join(map(str, widths[:most])) + (" → …" if len(widths) > most else "")

@@ -1,0 +1,1 @@
+"""ORDER: every SQL statement, the schema, and the migrations."""

@@ -1,0 +1,278 @@
+"""The FIFO ledger: who is next, and where everyone stands. One writer, the daemon; SQLite in WAL mode with synchronous=FULL."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from fifomark.core.errors import InternalError, SpoolError
+from fifomark.core.findings import Verdict
+from fifomark.core.record import Record
+from fifomark.core.states import MOVES, State
+from fifomark.core.submission import Arrival, Claim, Identity, Listing, Submission
+from fifomark.ledger.schema import MIGRATIONS, migrate
+
+_COLUMNS = (
+    "id, folder, name, kind, rubric, owner, state, moving, attempt, tries, order_ns, device, inode, size, mtime_ns, received_at, "
+    "slot, verdict, family, points, points_possible, reason, message, updated_at"
+)
+_IN_LINE = "ORDER BY order_ns, name, id"
+
+
+class Result(Record):
+    """What `settle` keeps of a report in the ledger, so that `status` need not open one."""
+
+    state: State
+    verdict: Verdict | None
+    family: str | None
+    points: float | None
+    points_possible: float | None
+    reason: str
+    message: str
+
+
+class Ledger:
+    """Opens, and creates, the ledger at `path`; `read_only` for everyone but the daemon."""
+
+    def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
+        self._path = os.fspath(path)
+        uri = "file:" + self._path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        self._db = sqlite3.connect(uri + ("?mode=ro" if read_only else ""), uri=True, isolation_level=None, timeout=10.0)
+        try:
+            self._prepare(read_only)
+        except sqlite3.DatabaseError as e:
+            self._db.close()
+            raise SpoolError(f"{self._path}: cannot be used as a ledger: {e}") from e
+        except BaseException:
+            self._db.close()
+            raise
+
+    def _prepare(self, read_only: bool) -> None:
+        if not read_only:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            migrate(self._db)
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if version > len(MIGRATIONS):
+            raise SpoolError(
+                f"{self._path}: made by a newer fifomark (ledger version {version}, known: {len(MIGRATIONS)}); update fifomark"
+            )
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Everything inside is committed at once, with one fsync, or not at all."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    # Intake
+
+    def admit(
+        self, listing: Listing, now: float, *, order: str = "mtime", rubric_of: dict[str, str], owner_of: dict[tuple[str, str], str]
+    ) -> int:
+        """Make the waiting rows agree with incoming/: new files enter in order of mtime, replaced ones take their new place, gone ones are withdrawn.
+
+        `rubric_of` maps a subfolder to its rubric's name, `owner_of` (folder, name) to the owner. Returns how many came in.
+        """
+        waiting = {
+            (row[0], os.fsdecode(row[1])): (row[2], Identity(device=row[3], inode=row[4], size=row[5], mtime_ns=row[6]), bool(row[7]))
+            for row in self._db.execute(
+                "SELECT folder, name, id, device, inode, size, mtime_ns, ready FROM submissions WHERE state IN ('queued', 'held')"
+            )
+        }
+        present = {(arrival.folder, arrival.name): arrival for arrival in listing.arrivals}
+        for key, (id, identity, ready) in waiting.items():
+            if key in listing.unsettled:
+                if ready:
+                    self._db.execute("UPDATE submissions SET ready = 0 WHERE id = ?", (id,))
+            elif key not in present:
+                self.move(id, State.WITHDRAWN, now, note="its file was deleted from incoming/")
+            elif present[key].identity != identity or not ready:
+                self._replace(id, present[key], now, order)
+        new = sorted((a for key, a in present.items() if key not in waiting), key=lambda a: (a.identity.mtime_ns, os.fsencode(a.name)))
+        for arrival in new:
+            self._insert(arrival, now, order, rubric_of[arrival.folder], owner_of[arrival.folder, arrival.name])
+        return len(new)
+
+    def _insert(self, arrival: Arrival, now: float, order: str, rubric: str, owner: str) -> None:
+        row = self._db.execute(
+            "INSERT INTO submissions (folder, name, kind, rubric, owner, state, order_ns, device, inode, size, mtime_ns, received_at, updated_at) "
+            "VALUES (?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?)",
+            (
+                arrival.folder,
+                os.fsencode(arrival.name),
+                arrival.kind,
+                rubric,
+                owner,
+                _order(arrival, now, order),
+                *_stored(arrival.identity),
+                now,
+                now,
+            ),
+        )
+        assert row.lastrowid is not None
+        self._record(row.lastrowid, now, State.QUEUED, None)
+
+    def _replace(self, id: int, arrival: Arrival, now: float, order: str) -> None:
+        self._db.execute(
+            "UPDATE submissions SET kind = ?, order_ns = ?, device = ?, inode = ?, size = ?, mtime_ns = ?, received_at = ?, ready = 1, updated_at = ? "
+            "WHERE id = ?",
+            (arrival.kind, _order(arrival, now, order), *_stored(arrival.identity), now, now, id),
+        )
+        self._record(id, now, State.QUEUED, "replaced in incoming/")
+
+    # The way of a submission
+
+    def start(self, now: float) -> Claim | None:
+        """Take the earliest submission that is ready; its intent (SANITIZING, moving) stands with the commit of this batch."""
+        row = self._db.execute(f"SELECT {_COLUMNS} FROM submissions WHERE state = 'queued' AND ready = 1 {_IN_LINE} LIMIT 1").fetchone()
+        if row is None:
+            return None
+        submission = self.move(row[0], State.SANITIZING, now)
+        self._db.execute("UPDATE submissions SET moving = 1 WHERE id = ?", (submission.id,))
+        return Claim(submission=self.get(submission.id))
+
+    def try_again(self, id: int) -> Submission:
+        """Count one more try at whatever is being done with a submission; committed before the work starts."""
+        self._db.execute("UPDATE submissions SET tries = tries + 1 WHERE id = ?", (id,))
+        return self.get(id)
+
+    def uncount(self, id: int) -> None:
+        """Take back a try that was stopped by us."""
+        self._db.execute("UPDATE submissions SET tries = max(tries - 1, 0) WHERE id = ?", (id,))
+
+    def sanitized(self, id: int, inspection: bytes, now: float) -> Submission:
+        self.move(id, State.SANITIZED, now)
+        self._db.execute("UPDATE submissions SET moving = 1, tries = 0, inspection = ? WHERE id = ?", (inspection, id))
+        return self.get(id)
+
+    def next_sanitized(self) -> Submission | None:
+        row = self._db.execute(f"SELECT {_COLUMNS} FROM submissions WHERE state = 'sanitized' AND moving = 0 {_IN_LINE} LIMIT 1").fetchone()
+        return None if row is None else _submission(row)
+
+    def begin(self, id: int, slot: str, now: float) -> Submission:
+        self.move(id, State.EVALUATING, now, note=slot)
+        self._db.execute("UPDATE submissions SET slot = ? WHERE id = ?", (slot, id))
+        return self.try_again(id)
+
+    def put_back(self, id: int, now: float, note: str) -> Submission:
+        """An evaluation that did not come to an end waits for a slot again."""
+        self.move(id, State.SANITIZED, now, note=note)
+        self._db.execute("UPDATE submissions SET slot = NULL WHERE id = ?", (id,))
+        return self.get(id)
+
+    def settle(self, id: int, result: Result, report: bytes, now: float) -> Submission:
+        """The end of a submission: state and report are committed together, and from then on it is never worked on again."""
+        self.move(id, result.state, now, note=result.reason)
+        self._db.execute(
+            "UPDATE submissions SET moving = 1, verdict = ?, family = ?, points = ?, points_possible = ?, reason = ?, message = ?, report = ? WHERE id = ?",
+            (result.verdict, result.family, result.points, result.points_possible, result.reason, result.message, report, id),
+        )
+        return self.get(id)
+
+    def in_place(self, id: int) -> None:
+        """The files of a submission lie where its state says; what was kept to finish the move is no longer needed once it is final."""
+        self._db.execute("UPDATE submissions SET moving = 0 WHERE id = ?", (id,))
+        self._db.execute(
+            "UPDATE submissions SET inspection = NULL, report = NULL WHERE id = ? AND state IN ('done', 'rejected', 'failed', 'withdrawn')",
+            (id,),
+        )
+
+    def move(self, id: int, to: State, now: float, note: str | None = None) -> Submission:
+        """One legal move by compare-and-swap; InternalError where the table of moves does not have it."""
+        (found,) = self._db.execute("SELECT state FROM submissions WHERE id = ?", (id,)).fetchone() or (None,)
+        if found is None or to not in MOVES[State(found)]:
+            raise InternalError(f"submission {id} cannot go from {found} to {to}")
+        self._db.execute("UPDATE submissions SET state = ?, updated_at = ? WHERE id = ? AND state = ?", (to, now, id, found))
+        self._record(id, now, to, note)
+        return self.get(id)
+
+    def _record(self, id: int, now: float, state: State, note: str | None) -> None:
+        self._db.execute(
+            "INSERT INTO events (submission, at, state, attempt, note) SELECT id, ?, ?, attempt, ? FROM submissions WHERE id = ?",
+            (now, state, note, id),
+        )
+
+    # Reading
+
+    def get(self, id: int) -> Submission:
+        row = self._db.execute(f"SELECT {_COLUMNS} FROM submissions WHERE id = ?", (id,)).fetchone()
+        if row is None:
+            raise SpoolError(f"no submission has the id {id}")
+        return _submission(row)
+
+    def named(self, name: str) -> list[Submission]:
+        """Submissions dropped under `name`, with or without its extension, newest first."""
+        wanted = os.fsencode(name)
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM submissions WHERE name = ? OR substr(name, 1, ?) = ? ORDER BY id DESC",
+            (wanted, len(wanted) + 1, wanted + b"."),
+        )
+        return [_submission(row) for row in rows]
+
+    def inspection(self, id: int) -> bytes | None:
+        return self._blob("inspection", id)
+
+    def report(self, id: int) -> bytes | None:
+        return self._blob("report", id)
+
+    def _blob(self, column: str, id: int) -> bytes | None:
+        row = self._db.execute(f"SELECT {column} FROM submissions WHERE id = ?", (id,)).fetchone()  # noqa: S608  our own column names
+        return None if row is None else row[0]
+
+    def timeline(self, id: int) -> list[tuple[State, float]]:
+        return [(State(s), at) for s, at in self._db.execute("SELECT state, at FROM events WHERE submission = ? ORDER BY rowid", (id,))]
+
+    def counts(self) -> dict[State, int]:
+        found = dict(self._db.execute("SELECT state, count(*) FROM submissions GROUP BY state"))
+        return {state: found.get(state, 0) for state in State}
+
+    def unfinished(self) -> list[Submission]:
+        """What recovery has to look at: everything that is in our hands or on the move, in line."""
+        return self._select("moving = 1 OR state IN ('sanitizing', 'sanitized', 'evaluating')", _IN_LINE)
+
+    def in_state(self, states: Sequence[State], limit: int) -> list[Submission]:
+        marks = ", ".join("?" * len(states))
+        return self._select(f"state IN ({marks})", f"{_IN_LINE} LIMIT ?", (*states, limit))
+
+    def recent(self, limit: int) -> list[Submission]:
+        """The submissions that ended last, newest first."""
+        return self._select("state IN ('done', 'rejected', 'failed', 'withdrawn')", "ORDER BY updated_at DESC, id DESC LIMIT ?", (limit,))
+
+    def _select(self, where: str, tail: str, values: tuple[object, ...] = ()) -> list[Submission]:
+        return [_submission(row) for row in self._db.execute(f"SELECT {_COLUMNS} FROM submissions WHERE {where} {tail}", values)]  # noqa: S608  our own text
+
+
+def _order(arrival: Arrival, now: float, order: str) -> int:
+    """An mtime in the future counts as the time of admission; by arrival, nothing but the admission counts."""
+    admitted = int(now * 1e9)
+    return admitted if order == "arrival" else min(arrival.identity.mtime_ns, admitted)
+
+
+def _signed(value: int) -> int:
+    """Device and inode numbers are unsigned 64-bit; SQLite's integers are signed."""
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def _stored(identity: Identity) -> tuple[int, int, int, int]:
+    return _signed(identity.device), _signed(identity.inode), identity.size, identity.mtime_ns
+
+
+def _submission(row: tuple[object, ...]) -> Submission:
+    fields: dict[str, object] = dict(zip(_COLUMNS.split(", "), row, strict=True))
+    identity = {key: fields.pop(key) for key in ("device", "inode", "size", "mtime_ns")}
+    verdict = fields.pop("verdict")
+    return Submission(
+        **fields | {"name": os.fsdecode(fields["name"]), "state": State(fields["state"]), "moving": bool(fields["moving"])},  # type: ignore[arg-type]
+        identity=Identity(**identity),  # type: ignore[arg-type]
+        verdict=None if verdict is None else Verdict(str(verdict)),
+    )

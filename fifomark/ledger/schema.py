@@ -1,0 +1,59 @@
+"""The ledger's tables, by version (PRAGMA user_version). A migration is never changed once released; a new one is appended."""
+
+from __future__ import annotations
+
+import sqlite3
+
+MIGRATIONS = (
+    """
+    CREATE TABLE submissions (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,  -- AUTOINCREMENT: a freed id must not jump the queue
+        folder TEXT NOT NULL,
+        name BLOB NOT NULL,                    -- as the file system has it: any bytes
+        kind TEXT NOT NULL,
+        rubric TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        state TEXT NOT NULL,
+        moving INTEGER NOT NULL DEFAULT 0,     -- the state is committed, its file not yet known to be in place
+        ready INTEGER NOT NULL DEFAULT 1,      -- 0: it is being written to again
+        attempt INTEGER NOT NULL DEFAULT 1,
+        tries INTEGER NOT NULL DEFAULT 0,
+        order_ns INTEGER NOT NULL,
+        device INTEGER NOT NULL,
+        inode INTEGER NOT NULL,
+        size INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,
+        received_at REAL NOT NULL,
+        updated_at REAL NOT NULL,
+        slot TEXT,
+        verdict TEXT,
+        family TEXT,
+        points REAL,
+        points_possible REAL,
+        reason TEXT,
+        message TEXT,
+        inspection BLOB,                       -- JSON, from the sanitizing until the report is in place
+        report BLOB                            -- JSON, until the report is in place
+    ) STRICT;
+    CREATE UNIQUE INDEX one_waiting_per_name ON submissions (folder, name) WHERE state IN ('queued', 'held');
+    CREATE INDEX next_in_line ON submissions (state, order_ns, name, id);
+    CREATE INDEX unfinished_moves ON submissions (moving) WHERE moving = 1;
+    CREATE INDEX newest ON submissions (updated_at);
+    CREATE TABLE events (
+        submission INTEGER NOT NULL REFERENCES submissions (id),
+        at REAL NOT NULL,
+        state TEXT NOT NULL,
+        attempt INTEGER NOT NULL,
+        note TEXT
+    ) STRICT;
+    CREATE INDEX events_of ON events (submission);
+    """,
+)
+
+
+def migrate(connection: sqlite3.Connection) -> int:
+    """Bring the ledger up to this version's tables; returns the version it had. A newer ledger is left alone."""
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    for version in range(found, len(MIGRATIONS)):
+        connection.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[version]} PRAGMA user_version = {version + 1}; COMMIT;")
+    return int(found)

@@ -1,0 +1,1 @@
+"""Renderings of the report: JSON, tables, rankings. Everything shown is computed from reports and the ledger."""

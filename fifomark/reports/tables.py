@@ -1,0 +1,144 @@
+"""What people read in a terminal: tables of submissions, findings and rankings. Text from strangers is made printable."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+from tabulate import tabulate
+
+from fifomark.core.findings import Finding
+from fifomark.core.inspection import Inspection
+from fifomark.core.report import Report
+from fifomark.core.status import Line, Status
+from fifomark.core.text import shown
+from fifomark.reports.leaderboard import Row
+
+
+def status(seen: Status) -> str:
+    """How a spool stands: the daemon, its slots, who waits, what ended last."""
+    daemon = seen.daemon
+    lines = [
+        f"{seen.spool}: "
+        + (f"{daemon.mode}, process {daemon.pid} on {daemon.host}, since {daemon.started_at:%Y-%m-%d %H:%M:%S} UTC" if daemon else "no daemon"),
+        ", ".join(f"{count} {state}" for state, count in seen.states.items() if count) or "nothing was submitted yet",
+    ]
+    lines += [f"still being uploaded, left alone: {name}" for name in seen.uploads]
+    if seen.slots:
+        lines.append("slots: " + ", ".join(f"{s.name} {s.state}" + (f" ({s.why})" if s.why else "") for s in seen.slots))
+    for title, rows in (("waiting", seen.queue), ("ended last", seen.recent)):
+        if rows:
+            lines += ["", f"{title}:", _submissions(rows)]
+    return "\n".join(lines)
+
+
+def _submissions(rows: Iterable[Line]) -> str:
+    return _table(
+        ("id", "name", "rubric", "state", "verdict", "family", "points", "why"),
+        [
+            (
+                f"{row.id:08d}",
+                shown(row.name, 40),
+                row.rubric,
+                row.state,
+                row.verdict or "",
+                row.family or "",
+                _points(row.points, row.points_possible),
+                shown(row.message or "", 70) if row.reason != "marked" else "",
+            )
+            for row in rows
+        ],
+    )
+
+
+def _points(points: float | None, possible: float | None) -> str:
+    return "" if points is None or possible is None else f"{points:g}/{possible:g}"
+
+
+def leaderboard(rows: Sequence[Row], style: str = "simple") -> str:
+    """`style` is tabulate's name of a format ("simple", "pipe" for Markdown)."""
+    headers, body = _ranking(rows)
+    return _table(headers, body, style)
+
+
+def leaderboard_csv(rows: Sequence[Row]) -> str:
+    headers, body = _ranking(rows)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(headers)
+    # A spreadsheet takes a cell that begins with one of these as a formula, and owners choose their names.
+    writer.writerows([["'" + str(cell) if str(cell).startswith(("=", "+", "-", "@")) else cell for cell in row] for row in body])
+    return out.getvalue()
+
+
+def _ranking(rows: Sequence[Row]) -> tuple[list[str], list[tuple[object, ...]]]:
+    metrics = list(dict.fromkeys(id for row in rows for id in row.metrics))
+    headers = ["rank", "owner", "family", "points", "share", "band", *metrics, "parameters", "id"]
+    body: list[tuple[object, ...]] = [
+        (
+            row.rank,
+            shown(row.owner, 40),
+            row.family,
+            _points(row.points, row.points_possible),
+            f"{row.share:.1%}",
+            row.band or "",
+            *(_number(row.metrics.get(metric)) for metric in metrics),
+            row.parameters,
+            f"{row.id:08d}",
+        )
+        for row in rows
+    ]
+    return headers, body
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def inspection(seen: Inspection) -> str:
+    """One file's inspection as a person reads it."""
+    weights = f"{seen.weights.parameters:,} parameters in {len(seen.weights.tensors)} tensors" if seen.weights else "no weights"
+    family = seen.family.name if seen.family else "unknown"
+    lines = [f"{shown(seen.path, 300)}: {seen.verdict}", f"  {seen.form or seen.container or 'not a torch file'}, {family}, {weights}"]
+    if seen.sha256:
+        lines.append(f"  sha256 {seen.sha256}")
+    lines += [f"  would run: {call}" for call in seen.would_run]
+    return "\n".join([*lines, *_findings(seen.findings, "  ")])
+
+
+def report(seen: Report) -> str:
+    """One report as a person reads it."""
+    lines = [
+        f"{seen.id:08d} {seen.submission.name}: {seen.state}" + (f" ({seen.verdict})" if seen.verdict else ""),
+        f"  {seen.reason.message}",
+    ]
+    if seen.model:
+        lines.append(f"  {seen.model.family}: {seen.model.parameters:,} parameters; " + "; ".join(seen.model.evidence))
+        lines += [f"  assumed: {sentence}" for sentence in seen.model.assumed]
+    lines += [f"  would run: {call}" for call in seen.would_run]
+    if seen.evaluation:
+        lines += [f"  {m.id} = {_number(m.value)}" + (_interval(m.ci95)) for m in seen.evaluation.metrics]
+    if seen.grade:
+        lines += [f"  {c.points:g}/{c.points_possible:g}  {c.title}: {c.message}" for c in seen.grade.criteria]
+        band = f", {seen.grade.band}" if seen.grade.band else ""
+        lines.append(f"  {_points(seen.grade.points, seen.grade.points_possible)} points{band}: {'pass' if seen.grade.passed else 'fail'}")
+    return "\n".join([*lines, *_findings(seen.findings, "  ")])
+
+
+def _interval(bounds: tuple[float, float] | None) -> str:
+    return f" (95 %: {bounds[0]:.4f} to {bounds[1]:.4f})" if bounds else ""
+
+
+def _findings(findings: Iterable[Finding], indent: str) -> list[str]:
+    lines = []
+    for finding in findings:
+        lines.append(f"{indent}{finding.level} {finding.code} {finding.where}: {finding.message}")
+        if finding.evidence:
+            lines.append(f"{indent}    seen: {shown(finding.evidence, 300)}")
+        lines.append(f"{indent}    → {finding.advice}")
+    return lines
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[object]], style: str = "simple") -> str:
+    return tabulate(rows, headers=headers, tablefmt=style, disable_numparse=True)

@@ -1,0 +1,45 @@
+"""The settings of a spool: `fifomark.toml`, parsed once, closed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from fifomark.core.decode import read_toml
+from fifomark.core.errors import ConfigError
+from fifomark.core.policy import Limits, Policy, Positive, Seconds
+from fifomark.core.record import Record
+
+FILE_NAME = "fifomark.toml"
+
+
+class Settings(Record):
+    """`slots` is "auto", or one entry a slot: "cpu", "cpu:2" (two threads), "cuda:0", "cuda:GPU-…" (a UUID).
+
+    `order`: by each file's own mtime, or by arrival, which nobody can forge. Times are in seconds.
+    """
+
+    schema: Literal["fifomark.settings/1"]
+    slots: Literal["auto"] | tuple[str, ...] = "auto"
+    sanitizers: Annotated[int, Meta(ge=1, le=64)] = 1
+    default_rubric: str = "digits"
+    order: Literal["mtime", "arrival"] = "mtime"
+    settle_seconds: Annotated[float, Meta(ge=0)] = 0.2
+    rescan_seconds: Seconds = 5.0
+    max_attempts: Positive = 3
+    policy: Policy = Policy()
+    limits: Limits = Limits()
+
+
+def load_settings(root: str | Path) -> Settings:
+    """The settings of the spool at `root`; ConfigError names file, key, what was found and what was meant."""
+    path = Path(root, FILE_NAME)
+    settings = read_toml(path, Settings)
+    if isinstance(settings.slots, tuple) and not settings.slots:
+        raise ConfigError(path, "slots", "is empty", 'name at least one slot, or say slots = "auto"')
+    for extension in settings.policy.extensions:
+        if not extension.startswith(".") or extension != extension.lower():
+            raise ConfigError(path, "policy.extensions", f"{extension!r} is no extension", "write it in lower case with its dot: '.pt'")
+    return settings

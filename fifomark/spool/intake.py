@@ -1,0 +1,117 @@
+"""What waits in incoming/: the listing is the truth, an event of the watcher only says when to look."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Collection
+
+from fifomark.core.submission import Arrival, Identity, Kind, Listing
+
+# Names that uploaders use while they write. Never looked at.
+UPLOAD_SUFFIXES = (".part", ".tmp", ".crdownload", ".filepart", ".partial", ".download", ".swp", ".upload")
+_KINDS: tuple[tuple[int, Kind], ...] = (
+    (stat.S_IFREG, "file"),
+    (stat.S_IFLNK, "link"),
+    (stat.S_IFDIR, "folder"),
+    (stat.S_IFIFO, "pipe"),
+    (stat.S_IFSOCK, "socket"),
+)
+
+
+class Intake:
+    """Lists incoming/ and tells what is settled: unchanged for `settle` seconds, and open for writing by nobody."""
+
+    def __init__(self, incoming: str, settle: float) -> None:
+        self._incoming = incoming
+        self._settle = settle
+        self._seen: dict[tuple[str, str], tuple[Identity, int, float]] = {}
+        self._settled: dict[tuple[str, str], tuple[Identity, int]] = {}
+
+    def sweep(self, now: float, rubrics: Collection[str], untouched: Collection[str] = ()) -> Listing:
+        """incoming/ as it is at `now` (seconds since the epoch); a subfolder that is named as a rubric is looked into."""
+        arrivals: list[Arrival] = []
+        unsettled: set[tuple[str, str]] = set()
+        for folder in ("", *sorted(rubrics)):
+            for name, status in _entries(os.path.join(self._incoming, folder)):
+                if name.startswith(".") or (not folder and stat.S_ISDIR(status.st_mode) and (name in rubrics or name in untouched)):
+                    continue
+                if name.lower().endswith(UPLOAD_SUFFIXES):
+                    continue
+                arrival = Arrival(folder=folder, name=name, kind=_kind(status), identity=_identity(status))
+                if self._is_settled(arrival, status.st_ctime_ns, now):
+                    arrivals.append(arrival)
+                else:
+                    unsettled.add((folder, name))
+        present = {(a.folder, a.name) for a in arrivals} | unsettled
+        self._seen = {key: seen for key, seen in self._seen.items() if key in present}
+        self._settled = {key: seen for key, seen in self._settled.items() if key in present}
+        return Listing(arrivals=tuple(arrivals), unsettled=frozenset(unsettled))
+
+    def _is_settled(self, arrival: Arrival, ctime_ns: int, now: float) -> bool:
+        key, version = (arrival.folder, arrival.name), (arrival.identity, ctime_ns)
+        if self._settled.get(key) == version:
+            return True
+        identity, seen_ctime, since = self._seen.get(key, (None, 0, now))
+        if (identity, seen_ctime) != version:
+            self._seen[key] = (*version, now)
+            since = now
+        # ctime moves with every write and cannot be set back; where its clock is not ours (a network file system), watching decides.
+        rested = max(now - since, now - ctime_ns / 1e9)
+        if rested < self._settle:
+            return False
+        if arrival.kind == "file" and _has_writer(os.path.join(self._incoming, *key)):
+            return False
+        self._settled[key] = version
+        return True
+
+
+def uploads(incoming: str) -> list[str]:
+    """Names in incoming/ that an uploader is still writing under a temporary name."""
+    return [name for name, _ in _entries(incoming) if not name.startswith(".") and name.lower().endswith(UPLOAD_SUFFIXES)]
+
+
+def _entries(folder: str) -> list[tuple[str, os.stat_result]]:
+    found = []
+    try:
+        with os.scandir(folder) as listing:
+            for entry in listing:
+                try:
+                    found.append((entry.name, entry.stat(follow_symlinks=False)))
+                except FileNotFoundError:
+                    continue  # withdrawn between the listing and the look
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return found
+
+
+def _kind(status: os.stat_result) -> Kind:
+    mode = stat.S_IFMT(status.st_mode)
+    if mode == stat.S_IFREG and status.st_nlink > 1:
+        return "hard link"
+    return next((kind for bits, kind in _KINDS if bits == mode), "device")
+
+
+def _identity(status: os.stat_result) -> Identity:
+    return Identity(device=status.st_dev, inode=status.st_ino, size=status.st_size, mtime_ns=status.st_mtime_ns)
+
+
+def _has_writer(path: str) -> bool:
+    """Whether someone has the file open for writing: then the kernel refuses a read lease (fcntl(2), F_SETLEASE).
+
+    Where leases cannot be had (another owner's file, a network file system) the settle time alone decides.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False  # unreadable or gone: the claim will say so
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as e:
+        return e.errno == errno.EAGAIN
+    finally:
+        os.close(fd)
+    return False

@@ -1,0 +1,65 @@
+"""Renames that never overwrite, and the fsyncs that make them last."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_AT_FDCWD = -100
+_RENAME_NOREPLACE = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def rename(source: str, target: str) -> None:
+    """Move `source` to `target` in one step; FileExistsError where something is there already, never an overwrite.
+
+    renameat2(2) with RENAME_NOREPLACE: os.rename overwrites in silence.
+    """
+    renameat2 = getattr(_libc, "renameat2", None)
+    if renameat2 is not None:
+        if renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE) == 0:
+            return
+        code = ctypes.get_errno()
+        if code not in (errno.ENOSYS, errno.EINVAL):
+            raise OSError(code, os.strerror(code), source, None, target)
+    # A file system without RENAME_NOREPLACE (NFS): the spool has one daemon, so looking first is enough.
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), source, None, target)
+    os.rename(source, target)
+
+
+def advance(source: str, target: str) -> bool:
+    """Make sure that what lay at `source` lies at `target`, whether or not it was moved before; False where it is in neither place."""
+    try:
+        rename(source, target)
+    except FileNotFoundError:
+        return os.path.lexists(target)
+    return True
+
+
+def sync_folder(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def publishing(path: str) -> Iterator[int]:
+    """A descriptor to write to; what was written appears at `path` whole and fsynced, or not at all."""
+    folder, name = os.path.split(path)
+    temporary = os.path.join(folder, f".{name}.tmp")
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+    try:
+        yield fd
+        os.fsync(fd)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    finally:
+        os.close(fd)
+    os.replace(temporary, path)

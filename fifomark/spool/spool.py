@@ -1,0 +1,141 @@
+"""A spool folder: making one, sweeping its intake, and moving a submission to where its state says."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from fifomark.core.errors import InternalError, SpoolError
+from fifomark.core.states import State
+from fifomark.core.submission import Listing, Submission
+from fifomark.settings import FILE_NAME, Settings, load_settings
+from fifomark.spool.intake import Intake
+from fifomark.spool.layout import FOLDERS, Layout
+from fifomark.spool.moves import advance, publishing, rename, sync_folder
+
+
+class Spool:
+    """An existing spool; SpoolError where `root` is none, ConfigError where its settings are wrong."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.layout = Layout(root)
+        if not self.layout.settings.exists():
+            raise SpoolError(f"{self.layout.root}: no spool here ({FILE_NAME} is missing); make one with: fifomark init {root}")
+        self.settings: Settings = load_settings(self.layout.root)
+        for folder in FOLDERS:
+            os.makedirs(self.layout.folder(folder), exist_ok=True)
+        self._intake = Intake(self.layout.folder("incoming"), self.settings.settle_seconds)
+        self._unsynced: set[str] = set()
+
+    def rubrics(self) -> tuple[str, ...]:
+        """The names of the rubrics that the spool has."""
+        return tuple(sorted(path.parent.name for path in Path(self.layout.folder("rubrics")).glob("*/rubric.toml")))
+
+    def sweep(self, now: float, loaded: Collection[str]) -> Listing:
+        """What waits in incoming/ at `now`, and in the subfolders named as one of the `loaded` rubrics.
+
+        A subfolder of a rubric that is not loaded yet stays untouched.
+        """
+        return self._intake.sweep(now, loaded, untouched=set(self.rubrics()) - set(loaded))
+
+    def place(self, submission: Submission, report: bytes | None = None) -> bool:
+        """Make the folders agree with `submission.state`, whatever was done of it before; False where its file has vanished.
+
+        Only the renames happen here; `sync` makes them last. `report` is written, fsynced, before its file reaches a final folder.
+        """
+        if report is not None:
+            with publishing(self.layout.report(submission)) as fd:
+                _write_all(fd, report)
+            self._unsynced.add(os.path.dirname(self.layout.report(submission)))
+        match submission.state:
+            case State.SANITIZING:
+                return self._claim(submission)
+            case State.SANITIZED:
+                clean = self._advance(self.layout.unpublished(submission), self.layout.clean(submission))
+                return self._advance(self.layout.claimed(submission), self.layout.original(submission)) and clean
+            case State.DONE:
+                return self._advance(self.layout.clean(submission), self.layout.done(submission))
+            case State.REJECTED:
+                return self._quarantine(submission)
+            case State.FAILED:
+                return self._advance(self.layout.clean(submission), self.layout.failed(submission)) or self._advance(
+                    self.layout.claimed(submission), self.layout.failed_original(submission)
+                )
+            case _:
+                return True
+
+    def forget_clean(self, submission: Submission) -> None:
+        """Remove what an interrupted sanitizing may have left: it is written again."""
+        for path in (self.layout.unpublished(submission), self.layout.clean(submission)):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def sync(self) -> None:
+        """fsync every folder that a move has touched since the last call."""
+        for folder in sorted(self._unsynced):
+            sync_folder(folder)
+        self._unsynced.clear()
+
+    def _claim(self, submission: Submission) -> bool:
+        source, target = self.layout.incoming(submission), self.layout.claimed(submission)
+        if os.path.lexists(target):
+            return True  # moved before an interruption; what lies in incoming/ under that name now is another submission
+        return self._advance(source, target)
+
+    def _quarantine(self, submission: Submission) -> bool:
+        """What was submitted goes to rejected/, from wherever it lies; a clean file made from it is ours and goes away."""
+        target = self.layout.quarantined(submission)
+        self.forget_clean(submission)
+        return self._advance(self.layout.claimed(submission), target) or self._advance(self.layout.original(submission), target)
+
+    def _advance(self, source: str, target: str) -> bool:
+        self._unsynced |= {os.path.dirname(source), os.path.dirname(target)}
+        try:
+            return advance(source, target)
+        except FileExistsError as e:
+            raise InternalError(f"{target} is in the way of {source}; move it aside and start again") from e
+
+
+def create(root: str | os.PathLike[str], settings: str) -> Layout:
+    """Make the folders of a spool and its settings file; what is there already stays as it is."""
+    layout = Layout(root)
+    for folder in FOLDERS:
+        os.makedirs(layout.folder(folder), exist_ok=True)
+    if not layout.settings.exists():
+        with publishing(os.fspath(layout.settings)) as fd:
+            _write_all(fd, settings.encode())
+    return layout
+
+
+def drop(layout: Layout, source: str, folder: str) -> str:
+    """Copy the file `source` into incoming/ (or incoming/<folder>) so that it appears there whole; returns its path.
+
+    FileExistsError where that name is waiting already.
+    """
+    target = os.path.join(layout.folder("incoming"), folder, os.path.basename(source))
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    temporary = os.path.join(os.path.dirname(target), f".{os.path.basename(source)}.{os.getpid()}.part")
+    try:
+        with open(source, "rb") as reading, open(temporary, "xb") as writing:
+            _copy(reading.fileno(), writing.fileno())
+            os.fsync(writing.fileno())
+        rename(temporary, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+    sync_folder(os.path.dirname(target))
+    return target
+
+
+def _copy(source: int, target: int) -> None:
+    while os.sendfile(target, source, None, 1 << 24):
+        pass
+
+
+def _write_all(fd: int, body: bytes) -> None:
+    view = memoryview(body)
+    while view:
+        view = view[os.write(fd, view) :]

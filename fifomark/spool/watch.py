@@ -1,0 +1,55 @@
+"""The watcher: wakes the loop when something happens in incoming/. It only wakes; the sweep looks."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+
+from fifomark.spool.layout import Layout
+
+_WAKING = frozenset({"created", "modified", "moved", "deleted", "closed"})
+
+
+class Watcher(FileSystemEventHandler):
+    """Readable at `fileno()` once something has happened since the last `clear()`."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._incoming = layout.folder("incoming")
+        self._wake, self._alarm = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._observer = Observer()
+        # The whole root: a rename out of a watched folder into an unwatched one delays the next event by half a second.
+        self._observer.schedule(self, str(layout.root), recursive=True)
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        if event.event_type in _WAKING and any(os.fsdecode(p).startswith(self._incoming) for p in (event.src_path, event.dest_path)):
+            try:
+                os.write(self._alarm, b"!")
+            except BlockingIOError:
+                pass  # it has not been looked at since the last 65,536 events: awake enough
+
+    def alive(self) -> bool:
+        """Whether the observer still runs; without it only the rescan finds files."""
+        return self._observer.is_alive()
+
+    def fileno(self) -> int:
+        return self._wake
+
+    def clear(self) -> None:
+        try:
+            while os.read(self._wake, 65536):
+                pass
+        except BlockingIOError:
+            pass
+
+    def __enter__(self) -> Watcher:
+        self._observer.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._observer.stop()
+        self._observer.join()
+        os.close(self._wake)
+        os.close(self._alarm)

@@ -1,0 +1,246 @@
+"""A strict reader of zip directories: one file, one reading.
+
+Python's zipfile and the miniz in torch disagree on duplicate names, concatenated archives, local headers and more; whatever two
+programs could read in two ways is refused here. Every byte of the file belongs to exactly one member, descriptor or directory record.
+Layout of the records: APPNOTE.TXT 6.3.10, sections 4.3 and 4.5.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+from fifomark.torchfile.source import Broken, Problem, Source
+
+_END = struct.Struct("<4s4H2LH")
+_END64 = struct.Struct("<4sQ2H2L4Q")
+_LOCATOR64 = struct.Struct("<4sLQL")
+_CENTRAL = struct.Struct("<4s6H3L5H2L")
+_LOCAL = struct.Struct("<4s5H3L2H")
+_DESCRIPTOR, _ENCRYPTED, _KNOWN_FLAGS = 0x0008, 0x2041, 0x080E
+MAX_DIRECTORY = 64 << 20  # bytes
+
+
+class Member:
+    """A record of the archive. `start` and `stored` bound its bytes in the file; `nbytes` is its size once inflated."""
+
+    __slots__ = ("crc32", "end", "extra64", "flags", "header", "method", "name", "nbytes", "start", "stored")
+
+    def __init__(self, name: str, method: int, flags: int, crc32: int, stored: int, nbytes: int, header: int) -> None:
+        self.name, self.method, self.flags, self.crc32 = name, method, flags, crc32
+        self.stored, self.nbytes, self.header = stored, nbytes, header
+        self.start = self.end = 0
+        self.extra64 = False
+
+
+class Archive:
+    """`members` by their full names; `problems` are what is strange but has one reading (comments)."""
+
+    __slots__ = ("members", "problems", "source")
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.problems: list[Problem] = []
+        directory, count, end = _find_directory(source, self.problems)
+        listed = list(_entries(source.at(directory, end - directory, "the directory"), count, self.problems))
+        self.members = _by_name(listed)
+        _account_for_every_byte(source, listed, directory)
+
+    def read(self, member: Member, budget: int) -> bytes:
+        """The member's bytes, inflated; Broken beyond `budget` bytes, or where its checksum does not match."""
+        if member.nbytes > budget or member.stored > budget:
+            raise Broken("FM110", member.name, f"{member.nbytes} bytes are more than may be read of it ({budget})")
+        data = self.source.at(member.start, member.stored, member.name)
+        if member.method == 8:
+            data = _inflated(data, member)
+        if len(data) != member.nbytes:
+            raise Broken("FM109", member.name, f"{len(data)} bytes where its header says {member.nbytes}")
+        if zlib.crc32(data) != member.crc32:
+            raise Broken("FM111", member.name, "its checksum does not match its bytes")
+        return data
+
+
+def _inflated(data: bytes, member: Member) -> bytes:
+    machine = zlib.decompressobj(-15)
+    try:
+        out = machine.decompress(data, member.nbytes + 1)
+    except zlib.error as e:
+        raise Broken("FM108", member.name, f"cannot be inflated: {e}") from e
+    if not machine.eof or machine.unused_data or machine.unconsumed_tail:
+        raise Broken("FM109", member.name, "its compressed bytes do not end where its header says")
+    return out
+
+
+def _find_directory(source: Source, problems: list[Problem]) -> tuple[int, int, int]:
+    """Where the directory starts, how many entries it has, and where it ends."""
+    at, comment = _find_end(source)
+    if comment:
+        problems.append(Problem("FM303", "the archive's comment", f"{comment} bytes that no tensor shows"))
+    _, disk, start_disk, here, total, size, offset, _ = _END.unpack(source.at(at, _END.size))
+    claims, end = [disk, start_disk, here, total, size, offset], at
+    if at >= _LOCATOR64.size and source.at(at - _LOCATOR64.size, 4) == b"PK\x06\x07":
+        claims, end = _zip64(source, at - _LOCATOR64.size, claims)
+    disk, start_disk, here, total, size, offset = claims
+    if disk or start_disk or here != total:
+        raise Broken("FM108", "the end record", "the archive is one part of several")
+    if size > MAX_DIRECTORY:
+        raise Broken("FM110", "the directory", f"{size} bytes of directory")
+    if offset + size != end:
+        raise Broken("FM109", "the end record", "the directory does not lie where the end record says", f"{offset} + {size} is not {end}")
+    return offset, total, end
+
+
+def _find_end(source: Source) -> tuple[int, int]:
+    """Position of the end record, and the length of its comment."""
+    tail_start = max(0, source.size - _END.size - 0xFFFF)
+    tail = source.at(tail_start, source.size - tail_start)
+    found = [i for i in _positions(tail, b"PK\x05\x06") if i + _END.size <= len(tail)]
+    fitting = [i for i in found if i + _END.size + int.from_bytes(tail[i + 20 : i + 22], "little") == len(tail)]
+    if not fitting:
+        if found:
+            raise Broken("FM109", "the end of the file", "there are bytes after the end of the archive")
+        raise Broken("FM107", "the end of the file", "the archive has no end record: the file is cut off")
+    if len(fitting) > 1 or any(i > fitting[0] for i in found):
+        raise Broken("FM109", "the end of the file", "there are several end records")
+    return tail_start + fitting[0], len(tail) - fitting[0] - _END.size
+
+
+def _positions(data: bytes, needle: bytes) -> Iterator[int]:
+    at = data.find(needle)
+    while at >= 0:
+        yield at
+        at = data.find(needle, at + 1)
+
+
+def _zip64(source: Source, locator: int, claims: list[int]) -> tuple[list[int], int]:
+    _, disk, at, disks = _LOCATOR64.unpack(source.at(locator, _LOCATOR64.size))
+    if disk or disks != 1 or at + _END64.size != locator:
+        raise Broken("FM109", "the zip64 locator", "the zip64 end record does not lie before its locator")
+    magic, size, _, _, *real = _END64.unpack(source.at(at, _END64.size))
+    if magic != b"PK\x06\x06" or size != _END64.size - 12:
+        raise Broken("FM108", "the zip64 end record", "is damaged")
+    for claim, value, unsaid in zip(claims, real, (0xFFFF,) * 4 + (0xFFFFFFFF,) * 2, strict=True):
+        if claim not in (value, unsaid):
+            raise Broken("FM109", "the end records", "the two end records disagree", f"{claim} and {value}")
+    return list(real), at
+
+
+def _entries(directory: bytes, count: int, problems: list[Problem]) -> Iterator[Member]:
+    at = 0
+    for _ in range(count):
+        if at + _CENTRAL.size > len(directory):
+            raise Broken("FM108", "the directory", "ends in the middle of an entry")
+        magic, _, version, flags, method, _, _, crc, stored, nbytes, n, e, c, disk, _, _, header = _CENTRAL.unpack_from(directory, at)
+        at += _CENTRAL.size
+        raw, extra = directory[at : at + n], directory[at + n : at + n + e]
+        at += n + e + c
+        if magic != b"PK\x01\x02" or at > len(directory):
+            raise Broken("FM108", "the directory", "has a damaged entry")
+        name = _name(raw)
+        if c:
+            problems.append(Problem("FM303", name, f"a comment of {c} bytes that no tensor shows"))
+        stored, nbytes, header = _wide(extra, name, [(nbytes, 0), (stored, 1), (header, 2)])
+        if flags & _ENCRYPTED:
+            raise Broken("FM108", name, "is encrypted")
+        if flags & ~_KNOWN_FLAGS or method not in (0, 8) or disk or (version & 0xFF) > 63:
+            raise Broken("FM109", name, "uses a feature of zip that readers disagree on", f"flags {flags:#x}, method {method}, version {version}")
+        if method == 0 and stored != nbytes:
+            raise Broken("FM109", name, "is stored, and yet has two sizes", f"{stored} and {nbytes}")
+        yield Member(name, method, flags, crc, stored, nbytes, header)
+    if at != len(directory):
+        raise Broken("FM109", "the directory", f"has {len(directory) - at} bytes more than its entries")
+
+
+def _name(raw: bytes) -> str:
+    try:
+        name = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Broken("FM109", repr(raw[:80]), "a member's name is not UTF-8") from None
+    parts = name.rstrip("/").split("/")
+    if not name or "\\" in name or "\0" in name or any(part in ("", ".", "..") for part in parts) or ":" in parts[0]:
+        raise Broken("FM109", name[:200], "a member's name is unsafe as a path")
+    return name
+
+
+def _wide(extra: bytes, name: str, fields: list[tuple[int, int]]) -> tuple[int, int, int]:
+    """(stored, nbytes, header), from the zip64 extra field where the 32-bit ones say so. `fields`: nbytes, stored, header, in that order."""
+    values = [value for value, _ in fields]
+    wide = _extra64(extra, name)
+    for i, value in enumerate(values):
+        if value == 0xFFFFFFFF:
+            if len(wide) < 8:
+                raise Broken("FM108", name, "lacks its zip64 field")
+            values[i], wide = int.from_bytes(wide[:8], "little"), wide[8:]
+    return values[1], values[0], values[2]
+
+
+def _extra64(extra: bytes, name: str) -> bytes:
+    found = None
+    while len(extra) >= 4:
+        kind, size = struct.unpack_from("<2H", extra)
+        if 4 + size > len(extra):
+            raise Broken("FM108", name, "has a damaged extra field")
+        if kind == 1:
+            if found is not None:
+                raise Broken("FM109", name, "has two zip64 fields")
+            found = extra[4 : 4 + size]
+        extra = extra[4 + size :]
+    return found or b""
+
+
+def _by_name(members: list[Member]) -> dict[str, Member]:
+    seen: dict[str, str] = {}
+    for member in members:
+        folded = member.name.casefold()
+        if folded in seen:
+            raise Broken("FM109", member.name, "two members have this name (some readers ignore case)", seen[folded])
+        seen[folded] = member.name
+    return {member.name: member for member in members}
+
+
+def _account_for_every_byte(source: Source, members: list[Member], directory: int) -> None:
+    """Compare every local header with the directory, and see that members follow each other without gap or overlap."""
+    at = 0
+    in_order = sorted(members, key=lambda member: member.header)
+    for i, member in enumerate(in_order):
+        if member.header != at:
+            kind = "overlaps what comes before it" if member.header < at else f"comes after {member.header - at} bytes that nothing accounts for"
+            raise Broken("FM109", member.name, kind)
+        _check_local(source, member)
+        following = in_order[i + 1].header if i + 1 < len(in_order) else directory
+        at = _check_descriptor(source, member, following)
+    if at != directory:
+        raise Broken("FM109", "the directory", f"comes after {directory - at} bytes that nothing accounts for")
+
+
+def _check_local(source: Source, member: Member) -> None:
+    magic, _, flags, method, _, _, crc, stored, nbytes, n, e = _LOCAL.unpack(source.at(member.header, _LOCAL.size, member.name))
+    rest = source.at(member.header + _LOCAL.size, n + e, member.name)
+    if magic != b"PK\x03\x04":
+        raise Broken("FM108", member.name, "its local header is damaged")
+    if rest[:n] != member.name.encode():
+        raise Broken("FM109", member.name, "its local header has another name", repr(rest[:n][:80]))
+    member.start = member.header + _LOCAL.size + n + e
+    wide = _extra64(rest[n:], member.name)
+    member.extra64 = bool(wide)
+    if nbytes == 0xFFFFFFFF and stored == 0xFFFFFFFF and len(wide) >= 16:
+        nbytes, stored = struct.unpack_from("<2Q", wide)
+    said = (crc, stored, nbytes)
+    real = (member.crc32, member.stored, member.nbytes)
+    later = bool(flags & _DESCRIPTOR) and all(value in (0, truth, 0xFFFFFFFF) for value, truth in zip(said, real, strict=True))
+    if flags != member.flags or method != member.method or (said != real and not later):
+        raise Broken("FM109", member.name, "its local header disagrees with the directory", f"{said} and {real}")
+
+
+def _check_descriptor(source: Source, member: Member, following: int) -> int:
+    """Where the member ends, its data descriptor included."""
+    end = member.start + member.stored
+    if not member.flags & _DESCRIPTOR:
+        return end
+    gap = source.at(end, following - end, member.name) if 0 <= following - end <= 24 else b""
+    sizes = (struct.pack("<3L", member.crc32, member.stored, member.nbytes) if max(member.stored, member.nbytes) < 1 << 32 else b"", 
+             struct.pack("<L2Q", member.crc32, member.stored, member.nbytes))
+    if gap.removeprefix(b"PK\x07\x08") not in sizes or not gap:
+        raise Broken("FM109", member.name, "its data descriptor is missing or disagrees with the directory")
+    return following

@@ -1,0 +1,84 @@
+"""The file that is read: bytes by position, never mapped (a file that its owner truncates must not kill its reader).
+
+Standard library only, like every module that the parser child runs.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from typing import NamedTuple
+
+
+class ParseLimits(NamedTuple):
+    """Budgets of one parse; sizes in bytes."""
+
+    pickle_bytes: int = 64 << 20
+    inflated_bytes: int = 2 << 30
+    description_bytes: int = 64 << 20
+    tensors: int = 100_000
+
+
+class Problem(NamedTuple):
+    """Something wrong with the structure: a code of the catalogue, where, in which words, seen how."""
+
+    code: str
+    where: str
+    message: str
+    evidence: str | None = None
+
+
+class Broken(Exception):
+    """The file cannot be read any further, because of `problem`."""
+
+    def __init__(self, code: str, where: str, message: str, evidence: str | None = None) -> None:
+        super().__init__(message)
+        self.problem = Problem(code, where, message, evidence)
+
+
+class Source:
+    """An open regular file."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.size = os.fstat(fd).st_size
+
+    def at(self, start: int, count: int, where: str = "the file") -> bytes:
+        """Exactly `count` bytes from `start`; Broken (FM107) where the file has fewer."""
+        if start < 0 or count < 0 or start + count > self.size:
+            raise Broken("FM107", where, f"the file ends {start + count - self.size} bytes too early", f"{self.size} bytes")
+        parts = []
+        while count:
+            part = os.pread(self.fd, count, start)
+            if not part:
+                raise Broken("FM113", where, "the file became shorter while it was read")
+            parts.append(part)
+            start += len(part)
+            count -= len(part)
+        return b"".join(parts)
+
+    def stream(self, start: int = 0) -> io.BufferedReader:
+        """The file from `start` on as a buffered stream whose tell() counts from the file's beginning."""
+        return io.BufferedReader(_Raw(self.fd, start), 1 << 16)
+
+
+class _Raw(io.RawIOBase):
+    def __init__(self, fd: int, start: int) -> None:
+        self._fd, self._position = fd, start
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        assert whence in (0, 1)
+        self._position = offset if whence == 0 else self._position + offset
+        return self._position
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data = os.pread(self._fd, len(buffer), self._position)
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)

@@ -1,0 +1,203 @@
+"""The shape of what was saved: which dicts, modules and scripts hold which tensors under which names.
+
+Walks are iterative and visit each object once: lists that contain themselves, or each other twice over, end like any other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fifomark.torchfile.source import Broken
+from fifomark.torchfile.tensors import Tensors
+from fifomark.torchfile.unpickler import Inert, Stand
+
+MAX_OBJECTS = 2_000_000
+MAX_PATH = 60
+MAX_OTHERS = 200
+_MAPPINGS = frozenset({"collections.OrderedDict", "collections.defaultdict", "collections.Counter", "builtins.dict"})
+
+
+def pairs_of(value: Any) -> list[tuple[Any, Any]] | None:
+    """The items of a dict or of what stands for one; None for anything else."""
+    if isinstance(value, dict):
+        return list(value.items())
+    if isinstance(value, Inert) and type(value).full_name in _MAPPINGS:
+        given = [pair for arg in value.args for pair in (arg.items() if isinstance(arg, dict) else arg if isinstance(arg, list) else ())]
+        return [(pair[0], pair[1]) for pair in given if isinstance(pair, (tuple, list)) and len(pair) == 2] + value.items
+    return None
+
+
+def state_of(value: Any) -> dict[Any, Any] | None:
+    """The attributes that a constructed object was given."""
+    if isinstance(value, Inert) and value.how == "new" and not value.args and len(value.states) == 1 and isinstance(value.states[0], dict):
+        return value.states[0]
+    return None
+
+
+def is_module(value: Any) -> bool:
+    """An nn.Module's pickle: a class built without arguments, whose state has its parameters and its submodules."""
+    state = state_of(value)
+    return state is not None and pairs_of(state.get("_parameters")) is not None and pairs_of(state.get("_modules")) is not None
+
+
+def is_script(value: Any) -> bool:
+    return isinstance(value, Inert) and type(value).full_name.startswith("__torch__.") and state_of(value) is not None
+
+
+class Structure:
+    """Collects groups and layers from the roots that it is given."""
+
+    def __init__(self, tensors: Tensors) -> None:
+        self._tensors = tensors
+        self._seen: set[int] = set()
+        self._count = 0
+        self.groups: list[dict[str, Any]] = []
+        self.layers: list[dict[str, Any]] = []
+
+    def walk(self, root: Any) -> None:
+        todo: list[tuple[Any, tuple[str, ...]]] = [(root, ())]
+        while todo:
+            value, path = todo.pop()
+            if self._entered(value) and len(path) <= MAX_PATH:
+                todo.extend(reversed(self._look(value, path)))
+
+    def _entered(self, value: Any) -> bool:
+        """Whether `value` is looked into now for the first time."""
+        if id(value) in self._seen:
+            return False
+        self._seen.add(id(value))
+        self._count += 1
+        if self._count > MAX_OBJECTS:
+            raise Broken("FM208", "the pickle", f"more than {MAX_OBJECTS} objects")
+        return True
+
+    def _look(self, value: Any, path: tuple[str, ...]) -> list[tuple[Any, tuple[str, ...]]]:
+        if is_module(value):
+            self._module(value, path)
+            return []
+        if is_script(value):
+            self._script(value, path)
+            return []
+        pairs = pairs_of(value)
+        if pairs is not None:
+            return self._container("mapping", pairs, path)
+        if isinstance(value, (list, tuple)):
+            return self._container("sequence", list(enumerate(value)), path)
+        if path == () and self._tensors.index(value, "the root") is not None:
+            self.groups.append(_group(path, "sequence", [("0", self._tensors.index(value, "the root"))], []))
+        return []
+
+    def _container(self, kind: str, pairs: list[tuple[Any, Any]], path: tuple[str, ...]) -> list[tuple[Any, tuple[str, ...]]]:
+        entries: list[tuple[str, int | None]] = []
+        others: list[tuple[str, str]] = []
+        inside: list[tuple[Any, tuple[str, ...]]] = []
+        for key, value in pairs:
+            name = key if isinstance(key, str) else str(key) if type(key) is int and key.bit_length() < 64 else f"<{what(key)}>"
+            index = self._tensors.index(value, name)
+            if index is not None and isinstance(key, (str, int)):
+                entries.append((name, index))
+                continue
+            if len(others) < MAX_OTHERS:
+                others.append((name, what(value)))
+            if isinstance(value, (dict, list, tuple, Inert)):
+                inside.append((value, (*path, name)))
+        if entries or path == ():
+            self.groups.append(_group(path, kind, entries, others))
+        return inside
+
+    def _module(self, root: Any, path: tuple[str, ...]) -> None:
+        """Names as state_dict() gives them: a module's parameters, its persistent buffers, then its submodules in their order."""
+        entries: list[tuple[str, int | None]] = []
+        others: list[tuple[str, str]] = []
+        todo: list[tuple[str, Any, frozenset[int]]] = [("", root, frozenset())]
+        while todo:
+            prefix, module, above = todo.pop()
+            state = state_of(module)
+            if state is None or id(module) in above:
+                continue
+            self._count += 1
+            if self._count > MAX_OBJECTS:
+                raise Broken("FM208", "the pickle", f"more than {MAX_OBJECTS} objects")
+            self._seen.add(id(module))
+            self.layers.append({"path": prefix.rstrip("."), "cls": type(module).full_name, "attributes": _attributes(state)})
+            skipped = _members(state.get("_non_persistent_buffers_set"))
+            for table in ("_parameters", "_buffers"):
+                for name, value in pairs_of(state.get(table)) or ():
+                    index = self._tensors.index(value, f"{prefix}{name}")
+                    if index is not None and name not in skipped:
+                        entries.append((f"{prefix}{name}", index))
+                    elif index is None and value is not None and len(others) < MAX_OTHERS:
+                        others.append((f"{prefix}{name}", what(value)))
+            children = [(f"{prefix}{name}.", child, above | {id(module)}) for name, child in pairs_of(state.get("_modules")) or ()]
+            todo.extend(child for child in reversed(children) if len(child[2]) <= MAX_PATH)
+        self.groups.append(_group(path, "module", entries, others))
+
+    def _script(self, root: Any, path: tuple[str, ...]) -> None:
+        """A TorchScript object: its tensors and the objects in it, by their attributes' names."""
+        entries: list[tuple[str, int | None]] = []
+        others: list[tuple[str, str]] = []
+        todo: list[tuple[str, Any]] = [("", root)]
+        while todo:
+            prefix, value = todo.pop()
+            if not self._entered(value) and prefix:
+                continue
+            inside = []
+            for name, attribute in (state_of(value) or {}).items():
+                index = self._tensors.index(attribute, f"{prefix}{name}")
+                if index is not None:
+                    entries.append((f"{prefix}{name}", index))
+                elif is_script(attribute):
+                    inside.append((f"{prefix}{name}.", attribute))
+                elif not isinstance(attribute, (bool, type(None))) and len(others) < MAX_OTHERS:
+                    others.append((f"{prefix}{name}", what(attribute)))
+            todo.extend(reversed(inside))
+        self.groups.append(_group(path, "script", entries, others))
+
+
+def _group(path: tuple[str, ...], kind: str, entries: list[Any], others: list[tuple[str, str]]) -> dict[str, Any]:
+    return {
+        "path": [step[:400] for step in path],
+        "kind": kind,
+        "entries": [{"name": str(name), "tensor": index} for name, index in entries],
+        "others": [{"name": str(name)[:400], "what": kind} for name, kind in others],
+    }
+
+
+def what(value: Any) -> str:
+    """What something that is no tensor is, in a word or two."""
+    if isinstance(value, Stand):
+        return value.full_name[:300]
+    if isinstance(value, Inert):
+        return type(value).full_name[:300]
+    if isinstance(value, (dict, list, tuple, set)):
+        return f"{type(value).__name__} of {len(value)}"
+    return type(value).__name__
+
+
+def _members(value: Any) -> frozenset[str]:
+    if isinstance(value, Inert) and type(value).full_name == "builtins.set" and len(value.args) == 1:
+        value = value.args[0]
+    return frozenset(item for item in value if isinstance(item, str)) if isinstance(value, (set, frozenset, list, tuple)) else frozenset()
+
+
+def _attributes(state: dict[Any, Any]) -> dict[str, Any]:
+    """The plain attributes of a module: what its constructor was told, as far as it is scalars."""
+    kept: dict[str, Any] = {}
+    for name, value in list(state.items())[:100]:
+        if not isinstance(name, str) or name.startswith("_") or name == "training":
+            continue
+        if isinstance(value, (tuple, list)) and len(value) <= 8 and all(_is_plain(item) for item in value):
+            kept[name[:100]] = list(value)
+        elif isinstance(value, Stand):
+            kept[name[:100]] = value.full_name[:200]
+        elif _is_plain(value):
+            kept[name[:100]] = value
+    return kept
+
+
+def _is_plain(value: Any) -> bool:
+    if type(value) is int:
+        return value.bit_length() < 63
+    if type(value) is float:
+        return value - value == 0.0  # JSON has no NaN and no Inf
+    return value is None or type(value) is bool or (type(value) is str and len(value) <= 200)

@@ -1,0 +1,155 @@
+"""From the calls in a pickle to tensors: which rebuilder was called with what, as views of storages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fifomark.torchfile.source import Broken, Problem
+from fifomark.torchfile.unpickler import Inert, Stand, StorageRef, Trace, render
+
+_LIMIT = 1 << 62
+
+STORAGE_DTYPES = {
+    f"torch.{kind}Storage": dtype
+    for kind, dtype in {
+        "Float": "float32",
+        "Double": "float64",
+        "Half": "float16",
+        "BFloat16": "bfloat16",
+        "Long": "int64",
+        "Int": "int32",
+        "Short": "int16",
+        "Char": "int8",
+        "Byte": "uint8",
+        "Bool": "bool",
+        "ComplexFloat": "complex64",
+        "ComplexDouble": "complex128",
+        "QInt8": "qint8",
+        "QUInt8": "quint8",
+        "QInt32": "qint32",
+        "QUInt4x2": "quint4x2",
+        "QUInt2x4": "quint2x4",
+    }.items()
+} | {"torch.storage.UntypedStorage": "uint8", "torch.UntypedStorage": "uint8"}
+# Old CUDA-built files name the storage types by their old home.
+STORAGE_DTYPES |= {name.replace("torch.", "torch.cuda.", 1): dtype for name, dtype in STORAGE_DTYPES.items() if name.count(".") == 1}
+
+REBUILDERS = frozenset(
+    f"torch._utils.{name}"
+    for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter", "_rebuild_parameter_with_state")
+) | {"torch._tensor._rebuild_from_type_v2"}
+
+# Calls that are interpreted, and so not listed one by one.
+QUIET = REBUILDERS | {"collections.OrderedDict", "torch.Size", "builtins.set", "torch.device"}
+
+_DTYPE_NAMES = frozenset(
+    "float16 float32 float64 bfloat16 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool complex32 complex64 complex128 "
+    "float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu float4_e2m1fn_x2".split()
+)
+
+
+class StorageTable:
+    """The storages that a container offers, by key; filled by zip directories and legacy tables."""
+
+    __slots__ = ("_find", "_index", "used")
+
+    def __init__(self, find: Any) -> None:
+        """`find(ref)` gives (key, start, stored, nbytes, method, crc32), or raises Broken where there is none."""
+        self._find = find
+        self._index: dict[str, int] = {}
+        self.used: list[tuple[str, int, int, int, int, int | None]] = []
+
+    def index(self, ref: StorageRef) -> int:
+        known = self._index.get(ref.key)
+        if known is None:
+            self.used.append(self._find(ref))
+            known = self._index[ref.key] = len(self.used) - 1
+        return known
+
+
+class Tensors:
+    """Every tensor seen so far, each once."""
+
+    __slots__ = ("_by_node", "_keep", "_limit", "_trace", "list", "problems", "storages")
+
+    def __init__(self, storages: StorageTable, trace: Trace, limit: int, problems: list[Problem]) -> None:
+        self.storages, self._trace, self._limit, self.problems = storages, trace, limit, problems
+        self.list: list[tuple[int, str, list[int], list[int], int]] = []
+        self._by_node: dict[int, int | None] = {}
+        self._keep: list[Any] = []
+
+    def index(self, node: Any, where: str) -> int | None:
+        """The tensor that `node` would have become; None where it is none, or one that is not understood (then a problem says so)."""
+        if not isinstance(node, Inert) or type(node).full_name[:6] != "torch.":
+            return None
+        if id(node) not in self._by_node:
+            self._keep.append(node)
+            self._by_node[id(node)] = None  # a tensor inside its own arguments ends here
+            self._by_node[id(node)] = self._interpreted(node, where)
+        return self._by_node[id(node)]
+
+    def _interpreted(self, node: Inert, where: str) -> int | None:
+        name = type(node).full_name
+        if name not in REBUILDERS:
+            if "._rebuild_" in name:
+                kind = name.rsplit("._rebuild_", 1)[1]
+                self.problems.append(Problem("FM304", where, f"a tensor of a kind that is not understood ({kind})", name))
+            return None
+        if node.how != "call":
+            return None
+        try:
+            return self._rebuilt(name, node.args, where)
+        except (TypeError, ValueError, IndexError) as e:
+            self.problems.append(Problem("FM304", where, "a tensor is described in a way that torch does not write", f"{render(node)[:300]}: {e}"))
+        except Broken as e:
+            self.problems.append(e.problem)
+        return None
+
+    def _rebuilt(self, name: str, args: tuple[Any, ...], where: str) -> int | None:
+        kind = name.rsplit(".", 1)[1]
+        if kind == "_rebuild_from_type_v2":
+            function, _, inner, *_ = args
+            if isinstance(function, Stand) and function.full_name in REBUILDERS - {name}:
+                return self._rebuilt(function.full_name, inner, where)
+            raise ValueError("it is rebuilt by something unknown")
+        if kind.startswith("_rebuild_parameter"):
+            data = self.index(args[0], where)
+            if data is None and not isinstance(args[0], Inert):
+                raise ValueError("a parameter holds no tensor")
+            return data
+        storage, offset, shape, stride = args[:4]
+        if not isinstance(storage, StorageRef):
+            raise ValueError("it has no storage")
+        dtype = STORAGE_DTYPES.get(storage.kind)
+        if kind == "_rebuild_tensor_v3":
+            dtype = self._dtype(args[6])
+        if dtype is None:
+            raise Broken("FM304", where, "a storage of an unknown type", storage.kind)
+        return self._added(storage, dtype, _ints(shape), _ints(stride), _ints((offset,))[0], where)
+
+    def _dtype(self, value: Any) -> str | None:
+        if isinstance(value, Stand) and value.full_name.startswith("torch.") and value.full_name[6:] in _DTYPE_NAMES:
+            self._trace.use(value.full_name, "dtype")
+            return value.full_name[6:]
+        return None
+
+    def _added(self, storage: StorageRef, dtype: str, shape: list[int], stride: list[int], offset: int, where: str) -> int:
+        if storage.view is not None:
+            offset += _ints((storage.view[1],))[0]  # the legacy format's (key, offset, size) of a view of a storage
+        if len(shape) != len(stride) or len(shape) > 64:
+            raise ValueError("shape and stride do not fit each other")
+        if len(self.list) >= self._limit:
+            raise Broken("FM110", where, f"more than {self._limit} tensors")
+        self.list.append((self.storages.index(storage), dtype, shape, stride, offset))
+        return len(self.list) - 1
+
+
+def _ints(values: Any) -> list[int]:
+    if isinstance(values, Inert) and type(values).full_name == "torch.Size" and len(values.args) == 1:
+        values = values.args[0]
+    if not isinstance(values, (tuple, list)):
+        raise TypeError("numbers are expected")
+    for value in values:
+        if type(value) is not int or not 0 <= value < _LIMIT:
+            raise Broken("FM301", "a tensor", "a shape, stride or offset that no tensor can have", render(value))
+    return list(values)

@@ -1,0 +1,1 @@
+"""WHERE a judge runs: slots, the pool interface and its engines, and the main of a worker process."""

@@ -1,0 +1,43 @@
+"""A pool without processes: the judge runs where it is called. For tests of the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+
+from fifomark.core.outcome import MarkTicket, SanitizeTicket
+from fifomark.workers.pool import Ended, Judge, SlotState
+from fifomark.workers.slots import Slot
+
+
+class InlinePool:
+    """Tickets end at the first `collect` after their start, in the order of their start."""
+
+    def __init__(self, judge: Judge, slots: Sequence[Slot]) -> None:
+        self._judge = judge
+        self._slots = list(slots)
+        self._running: list[tuple[SanitizeTicket | MarkTicket, Slot]] = []
+        self.started: list[int] = []
+
+    def free(self) -> list[Slot]:
+        busy = [slot for _, slot in self._running]
+        return [slot for slot in self._slots if slot not in busy]
+
+    def start(self, ticket: SanitizeTicket | MarkTicket, slot: Slot, deadline: float) -> None:
+        assert slot in self.free()
+        self.started.append(ticket.submission)
+        self._running.append((ticket, slot))
+
+    def collect(self, now: float) -> list[Ended]:
+        ended = [Ended(ticket.submission, slot, self._judge(ticket)) for ticket, slot in self._running]
+        self._running.clear()
+        return ended
+
+    def slots(self) -> list[SlotState]:
+        return [SlotState(slot, "free", None, None) for slot in self._slots]
+
+    def waitables(self) -> Sequence[Connection | int]:
+        return []
+
+    def close(self) -> None:
+        self._running.clear()

@@ -1,0 +1,149 @@
+"""The default engine: one `spawn`ed process for each slot, started when it is first needed, replaced when it dies or overruns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
+
+import msgspec
+import psutil
+
+from fifomark.core.outcome import Failed, Lost, MarkTicket, Outcome, Reason, SanitizeTicket
+from fifomark.workers.pool import Ended, SlotState
+from fifomark.workers.process import BOOT_FAILURE, Serve, Worker
+from fifomark.workers.slots import Slot
+
+READY = b"ready"
+_OUTCOMES: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Outcome)
+MAX_DEATHS = 3  # deaths in a row without an outcome, after which a slot is taken out of service
+
+
+class _Post:
+    """A slot and who serves it."""
+
+    def __init__(self, slot: Slot) -> None:
+        self.slot = slot
+        self.worker: Worker | None = None
+        self.ready = False
+        self.ticket: SanitizeTicket | MarkTicket | None = None
+        self.deadline = 0.0
+        self.deaths = 0
+        self.out_of_service: str | None = None
+
+    @property
+    def state(self) -> str:
+        if self.out_of_service:
+            return "out of service"
+        if self.ticket is not None:
+            return "busy" if self.ready else "starting"
+        return "free"
+
+
+class LocalPool:
+    """`serve` is the worker's side (workers.main); `memory_bytes` bounds the resident memory of a worker and what it started."""
+
+    def __init__(self, serve: Serve, slots: Sequence[Slot], memory_bytes: int | None = None, boot_seconds: float = 120.0) -> None:
+        self._serve = serve
+        self._memory = memory_bytes
+        self._boot_seconds = boot_seconds
+        self._posts = [_Post(slot) for slot in slots]
+
+    def free(self) -> list[Slot]:
+        return [post.slot for post in self._posts if post.state == "free"]
+
+    def warm(self, slots: int) -> None:
+        """Start workers for the first `slots` slots, so that they are ready when their first ticket comes."""
+        for post in self._posts[:slots]:
+            if post.worker is None and not post.out_of_service:
+                post.worker = Worker(post.slot, self._serve)
+
+    def start(self, ticket: SanitizeTicket | MarkTicket, slot: Slot, deadline: float) -> None:
+        post = next(post for post in self._posts if post.slot == slot)
+        assert post.state == "free", f"slot {slot.name} is {post.state}"
+        if post.worker is None:
+            post.worker = Worker(slot, self._serve)
+        post.ticket = ticket
+        # The time to import torch once is ours, not the submission's.
+        post.deadline = deadline if post.ready else deadline + self._boot_seconds
+        try:
+            post.worker.send(msgspec.json.encode(ticket))
+        except OSError:
+            pass  # the worker is gone: `collect` sees its end
+
+    def collect(self, now: float) -> list[Ended]:
+        ended: list[Ended] = []
+        for post in self._posts:
+            outcome = self._look_at(post, now)
+            if outcome is not None and post.ticket is not None:
+                ended.append(Ended(post.ticket.submission, post.slot, outcome))
+                post.ticket = None
+        return ended
+
+    def _look_at(self, post: _Post, now: float) -> Outcome | None:
+        while post.worker is not None and post.worker.connection.poll():
+            message = post.worker.receive()
+            if message == READY:
+                post.ready = True
+                continue
+            outcome = self._decoded(message)
+            if outcome is not None:
+                post.deaths = 0
+                return outcome
+            return self._bury(post)
+        if post.ticket is None or post.worker is None:
+            return None
+        return self._overrun(post, now)
+
+    def _decoded(self, message: bytes | None) -> Outcome | None:
+        """None for a death as for nonsense: a worker that does not speak our language is not to be trusted with another ticket."""
+        if message is None:
+            return None
+        try:
+            return _OUTCOMES.decode(message)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+
+    def _bury(self, post: _Post) -> Lost:
+        assert post.worker is not None
+        post.worker.kill()
+        how = post.worker.how_it_ended()
+        post.deaths += 1
+        if post.worker.exitcode == BOOT_FAILURE:
+            post.out_of_service = "its worker cannot be set up: see the log"
+        elif post.deaths >= MAX_DEATHS:
+            post.out_of_service = f"its worker died {post.deaths} times in a row: {how}"
+        post.worker, post.ready = None, False
+        return Lost(how=how)
+
+    def _overrun(self, post: _Post, now: float) -> Failed | None:
+        assert post.worker is not None
+        if now > post.deadline:
+            message = "it took longer than it may"
+        elif self._memory is not None and _resident(post.worker.pid) > self._memory:
+            message = f"it took more than {self._memory >> 20} MiB of memory"
+        else:
+            return None
+        post.worker.kill()
+        post.worker, post.ready = None, False
+        return Failed(reason=Reason(code="limit-exceeded", message=message, blame="submitter"))
+
+    def slots(self) -> list[SlotState]:
+        return [SlotState(p.slot, p.state, p.ticket.submission if p.ticket else None, p.out_of_service) for p in self._posts]
+
+    def waitables(self) -> Sequence[Connection | int]:
+        return [post.worker.connection for post in self._posts if post.worker is not None]
+
+    def close(self) -> None:
+        for post in self._posts:
+            if post.worker is not None:
+                post.worker.kill() if post.ticket is not None else post.worker.stop(grace=2.0)
+                post.worker = None
+
+
+def _resident(pid: int | None) -> int:
+    """Resident bytes of a process and its children; 0 once it is gone."""
+    try:
+        process = psutil.Process(pid)
+        return int(sum(p.memory_info().rss for p in (process, *process.children(recursive=True))))
+    except psutil.Error:
+        return 0

@@ -1,0 +1,88 @@
+"""One child process bound to a slot, and the pipe to it. Bytes go over the pipe, never pickles: a child may not choose what we run."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+
+from fifomark.workers.slots import Slot
+
+MAX_MESSAGE = 256 << 20  # bytes that a child may say at once
+BOOT_FAILURE = 78  # EX_CONFIG: the worker could not be set up; starting it again would not help
+_PR_SET_PDEATHSIG = 1
+
+Serve = Callable[[Connection, Slot], None]
+
+
+class Worker:
+    """A `spawn`ed process that runs `serve(connection, slot)`; dies with the thread that made it."""
+
+    def __init__(self, slot: Slot, serve: Serve) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.slot = slot
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=_main, args=(theirs, slot, serve, os.getpid()), name=f"fifomark {slot.name}", daemon=True)
+        try:
+            self._process.start()
+        finally:
+            theirs.close()
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid
+
+    @property
+    def exitcode(self) -> int | None:
+        return self._process.exitcode
+
+    def send(self, message: bytes) -> None:
+        """OSError where the worker is gone."""
+        self.connection.send_bytes(message)
+
+    def receive(self) -> bytes | None:
+        """What the worker said; None where it died, or said more than MAX_MESSAGE."""
+        try:
+            return self.connection.recv_bytes(MAX_MESSAGE)
+        except (EOFError, OSError):
+            return None
+
+    def how_it_ended(self) -> str:
+        """In words, after `kill` or a death."""
+        code = self._process.exitcode
+        if code is None:
+            return "still running"
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    def kill(self) -> None:
+        """End the worker and everything that it started (it leads a process group of its own)."""
+        self._process.join(0.2)  # one that has closed its pipe is usually about to be gone: let it say how
+        if self._process.is_alive() and self._process.pid is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.kill()
+        self._process.join()
+        self.connection.close()
+
+    def stop(self, grace: float) -> None:
+        """Let an idle worker go: it ends when its pipe closes; killed after `grace` seconds."""
+        self.connection.close()
+        self._process.join(grace)
+        self.kill()
+
+
+def _main(connection: Connection, slot: Slot, serve: Serve, parent: int) -> None:
+    os.setpgid(0, 0)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)  # the parent died before the line above
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to act on
+    assert "torch" not in sys.modules
+    os.environ.update(slot.environment())
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        serve(connection, slot)

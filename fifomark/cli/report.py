@@ -21,7 +21,9 @@ from fifomark.spool.layout import Layout
 
 
 def report(
-    which: Annotated[str, typer.Argument(metavar="ID|NAME", help="A submission's id, or the name it was dropped under (the newest of that name).")],
+    which: Annotated[
+        str, typer.Argument(metavar="ID|NAME", help="A submission's id, or the name it was dropped under (the newest of that name).")
+    ],
     spool: SpoolOption = DEFAULT_SPOOL,
     json: JsonOption = False,
 ) -> None:

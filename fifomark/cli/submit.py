@@ -28,4 +28,6 @@ def submit(
         try:
             print(f"submitted {os.fsdecode(drop(target.layout, os.fspath(file), rubric))}")
         except FileExistsError as e:
-            raise UsageError(f"{file.name}: a file of that name is waiting already; give yours another name, or delete the one in incoming/") from e
+            raise UsageError(
+                f"{file.name}: a file of that name is waiting already; give yours another name, or delete the one in incoming/"
+            ) from e

@@ -20,9 +20,7 @@ _UPLOAD = "Save or upload the file again; compare its size with the original."
 
 RULES: Mapping[str, Rule] = {
     # FM1xx: the file and its container
-    "FM101": Rule(
-        "wrong extension", Level.INVALID, "Give the file a name that ends in .pt (renaming another format does not make it one)."
-    ),
+    "FM101": Rule("wrong extension", Level.INVALID, "Give the file a name that ends in .pt; renaming another format does not make it one."),
     "FM102": Rule("not a regular file", Level.INVALID, "Submit the file itself: no folder, link, pipe, socket or device."),
     "FM103": Rule("hard link", Level.INVALID, "Copy the file instead of linking it: a second name could change it while it is read."),
     "FM104": Rule("cannot be read", Level.INVALID, "Make the file readable for the account that fifomark runs as, and submit it again."),
@@ -42,11 +40,9 @@ RULES: Mapping[str, Rule] = {
     "FM203": Rule(
         "module of an unknown class",
         Level.WARNING,
-        "Its weights were taken and its class left out. Better: torch.save(model.state_dict(), …).",
+        "Its weights were taken. Better: save model.state_dict().",
     ),
-    "FM204": Rule(
-        "TorchScript code", Level.WARNING, "Its weights were taken and its code left out. Better: torch.save(model.state_dict(), …)."
-    ),
+    "FM204": Rule("TorchScript code", Level.WARNING, "Its weights were taken. Better: save model.state_dict()."),
     "FM205": Rule("plain data beside the weights", Level.NOTE, "Nothing to do: it is left out of the clean file."),
     "FM206": Rule("objects that are not weights", Level.NOTE, "Nothing to do: they are left out of the clean file."),
     "FM207": Rule("malformed pickle", Level.INVALID, _RESAVE),
@@ -59,49 +55,37 @@ RULES: Mapping[str, Rule] = {
     "FM302": Rule("expanded or overlapping tensor", Level.INVALID, "Call .contiguous() or .clone() on it before saving."),
     "FM303": Rule("bytes that no tensor shows", Level.NOTE, "Nothing to do: they are left out of the clean file."),
     "FM304": Rule("kind of tensor that is not understood", Level.INVALID, "Save plain dense tensors (no sparse, quantized or meta ones)."),
-    "FM305": Rule(
-        "no weights found", Level.INVALID, "Submit a state_dict, or a checkpoint that holds one under 'state_dict' or 'model_state_dict'."
-    ),
+    "FM305": Rule("no weights found", Level.INVALID, "Submit a state_dict, or a checkpoint with one under 'state_dict'."),
     "FM306": Rule("only an optimizer", Level.INVALID, "You saved optimizer.state_dict(); save model.state_dict()."),
-    "FM307": Rule(
-        "several sets of weights, and nothing says which", Level.INVALID, "Save one state_dict, or put it under the key 'state_dict'."
-    ),
+    "FM307": Rule("several sets of weights, and nothing says which", Level.INVALID, "Save one, or put it under 'state_dict'."),
     # FM4xx: parameters
-    "FM401": Rule(
-        "NaN in the weights", Level.INVALID, "Training diverged: lower the learning rate, clip gradients, save an earlier epoch."
-    ),
+    "FM401": Rule("NaN in the weights", Level.INVALID, "Training diverged: lower the learning rate, or save an earlier epoch."),
     "FM402": Rule("Inf in the weights", Level.INVALID, "Training overflowed: lower the learning rate, or train in float32."),
     # FM5xx: architecture
-    "FM501": Rule(
-        "prefix stripped", Level.NOTE, "Nothing to do. To avoid it, save model.module.state_dict() (or the model before torch.compile)."
-    ),
+    "FM501": Rule("prefix stripped", Level.NOTE, "Nothing to do. To avoid it, save model.module.state_dict()."),
     "FM502": Rule(
         "keys do not fit the model",
         Level.INVALID,
-        "Build the model as the task asks, load your file into it with strict=True, then submit.",
+        "Build the model as the task asks and load your file with strict=True.",
     ),
     "FM503": Rule("wrong kind of network", Level.INVALID, "Submit the kind of network that the task asks for."),
-    "FM504": Rule(
-        "kind of network not recognised", Level.INVALID, "Use the usual torch.nn layers, or ask the operator to add your architecture."
-    ),
+    "FM504": Rule("kind of network not recognised", Level.INVALID, "Use the usual torch.nn layers, or ask the operator."),
     "FM505": Rule("shape does not fit the task", Level.INVALID, "Check the input size and the number of classes that the task asks for."),
     "FM506": Rule("too many parameters", Level.INVALID, "Make the model smaller."),
     # FM6xx: marking
     "FM601": Rule("marking took too long", Level.INVALID, "Make the model smaller or faster, and try it on your machine first."),
     "FM602": Rule("marking took too much memory", Level.INVALID, "Make the model smaller, and try it on your machine first."),
     "FM603": Rule("the model fails on the data", Level.INVALID, "Run your model on one batch of the shape that the task gives."),
-    "FM604": Rule("wrong output shape", Level.INVALID, "Return one row of outputs an example, of the shape that the task asks for."),
-    "FM605": Rule("NaN or Inf in the outputs", Level.INVALID, "Check your model's outputs with torch.isfinite on a batch of the data."),
-    "FM606": Rule(
-        "the same output for every example", Level.WARNING, "The model does not look at its input: check training and the saved epoch."
-    ),
+    "FM604": Rule("wrong output shape", Level.INVALID, "Return one row of outputs an example, as the task asks."),
+    "FM605": Rule("NaN or Inf in the outputs", Level.INVALID, "Check its outputs with torch.isfinite on a batch of the data."),
+    "FM606": Rule("the same output for every example", Level.WARNING, "The model ignores its input: check training and the saved epoch."),
 }
 
 
 def find(
     code: str, where: str, message: str, *, evidence: str | None = None, level: Level | None = None, advice: str | None = None
 ) -> Finding:
-    """A finding of the catalogue; `level` and `advice` stand in for the usual ones. Texts are made printable and bounded."""
+    """A finding of the catalogue; `level` and `advice` replace the usual ones. Texts are made printable and bounded."""
     rule = RULES[code]
     return Finding(
         code=code,

@@ -30,7 +30,7 @@ class Limits(Record):
 
 
 class Policy(Record):
-    """`allow` adds exact full names ("argparse.Namespace") to the plain data that is dropped without a refusal; nothing is ever imported."""
+    """`allow` adds exact full names ("my.Config") to the plain data that is dropped without a refusal; nothing is ever imported."""
 
     extensions: tuple[str, ...] = (".pt",)
     on_unsafe: Literal["reject", "disarm"] = "reject"

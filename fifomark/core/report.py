@@ -14,7 +14,7 @@ from fifomark.core.record import Record
 from fifomark.core.states import State
 from fifomark.core.weights import TensorSummary
 
-SCHEMA = "fifomark.report/1"
+SCHEMA: Literal["fifomark.report/1"] = "fifomark.report/1"
 
 
 class SubmissionFacts(Record):

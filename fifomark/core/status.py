@@ -7,7 +7,7 @@ from typing import Literal
 
 from fifomark.core.record import Record
 
-SCHEMA = "fifomark.status/1"
+SCHEMA: Literal["fifomark.status/1"] = "fifomark.status/1"
 
 
 class DaemonStatus(Record):

@@ -7,12 +7,13 @@ files move; a state that is committed while its file still lies elsewhere is mar
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import msgspec
 
 from fifomark.core.inspection import Inspection
 from fifomark.core.outcome import Failed, Lost, Marked, MarkTicket, Outcome, Reason, Refused, Sanitized, SanitizeTicket
-from fifomark.core.report import Report, encode
+from fifomark.core.report import encode
 from fifomark.core.states import State
 from fifomark.core.submission import Arrival, Listing, Submission
 from fifomark.core.text import shown
@@ -175,21 +176,18 @@ class Daemon:
         submission = self.ledger.get(id)
         match outcome:
             case Sanitized(inspection=inspection) if inspection.verdict.refuses:
-                report = self._report(submission, State.REJECTED, refusal(inspection.findings), now, inspection=inspection)
-                return [self._settle(report, now)]
+                return self._settle(submission, State.REJECTED, refusal(inspection.findings), now, inspection=inspection)
             case Sanitized(inspection=inspection):
                 return [self.ledger.sanitized(id, msgspec.json.encode(inspection), now)]
             case Marked(evaluation=evaluation):
-                inspection = self._inspection(id)
                 mark = grade(evaluation, self._rubrics[submission.rubric][0])
-                return [self._settle(self._report(submission, State.DONE, MARKED, now, inspection=inspection, evaluation=evaluation, grade=mark), now)]
+                return self._settle(submission, State.DONE, MARKED, now, evaluation=evaluation, grade=mark)
             case Refused(findings=findings):
-                report = self._report(submission, State.REJECTED, refusal(findings), now, inspection=self._inspection(id), findings=findings)
-                return [self._settle(report, now)]
+                return self._settle(submission, State.REJECTED, refusal(findings), now, findings=findings)
             case Failed(reason=Reason(code="internal-error") as reason):
                 return self._again(submission, reason, now)
             case Failed(reason=reason):
-                return [self._settle(self._report(submission, State.FAILED, reason, now, inspection=self._inspection(id)), now)]
+                return self._settle(submission, State.FAILED, reason, now)
             case Lost(how=how):
                 return self._again(submission, Reason(code="internal-error", message=f"the worker was lost: {how}", blame="operator"), now)
 
@@ -197,7 +195,7 @@ class Daemon:
         """What went wrong is ours: try again, up to `max_attempts`, then fail it with the last reason."""
         if submission.tries >= self._settings.max_attempts:
             last = Reason(code=reason.code, message=f"{reason.message} (tried {submission.tries} times)", blame=reason.blame)
-            return [self._settle(self._report(submission, State.FAILED, last, now, inspection=self._inspection(submission.id)), now)]
+            return self._settle(submission, State.FAILED, last, now)
         if submission.state is State.SANITIZING:
             self.spool.forget_clean(submission)
             self._to_sanitize.insert(0, submission.id)
@@ -205,7 +203,10 @@ class Daemon:
             self.ledger.put_back(submission.id, now, reason.message)
         return []
 
-    def _settle(self, report: Report, now: float) -> Submission:
+    def _settle(self, submission: Submission, state: State, reason: Reason, now: float, **parts: Any) -> list[Submission]:
+        """Write the report of a submission that has ended, and commit it together with the state; `parts` are those of `compose`."""
+        parts.setdefault("inspection", self._inspection(submission.id))
+        report = compose(submission, state, reason, timeline=self.ledger.timeline(submission.id), now=now, **parts)
         result = Result(
             state=report.state,
             verdict=report.verdict,
@@ -215,10 +216,7 @@ class Daemon:
             reason=report.reason.code,
             message=report.reason.message,
         )
-        return self.ledger.settle(report.id, result, encode(report), now)
-
-    def _report(self, submission: Submission, state: State, reason: Reason, now: float, **parts: object) -> Report:
-        return compose(submission, state, reason, timeline=self.ledger.timeline(submission.id), now=now, **parts)  # type: ignore[arg-type]
+        return [self.ledger.settle(report.id, result, encode(report), now)]
 
     def _inspection(self, id: int) -> Inspection | None:
         body = self.ledger.inspection(id)

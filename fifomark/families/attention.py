@@ -17,9 +17,7 @@ _WORDS = {
 }
 _FORMS = ("{}", "{}_proj", "proj_{}", "{}proj", "to_{}", "w{}", "w_{}", "{}_lin", "lin_{}", "{}_linear", "linear_{}", "fc_{}", "{}_fc")
 _MORE_FORMS = ("{}_layer", "{}_projection", "{}_dense", "attn_{}", "in_{}")
-ROLES: Mapping[str, str] = {
-    form.format(word): role for role, words in _WORDS.items() for word in words for form in (*_FORMS, *_MORE_FORMS)
-}
+ROLES: Mapping[str, str] = {form.format(word): role for role, words in _WORDS.items() for word in words for form in (*_FORMS, *_MORE_FORMS)}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,9 @@ from fifomark.core.weights import TensorSpec
 from fifomark.families.layers import Kind, Layers, Leaf, said
 
 MOST = 20  # findings of one file; a hostile one could earn a hundred thousand
-_RESAVE = "Save the model that you trained again, with its layers as torch.nn makes them, and load the file with strict=True before submitting."
+_RESAVE = (
+    "Save the model that you trained again, with its layers as torch.nn makes them, and load the file with strict=True before submitting."
+)
 _FLOATS = ("float64", "float32", "float16", "bfloat16")
 _COUNTERS = ("num_batches_tracked",)
 _WEIGHTY = (Kind.LINEAR, Kind.MATRIX, Kind.CONV, Kind.BATCHNORM, Kind.NORM, Kind.SCALE, Kind.RECURRENT, Kind.CELL, Kind.ATTENTION)
@@ -37,7 +39,7 @@ def bounded(findings: Iterable[Finding]) -> list[Finding]:
 def inside_layers(layers: Layers, *, turned: bool = False) -> Iterator[Finding]:
     """Biases and statistics as long as their weight says, numbers that are floating point. `turned` allows (in, out) matrices (GPT-2)."""
     for leaf in layers.of(*_WEIGHTY):
-        yield from (misfit(spec, f"{spec.dtype}, expected floating point numbers") for spec in _not_floats(leaf))
+        yield from _numbers(leaf)
         if leaf.kind is Kind.LINEAR:
             sides = leaf.shape if turned else leaf.shape[:1]
             yield from expect(leaf, "bias", *((side,) for side in sides), why=f"one for each row of {leaf}")
@@ -47,11 +49,17 @@ def inside_layers(layers: Layers, *, turned: bool = False) -> Iterator[Finding]:
             yield from _norm(leaf)
 
 
-def _not_floats(leaf: Leaf) -> Iterator[TensorSpec]:
-    return (spec for local, spec in leaf.tensors.items() if local not in _COUNTERS and spec.dtype not in _FLOATS)
+def _numbers(leaf: Leaf) -> Iterator[Finding]:
+    for local, spec in leaf.tensors.items():
+        if local not in _COUNTERS and spec.dtype not in _FLOATS:
+            yield misfit(spec, f"holds {spec.dtype}, expected floating point numbers")
+        if 0 in spec.shape:
+            yield misfit(spec, "is empty")
 
 
 def _norm(leaf: Leaf) -> Iterator[Finding]:
+    if leaf.kind is Kind.BATCHNORM and len(leaf.shape) != 1:
+        yield misfit(leaf.weight, "expected one number for each channel")
     for local in ("bias", "running_mean", "running_var"):
         yield from expect(leaf, local, leaf.shape, why=f"as {leaf}")
     yield from expect(leaf, "num_batches_tracked", (), why="a single number")

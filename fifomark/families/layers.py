@@ -28,9 +28,12 @@ class Kind(StrEnum):
     OTHER = "other tensor"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Leaf:
-    """One layer: its dotted path ("" is the root) and its tensors by their local names. An OTHER leaf is one tensor, `path` its name."""
+    """One layer: its dotted path ("" is the root) and its tensors by their local names. An OTHER leaf is one tensor, `path` its name.
+
+    Two leaves are equal where they are the same one.
+    """
 
     path: str
     kind: Kind

@@ -50,8 +50,10 @@ class Logistic(Family):
             raise CannotBuild(self.name, match.contradictions[0], "Submit one linear layer, or name a factory in the rubric.")
         only = match.layers.leaves[0]
         self.refuse(wrong_width(only, input_shape))
-        linear = nets.layer(self.name, only)
-        return nets.Net(self.name, {only.path: linear}, [flat, linear], ())
+        model = nets.Assembly(self.name)
+        model.then(flat)
+        model.run(only)
+        return model.net()
 
 
 def may_be_embedding(leaf: Leaf) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from fifomark.core.errors import CannotBuild
 from fifomark.core.findings import Finding
 from fifomark.families.attention import sites
 from fifomark.families.census import recurrent, two_networks
-from fifomark.families.chain import NORMS, Norms, breaks, gives_back, in_order, place_norms
+from fifomark.families.chain import NORMS, breaks, gives_back, in_order, place_norms
 from fifomark.families.checks import bounded, inside_layers, misfit
 from fifomark.families.family import CONVINCING, Fact, Family, Match
 from fifomark.families.layers import Kind, Layers, Leaf, listed
@@ -29,7 +29,7 @@ def _has_norms_between(match: Match) -> bool:
 
 class MLP(Family):
     name = "mlp"
-    facts: Mapping[str, Fact] = {
+    facts: ClassVar[Mapping[str, Fact]] = {
         "activation": Fact("what stands between the linear layers", "relu", ACTIVATION_NAMES),
         "norm_position": Fact(
             "whether a norm comes before or after the activation",
@@ -71,22 +71,29 @@ class MLP(Family):
         ordered = in_order(layers.of(Kind.LINEAR, Kind.MATRIX))
         assert ordered is not None  # an invariant
         self.refuse(wrong_width(ordered[0], input_shape))
-        made = {leaf.path: nets.layer(self.name, leaf) for leaf in layers.leaves}
         placed = place_norms(layers, ordered)
-        steps = [flat, *(made[leaf.path] for leaf in placed.first)]
+        model = nets.Assembly(self.name)
+        model.then(flat)
+        for norm in placed.first:
+            model.run(norm)
         for leaf in ordered:
-            steps += [made[leaf.path], *_between(leaf, leaf is ordered[-1], placed, made, declared)]
-        return nets.Net(self.name, made, steps, _assumed(layers, ordered, placed))
+            model.run(leaf)
+            _between(model, placed.after.get(leaf.path), leaf is ordered[-1], declared)
+        for sentence in _assumed(layers, ordered):
+            model.suppose(sentence)
+        return model.net()
 
 
-def _between(leaf: Leaf, last: bool, placed: Norms, made: Mapping[str, nn.Module], declared: Mapping[str, Any]) -> list[nets.Step]:
+def _between(model: nets.Assembly, norm: Leaf | None, last: bool, declared: Mapping[str, Any]) -> None:
     from fifomark.families import nets
 
-    norm = placed.after.get(leaf.path)
-    steps: list[nets.Step] = [made[norm.path]] if norm else []
+    norm_first = declared["norm_position"] == "before_activation"
+    if norm and norm_first:
+        model.run(norm)
     if not last:
-        steps.append(nets.ACTIVATIONS[declared["activation"]]())
-    return steps if declared["norm_position"] == "before_activation" else steps[::-1]
+        model.then(nets.ACTIVATIONS[declared["activation"]]())
+    if norm and not norm_first:
+        model.run(norm)
 
 
 def _doubts(linears: tuple[Leaf, ...], ordered: tuple[Leaf, ...] | None) -> Iterator[str]:
@@ -111,11 +118,11 @@ def _broken(layers: Layers) -> Iterator[Finding]:
         yield misfit(norm.weight, "is as long as the outputs of no linear layer before it")
 
 
-def _assumed(layers: Layers, ordered: tuple[Leaf, ...], placed: Norms) -> list[str]:
+def _assumed(layers: Layers, ordered: tuple[Leaf, ...]) -> list[str]:
     said: list[str] = []
     if ordered != layers.of(Kind.LINEAR, Kind.MATRIX):
         said.append(f"the linear layers run in the order in which they fit: {listed(ordered, 8)}")
-    if any(norm.kind is Kind.BATCHNORM for norm in (*placed.first, *placed.after.values())):
+    if layers.of(Kind.BATCHNORM):
         said.append("batch norm eps = 1e-05 (torch's default)")
     said += [f"{norm} is a layer norm, eps = 1e-05 (torch's default)" for norm in layers.of(Kind.NORM)[:1]]
     return said

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 import torch
 from torch import nn
@@ -18,8 +18,10 @@ from fifomark.core.weights import TensorSpec
 from fifomark.families.checks import misfit
 from fifomark.families.layers import Kind, Leaf
 
-MAX_DEPTH = 64  # dots in a name; torch walks the tree recursively
+MAX_DEPTH = 64  # names in a path; torch walks the tree recursively
 Step = Callable[[Any], Any]
+Layer = TypeVar("Layer", bound=nn.Module | nn.Parameter)
+CHECK_INPUT = "Check the input size that the task asks for."
 
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -33,23 +35,67 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
 
 
 class Net(nn.Module):
-    """Layers under the submitted names, and a forward pass that is a list of steps over them."""
+    """Layers under the submitted names, and a forward pass that is a list of steps over them.
 
-    def __init__(self, family: str, layers: Mapping[str, nn.Module | nn.Parameter], steps: Sequence[Step], assumed: Sequence[str]) -> None:
-        """`layers` by dotted path ("" the root). `steps` are callables from tensor to tensor; they hold the layers themselves."""
+    `assumed` lists what was supposed, in sentences.
+    """
+
+    def __init__(self, layers: Sequence[tuple[str, nn.Module | nn.Parameter]], steps: Sequence[Step], assumed: Sequence[str]) -> None:
+        """`layers` with their dotted paths ("" the root). `steps` are callables from tensor to tensor; they hold the layers themselves."""
         super().__init__()
         self.steps, self.assumed = tuple(steps), tuple(assumed)
-        for path in sorted(layers, key=bool):  # the root first: what others hang below it is then kept
-            if path.count(".") > MAX_DEPTH:
-                raise CannotBuild(family, f"{shown(path, 80)} is nested more than {MAX_DEPTH} deep", "Use shorter module paths.")
-            _materialise(layers[path])
-            _plant(self, path, layers[path])
+        for path, layer in sorted(layers, key=lambda planted: planted[0] != ""):  # the root first, with room for what hangs below it
+            _materialise(layer)
+            _plant(self, path, layer)
         self.eval()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for step in self.steps:
             x = step(x)
         return x
+
+
+class Assembly:
+    """A model being put together, in the order in which it runs."""
+
+    def __init__(self, family: str) -> None:
+        self.family = family
+        self._layers: list[tuple[str, nn.Module | nn.Parameter]] = []
+        self._steps: list[Step] = []
+        self._assumed: list[str] = []
+
+    def hold(self, path: str, layer: Layer) -> Layer:
+        """The layer or parameter becomes part of the model under its path; it runs only where a step uses it."""
+        names = path.split(".")
+        if len(names) > MAX_DEPTH or "training" in names:  # torch's own flag: eval() fails where a layer hides it
+            raise CannotBuild(self.family, f"no model can have a layer called {shown(path, 80)}", "Use other, shorter module names.")
+        self._layers.append((path, layer))
+        return layer
+
+    def run(self, leaf: Leaf, **options: Any) -> None:
+        """The torch.nn layer of a leaf, held and run next. `options` go to its constructor."""
+        self.then(self.hold(leaf.path, layer(self.family, leaf, **options)))
+
+    def chain(self, linears: Sequence[Leaf], activation: str) -> None:
+        """Linear layers with an activation between them."""
+        for leaf in linears:
+            self.run(leaf)
+            if leaf is not linears[-1]:
+                self.then(ACTIVATIONS[activation]())
+
+    def then(self, step: Step) -> None:
+        self._steps.append(step)
+
+    def suppose(self, sentence: str) -> None:
+        self._assumed.append(sentence)
+
+    def refuse(self, leaf: Leaf, message: str, advice: str) -> NoReturn:
+        """CannotBuild with a finding about the leaf: the weights are not what the task asks for."""
+        finding = misfit(leaf.weight, message, advice)
+        raise CannotBuild(self.family, finding.message, finding.advice, [finding])
+
+    def net(self) -> Net:
+        return Net(self._layers, self._steps, self._assumed)
 
 
 def _materialise(layer: nn.Module | nn.Parameter) -> None:
@@ -117,6 +163,26 @@ def _made(leaf: Leaf, options: dict[str, Any]) -> nn.Module:
     return nn.LayerNorm(leaf.shape, **options)
 
 
+def embedding(family: str, leaf: Leaf) -> nn.Module:
+    """A matrix read as a table with one row for each token."""
+    return outlined(family, lambda: nn.Embedding(leaf.shape[0], leaf.shape[1]), leaf.tensors)
+
+
 def weight(spec: TensorSpec) -> nn.Parameter:
     """A bare parameter of the file, zero."""
     return nn.Parameter(torch.zeros(spec.shape))
+
+
+def one_channel(x: torch.Tensor) -> torch.Tensor:
+    """(N, …) → (N, 1, …)"""
+    return x.unsqueeze(1)
+
+
+def drop_channel(x: torch.Tensor) -> torch.Tensor:
+    """(N, 1, …) → (N, …)"""
+    return x.squeeze(1)
+
+
+def one_feature(x: torch.Tensor) -> torch.Tensor:
+    """(N, T) → (N, T, 1)"""
+    return x.unsqueeze(-1)

@@ -56,9 +56,7 @@ class Ledger:
             migrate(self._db)
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version > len(MIGRATIONS):
-            raise SpoolError(
-                f"{self._path}: made by a newer fifomark (ledger version {version}, known: {len(MIGRATIONS)}); update fifomark"
-            )
+            raise SpoolError(f"{self._path}: made by a newer fifomark (version {version} of the ledger); update fifomark")
 
     def close(self) -> None:
         self._db.close()
@@ -79,7 +77,9 @@ class Ledger:
     def admit(
         self, listing: Listing, now: float, *, order: str = "mtime", rubric_of: dict[str, str], owner_of: dict[tuple[str, str], str]
     ) -> int:
-        """Make the waiting rows agree with incoming/: new files enter in order of mtime, replaced ones take their new place, gone ones are withdrawn.
+        """Make the waiting rows agree with incoming/: new files enter in order of mtime, replaced ones take their new place.
+
+        What is gone is withdrawn.
 
         `rubric_of` maps a subfolder to its rubric's name, `owner_of` (folder, name) to the owner. Returns how many came in.
         """
@@ -105,7 +105,8 @@ class Ledger:
 
     def _insert(self, arrival: Arrival, now: float, order: str, rubric: str, owner: str) -> None:
         row = self._db.execute(
-            "INSERT INTO submissions (folder, name, kind, rubric, owner, state, order_ns, device, inode, size, mtime_ns, received_at, updated_at) "
+            "INSERT INTO submissions "
+            "(folder, name, kind, rubric, owner, state, order_ns, device, inode, size, mtime_ns, received_at, updated_at) "
             "VALUES (?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?)",
             (
                 arrival.folder,
@@ -124,8 +125,8 @@ class Ledger:
 
     def _replace(self, id: int, arrival: Arrival, now: float, order: str) -> None:
         self._db.execute(
-            "UPDATE submissions SET kind = ?, order_ns = ?, device = ?, inode = ?, size = ?, mtime_ns = ?, received_at = ?, ready = 1, updated_at = ? "
-            "WHERE id = ?",
+            "UPDATE submissions SET kind = ?, order_ns = ?, device = ?, inode = ?, size = ?, mtime_ns = ?, "
+            "received_at = ?, ready = 1, updated_at = ? WHERE id = ?",
             (arrival.kind, _order(arrival, now, order), *_stored(arrival.identity), now, now, id),
         )
         self._record(id, now, State.QUEUED, "replaced in incoming/")
@@ -174,7 +175,8 @@ class Ledger:
         """The end of a submission: state and report are committed together, and from then on it is never worked on again."""
         self.move(id, result.state, now, note=result.reason)
         self._db.execute(
-            "UPDATE submissions SET moving = 1, verdict = ?, family = ?, points = ?, points_possible = ?, reason = ?, message = ?, report = ? WHERE id = ?",
+            "UPDATE submissions SET moving = 1, verdict = ?, family = ?, points = ?, points_possible = ?, reason = ?, message = ?, report = ? "
+            "WHERE id = ?",
             (result.verdict, result.family, result.points, result.points_possible, result.reason, result.message, report, id),
         )
         return self.get(id)
@@ -226,7 +228,7 @@ class Ledger:
         return self._blob("report", id)
 
     def _blob(self, column: str, id: int) -> bytes | None:
-        row = self._db.execute(f"SELECT {column} FROM submissions WHERE id = ?", (id,)).fetchone()  # noqa: S608  our own column names
+        row = self._db.execute(f"SELECT {column} FROM submissions WHERE id = ?", (id,)).fetchone()
         return None if row is None else row[0]
 
     def timeline(self, id: int) -> list[tuple[State, float]]:
@@ -249,7 +251,7 @@ class Ledger:
         return self._select("state IN ('done', 'rejected', 'failed', 'withdrawn')", "ORDER BY updated_at DESC, id DESC LIMIT ?", (limit,))
 
     def _select(self, where: str, tail: str, values: tuple[object, ...] = ()) -> list[Submission]:
-        return [_submission(row) for row in self._db.execute(f"SELECT {_COLUMNS} FROM submissions WHERE {where} {tail}", values)]  # noqa: S608  our own text
+        return [_submission(row) for row in self._db.execute(f"SELECT {_COLUMNS} FROM submissions WHERE {where} {tail}", values)]
 
 
 def _order(arrival: Arrival, now: float, order: str) -> int:

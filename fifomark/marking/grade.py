@@ -58,12 +58,16 @@ def _points(scoring: Scoring, value: float, points: float, *, less_is_better: bo
 def _said(scoring: Scoring, *, less_is_better: bool) -> str:
     match scoring:
         case Threshold(at_least=least, at_most=most):
-            wanted = [f"at least {least:g}"] * (least is not None) + [f"at most {most:g}"] * (most is not None)
-            return "wanted " + " and ".join(wanted)
+            ends = (("at least", least), ("at most", most))
+            return "wanted " + " and ".join(f"{word} {_short(end)}" for word, end in ends if end is not None)
         case Linear(start=start, end=end):
-            return f"no points at {start:g}, all at {end:g}"
+            return f"no points at {_short(start)}, all at {_short(end)}"
         case Steps(steps=steps):
-            return ", ".join(f"{points:g} from {at:g} {'down' if less_is_better else 'up'}" for at, points in steps)
+            return ", ".join(f"{points:g} from {_short(at)} {'down' if less_is_better else 'up'}" for at, points in steps)
+
+
+def _short(number: float) -> str:
+    return f"{number:,.10g}"
 
 
 def _rounded(points: float, step: float) -> float:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from fifomark.core.decode import convert, read_toml
 from fifomark.core.errors import ConfigError, DeclarationMissing
 from fifomark.families import registry
-from fifomark.families.family import settle
+from fifomark.families.family import did_you_mean, settle
 from fifomark.marking.metric_names import BUILT_IN, TORCHMETRICS
 from fifomark.marking.schema import Criterion, Linear, Rubric, Steps, Threshold
 
-__all__ = ["Rubric", "data_path", "load_rubric", "rubric_sha256"]
+__all__ = ["FILE_NAME", "Rubric", "data_path", "load_rubric", "rubric_sha256"]
 
 FILE_NAME = "rubric.toml"
 
@@ -82,18 +81,20 @@ def _check_owner(rubric: Rubric, _: Path) -> Iterator[Problem]:
 
 
 def _check_families(rubric: Rubric, path: Path) -> Iterator[Problem]:
-    known = registry.names()
+    known = tuple(registry.FAMILIES)
     for family in rubric.model.families:
         if family not in known:
-            yield "model.families", f"{family!r} is no family", _meant(family, known)
+            yield "model.families", f"{family!r} is no family", did_you_mean(family, known)
     for family in rubric.model.declared:
         if family not in rubric.model.families:
-            yield f"model.{family}", "declares facts of a family that is not in model.families", _meant(family, rubric.model.families)
+            yield f"model.{family}", "declares facts of a family that is not in model.families", did_you_mean(family, rubric.model.families)
     for family in rubric.model.families:
         try:
-            settle(registry.family(family), rubric.model.declared.get(family, {}), f"{path}: model.{family}")
+            settle(registry.family(family), rubric.model.declared.get(family, {}), path)
         except DeclarationMissing as e:
-            yield f"model.{family}", str(e), ""
+            yield f"model.{family}", f"does not declare {', '.join(e.missing)}", "a file of weights cannot tell it"
+        except ConfigError as e:
+            yield f"model.{family}.{e.key}", e.problem, e.hint
 
 
 def _check_input(rubric: Rubric, _: Path) -> Iterator[Problem]:
@@ -112,12 +113,12 @@ def _check_metrics(rubric: Rubric, _: Path) -> Iterator[Problem]:
         yield "metric", f"two metrics are called {id!r}", "give each its own id"
     for metric in rubric.metrics:
         if metric.kind not in known:
-            yield f"metric.{metric.id}.kind", f"{metric.kind!r} is no metric for {rubric.task.type}", _meant(metric.kind, known)
+            yield f"metric.{metric.id}.kind", f"{metric.kind!r} is no metric for {rubric.task.type}", did_you_mean(metric.kind, known)
         if metric.kind in BUILT_IN and metric.args:
             yield f"metric.{metric.id}.args", f"{metric.kind} takes no arguments", ""
     primary = rubric.leaderboard.primary
     if primary is not None and primary not in ids:
-        yield "leaderboard.primary", f"there is no metric {primary!r}", _meant(primary, ids)
+        yield "leaderboard.primary", f"there is no metric {primary!r}", did_you_mean(primary, ids)
 
 
 def _check_criteria(rubric: Rubric, _: Path) -> Iterator[Problem]:
@@ -131,7 +132,7 @@ def _check_criteria(rubric: Rubric, _: Path) -> Iterator[Problem]:
         if (criterion.metric is None) != (criterion.scoring is None):
             yield key, "metric and scoring go together", "give both, or a check instead"
         if criterion.metric is not None and criterion.metric not in metrics:
-            yield f"{key}.metric", f"there is no metric {criterion.metric!r}", _meant(criterion.metric, metrics)
+            yield f"{key}.metric", f"there is no metric {criterion.metric!r}", did_you_mean(criterion.metric, metrics)
         yield from ((f"{key}.scoring", problem, hint) for problem, hint in _check_scoring(criterion))
     if not sum(criterion.points for criterion in rubric.criteria):
         yield "criterion", "all criteria together give no points", ""
@@ -164,8 +165,3 @@ def _check_data(rubric: Rubric, path: Path) -> Iterator[Problem]:
 def _twice(names: Iterable[str]) -> list[str]:
     seen = list(names)
     return [name for i, name in enumerate(seen) if name in seen[:i]]
-
-
-def _meant(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}"

@@ -49,7 +49,7 @@ class ModelRules(Record):
 
 
 class Input(Record):
-    """One example as the model gets it: (x · scale − mean) / std. `mean` and `std` hold one number, or one for each along the first axis."""
+    """One example as the model gets it: (x · scale − mean) / std. `mean` and `std`: one number, or one for each along the first axis."""
 
     shape: Annotated[tuple[Positive, ...], Meta(min_length=1)]
     dtype: Literal["float32", "int64"] = "float32"
@@ -70,7 +70,7 @@ class DataFile(Record):
 class Run(Record):
     """`threads` and `device`: the slot's own, where nothing is said."""
 
-    seed: Annotated[int, Meta(ge=0, lt=1 << 63)] = 0
+    seed: Annotated[int, Meta(ge=0, lt=1 << 62)] = 0
     batch_size: Positive = 64
     threads: Positive | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -181,4 +181,3 @@ class Rubric(Record, rename={"about": "rubric", "metrics": "metric", "criteria":
         found = re.search(self.submission.owner_from, name) if self.submission.owner_from else None
         stem = os.path.splitext(name)[0]
         return (found and found["owner"]) or stem.split("__")[0] or stem
-

@@ -94,4 +94,3 @@ def _model(inspection: Inspection | None, evaluation: Evaluation | None) -> Mode
         dtypes=inspection.weights.dtypes,
         layers=inspection.weights.tensors,
     )
-

@@ -63,4 +63,3 @@ def _row(report: Report, rank: int) -> Row:
         parameters=report.model.parameters if report.model else 0,
         verdict=str(report.verdict),
     )
-

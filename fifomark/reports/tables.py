@@ -21,7 +21,11 @@ def status(seen: Status) -> str:
     daemon = seen.daemon
     lines = [
         f"{seen.spool}: "
-        + (f"{daemon.mode}, process {daemon.pid} on {daemon.host}, since {daemon.started_at:%Y-%m-%d %H:%M:%S} UTC" if daemon else "no daemon"),
+        + (
+            f"{daemon.mode}, process {daemon.pid} on {daemon.host}, since {daemon.started_at:%Y-%m-%d %H:%M:%S} UTC"
+            if daemon
+            else "no daemon"
+        ),
         ", ".join(f"{count} {state}" for state, count in seen.states.items() if count) or "nothing was submitted yet",
     ]
     lines += [f"still being uploaded, left alone: {name}" for name in seen.uploads]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from types import TracebackType
 
@@ -25,10 +26,8 @@ class Watcher(FileSystemEventHandler):
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         if event.event_type in _WAKING and any(os.fsdecode(p).startswith(self._incoming) for p in (event.src_path, event.dest_path)):
-            try:
+            with contextlib.suppress(BlockingIOError):  # not looked at for 65,536 events: awake enough
                 os.write(self._alarm, b"!")
-            except BlockingIOError:
-                pass  # it has not been looked at since the last 65,536 events: awake enough
 
     def alive(self) -> bool:
         """Whether the observer still runs; without it only the rescan finds files."""
@@ -38,11 +37,9 @@ class Watcher(FileSystemEventHandler):
         return self._wake
 
     def clear(self) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):
             while os.read(self._wake, 65536):
                 pass
-        except BlockingIOError:
-            pass
 
     def __enter__(self) -> Watcher:
         self._observer.start()

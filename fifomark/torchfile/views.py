@@ -13,13 +13,13 @@ from math import prod
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from fifomark.torchfile.description import Storage
 from fifomark.torchfile.dtypes import DType
 
 CHUNK = 4 << 20  # bytes read at once
 BLOCK = 64 << 20  # bytes of a strided view gathered at once
-_MAX_RATIO = 1032  # deflate cannot do better
 
 
 class BrokenStorage(Exception):
@@ -51,7 +51,12 @@ class View(NamedTuple):
     @property
     def extent(self) -> int:
         """Elements from its first to its last one in the storage, both included; 0 where it has none."""
-        return _extent(self.shape, self.stride)
+        return 0 if 0 in self.shape else 1 + sum((n - 1) * d for n, d in zip(self.shape, self.stride, strict=True))
+
+    @property
+    def reads(self) -> int:
+        """Bytes that `chunks` reads, roughly: every BLOCK of a strided view may walk its whole extent."""
+        return self.nbytes if self.contiguous else self.extent * self.dtype.itemsize * (1 + self.nbytes // BLOCK)
 
     @property
     def contiguous(self) -> bool:
@@ -85,6 +90,13 @@ class Source(NamedTuple):
         return read_exactly(self.fd, self.start + offset, size)
 
 
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Write all of `data` at the descriptor's position."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
 def read_exactly(fd: int, offset: int, size: int) -> bytes:
     """`size` bytes at `offset`; BrokenStorage where the file ends before."""
     data = os.pread(fd, size, offset)
@@ -112,21 +124,18 @@ def opened(fd: int, storage: Storage) -> Iterator[Source]:
 
 def _inflate(fd: int, storage: Storage, target: int) -> None:
     wrong_size = BrokenStorage("FM108", f"storage {storage.key} does not inflate to the {storage.nbytes} bytes that it declares")
-    if storage.nbytes > _MAX_RATIO * storage.stored:
-        raise wrong_size
     machine, crc, written = zlib.decompressobj(-zlib.MAX_WBITS), 0, 0
-    for data in _pieces(fd, storage):
-        while data and not machine.eof:
-            try:
-                out = machine.decompress(data, CHUNK)
-            except zlib.error as e:
-                raise BrokenStorage("FM108", f"storage {storage.key} is no deflated data: {e}") from e
-            written += len(out)
-            if written > storage.nbytes:
-                raise wrong_size
-            crc = zlib.crc32(out, crc)
-            _write_all(target, out)
-            data = machine.unconsumed_tail or (b"" if len(out) < CHUNK else _more(machine))
+    try:
+        for data in _pieces(fd, storage):
+            while out := machine.decompress(data, min(CHUNK, storage.nbytes - written + 1)):
+                written += len(out)
+                if written > storage.nbytes:
+                    raise wrong_size
+                crc = zlib.crc32(out, crc)
+                write_all(target, out)
+                data = machine.unconsumed_tail
+    except zlib.error as e:
+        raise BrokenStorage("FM108", f"storage {storage.key} is no deflated data: {e}") from e
     if written != storage.nbytes or not machine.eof or machine.unused_data:
         raise wrong_size
     if storage.crc32 is not None and crc != storage.crc32:
@@ -149,13 +158,9 @@ def chunks(view: View, source: Source) -> Iterator[bytes | memoryview]:
             yield source.read(at, min(CHUNK, end - at))
         return
     for block in _split(view, BLOCK):
-        data = memoryview(_gathered(block, source)).cast("B")
+        data = _gathered(block, source)
         for at in range(0, len(data), CHUNK):
             yield data[at : at + CHUNK]
-
-
-def _extent(shape: tuple[int, ...], stride: tuple[int, ...]) -> int:
-    return 0 if 0 in shape else 1 + sum((n - 1) * d for n, d in zip(shape, stride, strict=True))
 
 
 def _halves(view: View, dim: int) -> tuple[View, View]:
@@ -175,9 +180,23 @@ def _split(view: View, size: int) -> Iterator[View]:
         yield from _split(half, size)
 
 
-def _gathered(view: View, source: Source) -> np.ndarray:
-    """The elements of `view` as raw bytes, one row of `itemsize` bytes an element, contiguous."""
-    bits = np.dtype((np.void, view.dtype.itemsize))
-    out = np.empty(view.shape, bits)
+def _gathered(view: View, source: Source) -> memoryview:
+    """The bytes of the elements of `view` in row-major order."""
+    out = np.empty(view.shape, np.dtype((np.void, view.dtype.itemsize)))
     _fill(out, view, source)
-    return out.view(np.uint8) if out.ndim else out
+    return out.reshape(-1).view(np.uint8).data
+
+
+def _fill(out: npt.NDArray[np.void], view: View, source: Source) -> None:
+    """Copy `view` into `out`, reading CHUNK at a time: halved along its widest stride until a part fits."""
+    item = view.dtype.itemsize
+    if view.extent * item <= CHUNK:
+        data = source.read(view.offset * item, view.extent * item)
+        strides = [d * item if n > 1 else 0 for n, d in zip(view.shape, view.stride, strict=True)]
+        out[...] = np.ndarray(view.shape, out.dtype, data, strides=strides)
+        return
+    widest = max((dim for dim, n in enumerate(view.shape) if n > 1), key=lambda dim: view.stride[dim])
+    first, rest = _halves(view, widest)
+    before = (slice(None),) * widest
+    _fill(out[(*before, slice(None, first.shape[widest]))], first, source)
+    _fill(out[(*before, slice(first.shape[widest], None))], rest, source)

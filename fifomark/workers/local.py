@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
@@ -65,10 +66,8 @@ class LocalPool:
         post.ticket = ticket
         # The time to import torch once is ours, not the submission's.
         post.deadline = deadline if post.ready else deadline + self._boot_seconds
-        try:
+        with contextlib.suppress(OSError):  # the worker is gone: `collect` sees its end
             post.worker.send(msgspec.json.encode(ticket))
-        except OSError:
-            pass  # the worker is gone: `collect` sees its end
 
     def collect(self, now: float) -> list[Ended]:
         ended: list[Ended] = []

@@ -38,7 +38,9 @@ class Slot(Record):
         }
 
 
-def find_slots(wanted: str | Sequence[str], environment: Mapping[str, str] = os.environ, file: object = "fifomark.toml") -> tuple[Slot, ...]:
+def find_slots(
+    wanted: str | Sequence[str], environment: Mapping[str, str] = os.environ, file: object = "fifomark.toml"
+) -> tuple[Slot, ...]:
     """The slots that the settings ask for. "auto": one for each GPU, or, where there is none, one for each CPU core with one thread.
 
     A CUDA_VISIBLE_DEVICES that the operator set for this process is obeyed: only those GPUs are found.

@@ -1,0 +1,67 @@
+"""The families that are known, and which of them a set of weights is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from fifomark.core.errors import UsageError
+from fifomark.core.weights import FamilySeen, TensorSpec
+from fifomark.families.cnn import CNN
+from fifomark.families.family import Family, Match, did_you_mean
+from fifomark.families.layers import Layers, read
+from fifomark.families.logistic import Logistic
+from fifomark.families.mlp import MLP
+from fifomark.families.rnn import RNN
+from fifomark.families.transformer import Transformer
+
+UNKNOWN = "unknown"
+_MARGIN = 0.1  # two matches nearer to each other than this fit equally well
+
+
+def registered(families: Iterable[Family]) -> Mapping[str, Family]:
+    """Families by name; UsageError where two have one name, or one is called "unknown"."""
+    by_name: dict[str, Family] = {}
+    for one in families:
+        if one.name in by_name or one.name == UNKNOWN:
+            raise UsageError(f"a family called {one.name!r} cannot be added: the name is taken")
+        by_name[one.name] = one
+    return by_name
+
+
+FAMILIES: Mapping[str, Family] = registered((Logistic(), MLP(), CNN(), RNN(), Transformer()))
+
+
+def family(name: str) -> Family:
+    """UsageError with the nearest name where there is none of this name."""
+    if name not in FAMILIES:
+        raise UsageError(f"no family is called {name!r} ({did_you_mean(name, tuple(FAMILIES))})")
+    return FAMILIES[name]
+
+
+def match(weights: Sequence[TensorSpec], families: Mapping[str, Family] = FAMILIES) -> Match | None:
+    """The one family that these weights are; None where none is convincing or two fit equally well."""
+    return _decided(_ranked(read(weights), families))
+
+
+def recognise(weights: Sequence[TensorSpec], families: Mapping[str, Family] = FAMILIES) -> FamilySeen:
+    """The family with its evidence; "unknown" with what was seen, what it might be, and why it was not named."""
+    layers = read(weights)
+    ranked = _ranked(layers, families)
+    if found := _decided(ranked):
+        others = tuple(one.family for one in ranked if one is not found)
+        return FamilySeen(name=found.family, evidence=found.evidence, alternatives=others, contradictions=found.contradictions)
+    against = tuple(f"{one.family}: {sentence}" for one in ranked for sentence in one.contradictions)
+    return FamilySeen(name=UNKNOWN, evidence=layers.seen(), alternatives=tuple(one.family for one in ranked), contradictions=against)
+
+
+def _ranked(layers: Layers, families: Mapping[str, Family]) -> list[Match]:
+    found = [seen for one in families.values() if (seen := one.judge(layers))]
+    return sorted(found, key=lambda seen: -seen.strength)
+
+
+def _decided(ranked: Sequence[Match]) -> Match | None:
+    if not ranked or not ranked[0].convincing:
+        return None
+    if len(ranked) > 1 and ranked[1].strength > ranked[0].strength - _MARGIN:
+        return None
+    return ranked[0]

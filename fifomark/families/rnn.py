@@ -1,0 +1,117 @@
+"""Recurrent network: an optional embedding, recurrent layers one after another, a pooling over time, linear layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from fifomark.core.errors import CannotBuild
+from fifomark.core.findings import Finding
+from fifomark.families.census import recurrent, share
+from fifomark.families.chain import in_order
+from fifomark.families.checks import bounded, inside_layers, misfit
+from fifomark.families.family import Fact, Family, Match
+from fifomark.families.layers import Kind, Layers, Leaf, listed
+from fifomark.families.mlp import ACTIVATION_NAMES
+from fifomark.families.recurrence import Recurrence, broken, gates_sentence, recurrence
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_LINEAR = (Kind.LINEAR, Kind.MATRIX)
+_RECURRENT = (Kind.RECURRENT, Kind.CELL)
+_FACTORY = "Name a factory in the rubric that builds it."
+
+
+class Plan(NamedTuple):
+    embedding: Leaf | None
+    stack: tuple[Recurrence, ...]
+    head: tuple[Leaf, ...]
+
+
+def _vanilla(match: Match) -> bool:
+    return match.read.get("cell") == "rnn"
+
+
+def _has_hidden_head(match: Match) -> bool:
+    plan = _plan(match.layers)
+    return plan is not None and len(plan.head) > 1
+
+
+class RNN(Family):
+    name = "rnn"
+    facts: ClassVar[Mapping[str, Fact]] = {
+        "batch_first": Fact("true: axis 1 of the batch is time; false: the layers were made to read axis 0 as time", True, (True, False)),
+        "pooling": Fact(
+            "what of the outputs goes on: the last step, their mean or maximum, or the final hidden state of each direction",
+            "last",
+            ("last", "mean", "max", "final_hidden"),
+        ),
+        "nonlinearity": Fact("that of a plain nn.RNN", "tanh", ("tanh", "relu"), matters=_vanilla),
+        "activation": Fact("what stands between the linear layers at the end", "relu", ACTIVATION_NAMES, matters=_has_hidden_head),
+    }
+
+    def judge(self, layers: Layers) -> Match | None:
+        there = recurrent(layers)
+        if not there:
+            return None
+        strength, others = share(layers, self.name)
+        evidence = [gates_sentence(leaf) for leaf in there[:6]]
+        if head := [leaf for leaf in layers.of(*_LINEAR) if leaf not in set(there)]:
+            evidence.append(f"{len(head)} linear layers or embeddings: {listed(head)}")
+        first = recurrence(there[0])
+        read: dict[str, int | str | bool | tuple[int, ...]] = {"layers": len(there)}
+        if first:
+            read |= {"cell": first.cell, "input_size": first.input_size, "hidden_size": first.hidden_size, "levels": first.levels}
+            read |= {"bidirectional": first.directions == 2, "projection": first.projection}
+        against = tuple(f"also {other}" for other in others)
+        return Match(self.name, strength, tuple(evidence), against, read, layers)
+
+    def invariants(self, match: Match) -> list[Finding]:
+        return bounded(_broken(match.layers))
+
+    def build(self, match: Match, declared: Mapping[str, Any], input_shape: tuple[int, ...]) -> nn.Module:
+        from fifomark.families import rnn_net
+
+        self.refuse(self.invariants(match))
+        if strange := [leaf for leaf in match.layers.leaves if leaf.kind not in (*_LINEAR, *_RECURRENT)]:
+            raise CannotBuild(self.name, f"nothing says what {listed(strange)} is for", _FACTORY)
+        plan = _plan(match.layers)
+        if plan is None:
+            seen = "; ".join(match.evidence[:4])
+            raise CannotBuild(self.name, f"not recurrent layers one after another, then linear ones ({seen})", _FACTORY)
+        return rnn_net.build(self.name, plan, declared, input_shape)
+
+
+def _plan(layers: Layers) -> Plan | None:
+    """None where the layers are not an embedding (or none), recurrent layers in a chain, and linear layers in a chain."""
+    stack = [recurrence(leaf) for leaf in layers.of(*_RECURRENT)]
+    known = tuple(seen for seen in stack if seen)
+    if not known or len(known) != len(stack) or any(b.input_size != a.output_size for a, b in pairwise(known)):
+        return None
+    linears = layers.of(*_LINEAR)
+    embedding = next((leaf for leaf in linears if _embeds(leaf, known[0], layers)), None)
+    rest = [leaf for leaf in linears if leaf is not embedding]
+    head = in_order(rest) if rest else ()
+    return None if head is None else Plan(embedding, known, head)
+
+
+def _embeds(leaf: Leaf, first: Recurrence, layers: Layers) -> bool:
+    """A matrix as wide as what the recurrent layer takes, before it in the file, or else too wide for what it gives."""
+    if leaf.kind is not Kind.MATRIX or leaf.shape[1] != first.input_size:
+        return False
+    earlier = next(other for other in layers.leaves if other is leaf or other is first.leaf)
+    return earlier is leaf or leaf.shape[1] != first.output_size
+
+
+def _broken(layers: Layers) -> Iterator[Finding]:
+    yield from inside_layers(layers)
+    stack = layers.of(*_RECURRENT)
+    for leaf in stack:
+        yield from broken(leaf)
+    plan = _plan(layers)
+    if plan and plan.head:
+        last = plan.stack[-1]
+        if plan.head[0].shape[1] % (last.output_size // last.directions):
+            yield misfit(plan.head[0].weight, f"expected {last.output_size} columns, what {last.leaf} gives")

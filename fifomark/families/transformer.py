@@ -1,0 +1,104 @@
+"""Transformer: attention in torch's own layers or written by hand. Encoders of nn.TransformerEncoderLayer can be built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from fifomark.core.errors import CannotBuild
+from fifomark.core.findings import Finding
+from fifomark.families.attention import sites
+from fifomark.families.census import patch_stem, share
+from fifomark.families.checks import bounded, expect, inside_layers, misfit
+from fifomark.families.encoder import Encoder, blocks, plan
+from fifomark.families.family import Fact, Family, Match, NotAllowed
+from fifomark.families.layers import Kind, Layers, Leaf, listed
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+def _heads(value: object) -> object:
+    if type(value) is not int or value < 1:
+        raise NotAllowed("", f"must be a whole number from 1, found {value!r}")
+    return value
+
+
+def _embeds(match: Match) -> bool:
+    seen = plan(match.layers)
+    return isinstance(seen, Encoder) and seen.embeds
+
+
+class Transformer(Family):
+    name = "transformer"
+    facts: ClassVar[Mapping[str, Fact]] = {
+        "nhead": Fact("the number of attention heads", parse=_heads),
+        "activation": Fact("that of the feed-forward part", "relu", ("relu", "gelu")),
+        "norm_first": Fact(
+            "whether each norm comes before its attention or feed-forward part, as in nn.TransformerEncoderLayer", False, (False, True)
+        ),
+        "pooling": Fact(
+            "what of the tokens goes on: their mean or maximum, the class token, the first or the last",
+            "mean",
+            ("mean", "cls", "first", "last", "max"),
+        ),
+        "head_activation": Fact(
+            "what stands between the linear layers at the end", "relu", ("relu", "tanh", "gelu", "sigmoid", "leaky_relu", "elu", "silu")
+        ),
+        "scale_embedding": Fact("whether embeddings are multiplied by the root of their width", False, (False, True), matters=_embeds),
+    }
+
+    def judge(self, layers: Layers) -> Match | None:
+        attention = sites(layers)
+        if not attention:
+            return None
+        strength, others = share(layers, self.name)
+        found = blocks(layers)
+        evidence = [f"attention in {len(attention)} places", *(site.sentence for site in attention[:4])]
+        if found:
+            evidence.append(f"{len(found)} × nn.TransformerEncoderLayer, {found[0].width} wide, feed-forward {found[0].feedforward}")
+        if decoders := [leaf for leaf in layers.of(Kind.ATTENTION) if leaf.last == "multihead_attn"]:
+            evidence.append(f"{len(decoders)} × nn.TransformerDecoderLayer: {listed(decoders)}")
+        if stem := patch_stem(layers, attention):
+            evidence.append(f"{stem}: a convolution that makes tokens of {attention[0].width}")
+        read = {"width": attention[0].width, "attention": len(attention), "encoder_layers": len(found)}
+        return Match(self.name, strength, tuple(evidence), tuple(f"also {other}" for other in others), read, layers)
+
+    def invariants(self, match: Match) -> list[Finding]:
+        return bounded(_broken(match.layers))
+
+    def build(self, match: Match, declared: Mapping[str, Any], input_shape: tuple[int, ...]) -> nn.Module:
+        from fifomark.families import encoder_net
+
+        self.refuse(self.invariants(match))
+        seen = plan(match.layers)
+        if isinstance(seen, str):
+            raise CannotBuild(self.name, seen, "Name a factory in the rubric that builds it.")
+        return encoder_net.build(self.name, seen, declared, input_shape)
+
+
+def _broken(layers: Layers) -> Iterator[Finding]:
+    attention = sites(layers)
+    yield from inside_layers(layers, turned=any(site.turned for site in attention))
+    for leaf in layers.of(Kind.ATTENTION):
+        yield from _attention(leaf, layers.by_path.get(f"{leaf.path}.out_proj" if leaf.path else "out_proj"))
+    found = blocks(layers)
+    for block in found:
+        width, wide = block.width, block.feedforward
+        yield from expect(block.parts["linear1"], "weight", (wide, width), why=f"{width} columns as {block.parts['self_attn']}")
+        yield from expect(block.parts["linear2"], "weight", (width, wide), why=f"back from {block.parts['linear1']}")
+        for norm in ("norm1", "norm2"):
+            yield from expect(block.parts[norm], "weight", (width,), why=f"as wide as {block.parts['self_attn']}")
+        if width != found[0].width:
+            yield misfit(block.parts["self_attn"].weight, f"expected {found[0].width} columns, as {found[0].parts['self_attn']}")
+
+
+def _attention(leaf: Leaf, out: Leaf | None) -> Iterator[Finding]:
+    if len(leaf.shape) != 2:
+        yield misfit(leaf.weight, "expected a matrix")
+        return
+    width = leaf.shape[1] if "in_proj_weight" in leaf.tensors else leaf.shape[0]
+    yield from expect(leaf, "in_proj_weight", (3 * width, width), why="three times as high as wide")
+    yield from expect(leaf, "in_proj_bias", (3 * width,), why=f"one for each row of {leaf}")
+    if out is not None:
+        yield from expect(out, "weight", (width, width), why=f"as wide as {leaf}")

@@ -1,0 +1,129 @@
+"""The rows of a FIFOModelQueue: a durable first-in-first-out list of paths that several processes may share.
+
+Not the spool's ledger: every process writes here, so the journal is a rollback journal. (With several writers, SQLite's WAL has lost
+data in the versions 3.7.0 to 3.51.2.)
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import psutil
+
+from fifomark.core.errors import UsageError
+
+_VERSION = 1
+_TABLES = """
+CREATE TABLE items (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,  -- AUTOINCREMENT: a freed id must not jump the queue
+    path BLOB NOT NULL,
+    is_path INTEGER NOT NULL,              -- it came as a pathlib.Path, and goes as one
+    owner_pid INTEGER,                     -- the process that is working on it; NULL: it waits
+    owner_since REAL                       -- when that process was started: a pid may be given out again
+) STRICT
+"""
+
+
+class Item(NamedTuple):
+    id: int
+    path: str
+    is_path: bool
+
+
+class Fifo:
+    """`location` is a file, or ":memory:"."""
+
+    def __init__(self, location: str) -> None:
+        self._db = sqlite3.connect(location, isolation_level=None, timeout=30.0, check_same_thread=False)
+        try:
+            with self._transaction():
+                (version,) = self._db.execute("PRAGMA user_version").fetchone()
+                if version == 0:
+                    self._db.execute(_TABLES)
+                    self._db.execute(f"PRAGMA user_version = {_VERSION}")
+            if version > _VERSION:
+                raise UsageError(f"{location}: a queue made by a newer fifomark (version {version}); update fifomark")
+        except sqlite3.DatabaseError as e:
+            self._db.close()
+            raise UsageError(f"{location}: cannot be used as a queue: {e}") from e
+        except BaseException:
+            self._db.close()
+            raise
+
+    def put(self, path: str, *, is_path: bool) -> None:
+        with self._transaction():
+            self._db.execute("INSERT INTO items (path, is_path) VALUES (?, ?)", (os.fsencode(path), is_path))
+
+    def take(self) -> Item | None:
+        """Remove and return the first that waits."""
+        with self._transaction():
+            item = self._first()
+            if item is not None:
+                self._db.execute("DELETE FROM items WHERE id = ?", (item.id,))
+        return item
+
+    def claim(self) -> Item | None:
+        """Mark the first that waits as this process's; it is gone only with `finish`, and waits again if this process dies."""
+        with self._transaction():
+            item = self._first()
+            if item is not None:
+                self._db.execute(
+                    "UPDATE items SET owner_pid = ?, owner_since = ? WHERE id = ?", (os.getpid(), _started(os.getpid()), item.id)
+                )
+        return item
+
+    def finish(self, id: int) -> None:
+        with self._transaction():
+            self._db.execute("DELETE FROM items WHERE id = ?", (id,))
+
+    def release(self, id: int) -> None:
+        """Let a claimed one wait again, at its old place."""
+        with self._transaction():
+            self._db.execute("UPDATE items SET owner_pid = NULL, owner_since = NULL WHERE id = ?", (id,))
+
+    def waiting(self) -> list[Item]:
+        self._release_orphans()
+        rows = self._db.execute("SELECT id, path, is_path FROM items WHERE owner_pid IS NULL ORDER BY id")
+        return [Item(id, os.fsdecode(path), bool(is_path)) for id, path, is_path in rows]
+
+    def count(self) -> int:
+        self._release_orphans()
+        (count,) = self._db.execute("SELECT count(*) FROM items WHERE owner_pid IS NULL").fetchone()
+        return int(count)
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _first(self) -> Item | None:
+        self._release_orphans()
+        row = self._db.execute("SELECT id, path, is_path FROM items WHERE owner_pid IS NULL ORDER BY id LIMIT 1").fetchone()
+        return None if row is None else Item(row[0], os.fsdecode(row[1]), bool(row[2]))
+
+    def _release_orphans(self) -> None:
+        """What a process had claimed that is no more waits again."""
+        for pid, since in self._db.execute("SELECT DISTINCT owner_pid, owner_since FROM items WHERE owner_pid IS NOT NULL").fetchall():
+            if _started(pid) != since:
+                self._db.execute(
+                    "UPDATE items SET owner_pid = NULL, owner_since = NULL WHERE owner_pid = ? AND owner_since IS ?", (pid, since)
+                )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+
+def _started(pid: int) -> float | None:
+    try:
+        return psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return None

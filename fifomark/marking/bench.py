@@ -1,0 +1,68 @@
+"""What a worker keeps from one mark to the next: its device, and rubrics with their data. Nothing of a submission."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fifomark.core.errors import ConfigError, InternalError
+from fifomark.core.outcome import MarkTicket
+from fifomark.marking.data import load_data
+from fifomark.marking.metrics import try_metrics
+from fifomark.marking.rubric import FILE_NAME, load_rubric, rubric_sha256
+from fifomark.marking.schema import Rubric
+
+
+@dataclass(frozen=True)
+class LoadedRubric:
+    """A rubric as it had the hash `sha256`, and its data on the CPU: `inputs` (n, *shape), `labels` (n,) int64."""
+
+    folder: str
+    sha256: str
+    rubric: Rubric
+    inputs: Tensor
+    labels: Tensor
+    data_sha256: str
+
+
+class Bench:
+    def __init__(self, device: str = "cpu", threads: int = 1) -> None:
+        """`device` is "cpu" or "cuda" (the first GPU that the process sees; InternalError where it sees none)."""
+        if device == "cuda" and not torch.cuda.is_available():
+            raise InternalError("this slot is a GPU, but torch sees none")
+        self.device, self.threads = torch.device(device, 0) if device == "cuda" else torch.device(device), threads
+        self._loaded: dict[str, LoadedRubric] = {}
+
+    def load(self, ticket: MarkTicket) -> LoadedRubric:
+        """The ticket's rubric and data, read once and again when the ticket names another hash; ConfigError where they are wrong."""
+        known = self._loaded.get(ticket.rubric)
+        if known is None or known.sha256 != ticket.rubric_sha256:
+            self._loaded[ticket.rubric] = known = _read(ticket)
+        return known
+
+    def prepare(self, loaded: LoadedRubric) -> torch.device:
+        """The state of torch that a mark starts from, whatever ran before it; returns the device that the rubric wants it on."""
+        run = loaded.rubric.run
+        if run.device == "cuda" and self.device.type != "cuda":
+            raise ConfigError(os.path.join(loaded.folder, FILE_NAME), "run.device", "is cuda, but this slot has no GPU")
+        torch.manual_seed(run.seed)
+        torch.set_num_threads(run.threads or self.threads)
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+        return torch.device("cpu") if run.device == "cpu" else self.device
+
+
+def _read(ticket: MarkTicket) -> LoadedRubric:
+    place = os.path.join(ticket.rubric, FILE_NAME)
+    rubric = load_rubric(ticket.rubric)
+    sha256 = rubric_sha256(ticket.rubric)
+    if sha256 != ticket.rubric_sha256:
+        raise ConfigError(place, "", "has changed since the queue was started", "restart it, so that all are marked by the same rubric")
+    try_metrics(rubric, place)
+    data = load_data(ticket.rubric, rubric)
+    return LoadedRubric(ticket.rubric, sha256, rubric, torch.from_numpy(data.inputs), torch.from_numpy(data.labels), data.sha256)

@@ -1,0 +1,224 @@
+"""Which globals a model file may name, how, and why that is safe, each by its full name. Everything that is not here is unsafe.
+
+Nothing on these lists is ever imported or called by us: to be listed means that a file is not refused for naming it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+
+class Block(NamedTuple):
+    """`uses`: those of torchfile.description.GlobalUse, "reference" apart: whatever is used is also referred to, and may be."""
+
+    uses: frozenset[str]
+    reason: str
+
+
+def _block(uses: str, reason: str, names: Iterable[str]) -> Iterator[tuple[str, Block]]:
+    return ((name, Block(frozenset(uses.split()), reason)) for name in names)
+
+
+def _in(module: str, names: str) -> list[str]:
+    return [f"{module}.{name}" for name in names.split()]
+
+
+_STORAGES = _in(
+    "torch", "Double Float Half BFloat16 Long Int Short Char Byte Bool ComplexDouble ComplexFloat QInt8 QUInt8 QInt32 QUInt4x2 QUInt2x4"
+)
+_DTYPES = _in(
+    "torch",
+    "float16 float32 float64 bfloat16 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool complex32 complex64 complex128 "
+    "float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu float4_e2m1fn_x2 qint8 quint8 qint32 quint4x2 quint2x4",
+)
+_ACTIVATIONS = (
+    "relu relu6 gelu silu mish leaky_relu elu selu celu tanh sigmoid softmax log_softmax softplus softsign hardtanh hardswish hardsigmoid "
+    "logsigmoid tanhshrink rrelu prelu glu"
+)
+_LAYERS = {
+    "activation": "CELU ELU GELU GLU Hardshrink Hardsigmoid Hardswish Hardtanh LeakyReLU LogSigmoid LogSoftmax Mish MultiheadAttention "
+    "PReLU RReLU ReLU ReLU6 SELU SiLU Sigmoid Softmax Softmax2d Softmin Softplus Softshrink Softsign Tanh Tanhshrink Threshold",
+    "adaptive": "AdaptiveLogSoftmaxWithLoss",
+    "batchnorm": "BatchNorm1d BatchNorm2d BatchNorm3d SyncBatchNorm",
+    "channelshuffle": "ChannelShuffle",
+    "container": "Container ModuleDict ModuleList ParameterDict ParameterList Sequential",
+    "conv": "Conv1d Conv2d Conv3d ConvTranspose1d ConvTranspose2d ConvTranspose3d",
+    "distance": "CosineSimilarity PairwiseDistance",
+    "dropout": "AlphaDropout Dropout Dropout1d Dropout2d Dropout3d FeatureAlphaDropout",
+    "flatten": "Flatten Unflatten",
+    "fold": "Fold Unfold",
+    "instancenorm": "InstanceNorm1d InstanceNorm2d InstanceNorm3d",
+    "linear": "Bilinear Identity Linear NonDynamicallyQuantizableLinear",
+    "loss": "BCELoss BCEWithLogitsLoss CTCLoss CosineEmbeddingLoss CrossEntropyLoss GaussianNLLLoss HingeEmbeddingLoss HuberLoss KLDivLoss "
+    "L1Loss MSELoss MarginRankingLoss MultiLabelMarginLoss MultiLabelSoftMarginLoss MultiMarginLoss NLLLoss NLLLoss2d PoissonNLLLoss "
+    "SmoothL1Loss SoftMarginLoss TripletMarginLoss TripletMarginWithDistanceLoss",
+    "module": "Module",
+    "normalization": "CrossMapLRN2d GroupNorm LayerNorm LocalResponseNorm RMSNorm",
+    "padding": "CircularPad1d CircularPad2d CircularPad3d ConstantPad1d ConstantPad2d ConstantPad3d ReflectionPad1d ReflectionPad2d "
+    "ReflectionPad3d ReplicationPad1d ReplicationPad2d ReplicationPad3d ZeroPad1d ZeroPad2d ZeroPad3d",
+    "pixelshuffle": "PixelShuffle PixelUnshuffle",
+    "pooling": "AdaptiveAvgPool1d AdaptiveAvgPool2d AdaptiveAvgPool3d AdaptiveMaxPool1d AdaptiveMaxPool2d AdaptiveMaxPool3d AvgPool1d "
+    "AvgPool2d AvgPool3d FractionalMaxPool2d FractionalMaxPool3d LPPool1d LPPool2d LPPool3d MaxPool1d MaxPool2d MaxPool3d MaxUnpool1d "
+    "MaxUnpool2d MaxUnpool3d",
+    "rnn": "GRU GRUCell LSTM LSTMCell RNN RNNBase RNNCell RNNCellBase",
+    "sparse": "Embedding EmbeddingBag",
+    "transformer": "Transformer TransformerDecoder TransformerDecoderLayer TransformerEncoder TransformerEncoderLayer",
+    "upsampling": "Upsample UpsamplingBilinear2d UpsamplingNearest2d",
+}
+
+BUILDING_BLOCKS: Mapping[str, Block] = dict(
+    [
+        *_block(
+            "call",
+            "makes a tensor that views a storage",
+            _in(
+                "torch._utils",
+                "_rebuild_tensor _rebuild_tensor_v2 _rebuild_tensor_v3 _rebuild_parameter _rebuild_parameter_with_state "
+                "_rebuild_sparse_tensor _rebuild_nested_tensor _rebuild_qtensor _rebuild_meta_tensor_no_storage",
+            ),
+        ),
+        *_block(
+            "call", "makes a tensor by a rebuilder that is a global of its own, judged like any", ["torch._tensor._rebuild_from_type_v2"]
+        ),
+        *_block("storage", "the type of a storage: raw numbers", [f"{name}Storage" for name in _STORAGES]),
+        *_block("storage", "the type of a storage: raw numbers", [f"{name}Storage".replace("torch.", "torch.cuda.") for name in _STORAGES]),
+        *_block("storage", "the type of a storage: raw bytes", ["torch.storage.UntypedStorage", "torch.UntypedStorage"]),
+        *_block("dtype", "a dtype: a constant", _DTYPES),
+        *_block("call new", "an ordered dict, what state_dict() returns", ["collections.OrderedDict"]),
+        *_block("call new", "a dict; its factory is a global of its own, judged like any", ["collections.defaultdict"]),
+        *_block("call new", "a dict of counts, as a scheduler keeps its milestones", ["collections.Counter"]),
+        *_block("call", "a set: a module's names of non-persistent buffers", ["builtins.set", "builtins.frozenset"]),
+        *_block("", "a type, as the factory of a defaultdict", _in("builtins", "dict list int float str bool")),
+        *_block("call new", "a shape: a tuple of integers", ["torch.Size"]),
+        *_block("call", "a device's name: a constant", ["torch.device"]),
+        *_block("call", "a tensor's layout: a constant", ["torch.serialization._get_layout"]),
+        *_block("", "a type, as a rebuilder is told it", ["torch.Tensor", *_in("torch.nn.parameter", "Parameter Buffer")]),
+        *_block("", "an activation function, kept by a layer as an attribute", _in("torch.nn.functional", _ACTIVATIONS)),
+        *_block("", "an activation function, kept by a layer as an attribute", _in("torch._C._nn", _ACTIVATIONS)),
+        *_block("module", "a stock layer", [name for file, names in _LAYERS.items() for name in _in(f"torch.nn.modules.{file}", names)]),
+        *_block("module", "a stock wrapper of a model", ["torch.nn.parallel.data_parallel.DataParallel"]),
+        *_block(
+            "call",
+            "a typed list or dict in a TorchScript archive",
+            _in(
+                "torch.jit._pickle", "build_intlist build_doublelist build_boollist build_tensorlist build_tensor_from_id restore_type_tag"
+            ),
+        ),
+    ]
+)
+
+
+def _plain(what: str, names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    return ((name, what) for name in names)
+
+
+# Seen in honest checkpoints beside the weights. Whatever is done with it, it is dropped, and that is said.
+PLAIN_DATA: Mapping[str, str] = dict(
+    [
+        *_plain("a number of numpy's", ["numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"]),
+        *_plain("an array of numpy's", ["numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct", "numpy.ndarray"]),
+        *_plain("an array of numpy's", ["numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer"]),
+        *_plain("a dtype of numpy's", ["numpy.dtype", *_in("numpy", "bool_ float16 float32 float64 int8 int16 int32 int64 uint8")]),
+        *_plain("bytes, as old pickles write them", ["_codecs.encode", "builtins.bytes", "builtins.bytearray"]),
+        *_plain("a number", ["builtins.complex", "decimal.Decimal", "fractions.Fraction"]),
+        *_plain("a range", ["builtins.slice", "builtins.range"]),
+        *_plain("command-line arguments", ["argparse.Namespace"]),
+        *_plain("a time", _in("datetime", "datetime date time timedelta timezone")),
+        *_plain("a path", _in("pathlib", "Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath")),
+        *_plain("a path", _in("pathlib._local", "Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath")),
+        *_plain("an identifier", ["uuid.UUID"]),
+        *_plain("a list with two ends", ["collections.deque"]),
+        *_plain("a configuration", ["types.SimpleNamespace", "easydict.EasyDict", "addict.addict.Dict", "yacs.config.CfgNode"]),
+        *_plain("a type in a configuration", ["typing.Any"]),
+        *_plain("a configuration of omegaconf's", _in("omegaconf", "dictconfig.DictConfig listconfig.ListConfig base.Metadata")),
+        *_plain("a configuration of omegaconf's", _in("omegaconf.base", "ContainerMetadata SCMode")),
+        *_plain(
+            "a configuration of omegaconf's",
+            _in("omegaconf.nodes", "AnyNode StringNode IntegerNode FloatNode BooleanNode EnumNode PathNode"),
+        ),
+        *_plain("the version of torch", ["torch.torch_version.TorchVersion"]),
+        *_plain(
+            "hyper-parameters of Lightning's",
+            [f"{home}.utilities.parsing.AttributeDict" for home in ("pytorch_lightning", "lightning.pytorch")],
+        ),
+        *_plain(
+            "hyper-parameters of Lightning's", [f"{home}.utilities.data.AttributeDict" for home in ("lightning_fabric", "lightning.fabric")]
+        ),
+        *_plain(
+            "a callback of Lightning's",
+            [
+                f"{home}.callbacks.{callback}"
+                for home in ("pytorch_lightning", "lightning.pytorch")
+                for callback in ("model_checkpoint.ModelCheckpoint", "early_stopping.EarlyStopping")
+            ],
+        ),
+        *_plain("a hook of a normalised weight", _in("torch.nn.utils", "weight_norm.WeightNorm spectral_norm.SpectralNorm")),
+        *_plain(
+            "a hook of a normalised weight",
+            _in("torch.nn.utils.spectral_norm", "SpectralNormLoadStateDictPreHook SpectralNormStateDictHook"),
+        ),
+        *_plain("a hook of a layer", ["torch.nn.modules.module._WrappedHook"]),
+        *_plain(
+            "an optimizer",
+            _in(
+                "torch.optim",
+                "adadelta.Adadelta adagrad.Adagrad adam.Adam adamax.Adamax adamw.AdamW asgd.ASGD lbfgs.LBFGS nadam.NAdam radam.RAdam "
+                "rmsprop.RMSprop rprop.Rprop sgd.SGD sparse_adam.SparseAdam",
+            ),
+        ),
+        *_plain(
+            "a scheduler",
+            _in(
+                "torch.optim.lr_scheduler",
+                "ConstantLR CosineAnnealingLR CosineAnnealingWarmRestarts CyclicLR ExponentialLR LinearLR MultiStepLR OneCycleLR "
+                "PolynomialLR ReduceLROnPlateau SequentialLR StepLR",
+            ),
+        ),
+    ]
+)
+
+# A class from one of these that is not listed above is never taken for somebody's own network: their classes may do anything when they are
+# given attributes or thrown away. Packages that are made of networks (torchvision, timm, transformers) are left out on purpose.
+_KNOWN_PACKAGES = sys.stdlib_module_names | {
+    *(
+        "torch",
+        "functorch",
+        "torchgen",
+        "numpy",
+        "scipy",
+        "sklearn",
+        "pandas",
+        "joblib",
+        "dill",
+        "cloudpickle",
+        "jax",
+        "tensorflow",
+        "keras",
+    ),
+    *("pip", "setuptools", "pkg_resources", "wheel", "_distutils_hack", "pytest", "_pytest", "IPython", "ipykernel", "requests", "urllib3"),
+    *(
+        "aiohttp",
+        "yaml",
+        "jinja2",
+        "flask",
+        "django",
+        "cffi",
+        "numba",
+        "sympy",
+        "matplotlib",
+        "PIL",
+        "psutil",
+        "fsspec",
+        "networkx",
+        "mpmath",
+    ),
+    *("distutils", "cloud", "fabric", "paramiko", "sqlalchemy", "tornado", "twisted", "zmq", "ray", "dask", "fifomark"),
+}
+
+
+def from_unknown_package(name: str) -> bool:
+    """Whether a global is of a module that is neither the standard library's nor a known package's; a script's own `__main__` is none."""
+    top = name.partition(".")[0]
+    return top == "__main__" or top not in _KNOWN_PACKAGES

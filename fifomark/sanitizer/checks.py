@@ -1,0 +1,170 @@
+"""What the description claims of tensors and storages, compared with the file and the limits before a byte is taken.
+
+All arithmetic is on Python's integers, which do not overflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from math import prod
+from typing import NamedTuple
+
+from fifomark.core.catalogue import find
+from fifomark.core.findings import Finding, Level
+from fifomark.core.policy import Limits
+from fifomark.torchfile.description import Description, Entry, Storage, Tensor
+from fifomark.torchfile.dtypes import DTYPES, unsupported
+from fifomark.torchfile.views import View
+
+MAX_FINDINGS = 50  # of one kind; a file may have a hundred thousand broken tensors
+_MAX_BYTES = 1 << 62
+_SHOWN = 20
+
+
+class Checked(NamedTuple):
+    """`views`: each weight with its place in the file, safe to read; empty where a finding forbids that."""
+
+    views: list[tuple[str, View]]
+    findings: list[Finding]
+
+
+def check(description: Description, entries: Sequence[Entry], size: int, limits: Limits) -> Checked:
+    """`entries` as views, checked against a file of `size` bytes; beside them notes on bytes that no tensor shows."""
+    findings = list(_storages(description.storages, size, limits))
+    views: list[tuple[str, View]] = []
+    if not findings:
+        findings, views = _views(description, entries)
+    if not findings:
+        findings = [*_budgets(description, dict(views), limits)]
+    if any(finding.level is not Level.NOTE for finding in findings):
+        return Checked([], findings)
+    return Checked(views, [*findings, *_hidden(description), *_members(description)])
+
+
+# Storages
+
+
+def _storages(storages: Sequence[Storage], size: int, limits: Limits) -> Iterator[Finding]:
+    for storage in storages:
+        if storage.start + storage.stored > size:
+            yield find("FM301", f"storage {storage.key}", "lies outside the file", evidence=f"{storage.start} + {storage.stored} > {size}")
+            return
+        if storage.method == 0 and storage.stored != storage.nbytes:
+            yield find("FM301", f"storage {storage.key}", "is not compressed, and yet has two sizes")
+            return
+    for before, after in pairwise(sorted((s for s in storages if s.stored), key=lambda s: (s.start, s.stored))):
+        if before.start + before.stored > after.start:
+            yield find("FM109", f"storage {after.key}", f"shares bytes of the file with storage {before.key}")
+            return
+    inflated = sum(storage.nbytes for storage in storages if storage.method == 8)
+    if inflated > limits.inflated_bytes:
+        yield find("FM110", "the file", f"its storages inflate to {inflated:,} bytes; at most {limits.inflated_bytes:,} are read")
+
+
+# Tensors
+
+
+def _views(description: Description, entries: Sequence[Entry]) -> tuple[list[Finding], list[tuple[str, View]]]:
+    findings: list[Finding] = []
+    views: list[tuple[str, View]] = []
+    for entry in entries:
+        view = _view(description, entry)
+        if isinstance(view, View):
+            views.append((entry.name, view))
+        elif len(findings) < MAX_FINDINGS:
+            findings.append(view)
+    return findings, views
+
+
+def _view(description: Description, entry: Entry) -> View | Finding:
+    if entry.tensor >= len(description.tensors):
+        return find("FM301", entry.name, "is a tensor that the file does not have")
+    tensor = description.tensors[entry.tensor]
+    if tensor.dtype not in DTYPES:
+        return find("FM304", entry.name, f"its dtype {tensor.dtype} is {unsupported(tensor.dtype)}", evidence=tensor.dtype)
+    view = _fitting(tensor, description.storages)
+    if view is None:
+        where = f"shape {_listed(tensor.shape)}, stride {_listed(tensor.stride)}, offset {tensor.offset}, {tensor.dtype}"
+        return find("FM301", entry.name, "reaches outside its storage", evidence=where)
+    return view
+
+
+def _fitting(tensor: Tensor, storages: Sequence[Storage]) -> View | None:
+    """The tensor as a view; None where it does not lie in its storage, or no tensor can have its shape."""
+    if tensor.dtype not in DTYPES or tensor.storage >= len(storages) or len(tensor.shape) != len(tensor.stride):
+        return None
+    view = View(tensor.storage, DTYPES[tensor.dtype], tensor.shape, tensor.stride, tensor.offset)
+    item = view.dtype.itemsize
+    if prod(max(n, 1) for n in view.shape) * item >= _MAX_BYTES:
+        return None
+    return view if view.offset + view.extent <= storages[view.storage].nbytes // item or not view.numel else None
+
+
+def _budgets(description: Description, views: dict[str, View], limits: Limits) -> Iterator[Finding]:
+    """What the clean file and the reading may cost. Views beyond the bytes that they come from count as expanded, in all."""
+    distinct = dict.fromkeys(views.values())
+    total, reads = sum(view.nbytes for view in distinct), sum(view.reads for view in distinct)
+    if len(views) > limits.tensors:
+        yield find("FM110", "the file", f"{len(views):,} tensors; at most {limits.tensors:,} are taken")
+    largest = max(views, key=lambda name: views[name].nbytes, default="the file")
+    if (expanded := _expanded(description.storages, distinct)) > limits.expanded_bytes:
+        message = f"views repeat {expanded:,} bytes more than the file holds; at most {limits.expanded_bytes:,} are written out"
+        yield find("FM302", largest, message, evidence=_listed(views[largest].shape))
+    elif total > limits.clean_bytes:
+        yield find("FM110", largest, f"the weights are {total:,} bytes; at most {limits.clean_bytes:,} are taken")
+    elif reads > 4 * limits.clean_bytes:
+        yield find("FM302", largest, f"views are so strided that {reads:,} bytes would have to be read")
+    elif repeating := [name for name, view in views.items() if view.overlaps]:
+        names = ", ".join(repeating[:_SHOWN])
+        yield find("FM302", repeating[0], f"expanded tensors were written out: {names}", level=Level.NOTE, evidence=names)
+
+
+def _expanded(storages: Sequence[Storage], views: Iterable[View]) -> int:
+    shown: dict[int, int] = {}
+    for view in views:
+        shown[view.storage] = shown.get(view.storage, 0) + view.nbytes
+    return sum(max(0, nbytes - storages[storage].nbytes) for storage, nbytes in shown.items())
+
+
+# What no tensor shows
+
+
+def _hidden(description: Description) -> Iterator[Finding]:
+    """Bytes in storages that no tensor of the file shows, chosen or not: at least so many."""
+    seen: dict[int, list[View]] = {}
+    for view in {view for tensor in description.tensors if (view := _fitting(tensor, description.storages))}:
+        seen.setdefault(view.storage, []).append(view)
+    hidden = [(storage.nbytes - _shown_bytes(seen.get(i, ())), storage.key) for i, storage in enumerate(description.storages)]
+    slack = sorted(((nbytes, key) for nbytes, key in hidden if nbytes > 0), reverse=True)
+    if slack:
+        listed = ", ".join(f"{key}: {nbytes:,}" for nbytes, key in slack[:_SHOWN])
+        where = f"storage {slack[0][1]}"
+        yield find("FM303", where, f"{sum(n for n, _ in slack):,} bytes in {len(slack)} storages that no tensor shows", evidence=listed)
+
+
+def _shown_bytes(views: Iterable[View]) -> int:
+    """Bytes of a storage under the views: the union of their extents, at most what their elements come to."""
+    union = reached = elements = 0
+    for start, end, nbytes in sorted(_span(view) for view in views):
+        union += max(0, end - max(start, reached))
+        reached = max(reached, end)
+        elements += nbytes
+    return min(union, elements)
+
+
+def _span(view: View) -> tuple[int, int, int]:
+    item = view.dtype.itemsize
+    return view.offset * item, (view.offset + view.extent) * item, view.nbytes
+
+
+def _members(description: Description) -> Iterator[Finding]:
+    members = description.members
+    if members:
+        listed = ", ".join(f"{member.name} ({member.nbytes:,} bytes)" for member in members[:_SHOWN])
+        total = sum(member.nbytes for member in members)
+        yield find("FM112", members[0].name, f"{len(members)} records, {total:,} bytes, that are no part of the model", evidence=listed)
+
+
+def _listed(dims: Sequence[int]) -> str:
+    return f"({', '.join(map(str, dims))})"

@@ -1,0 +1,71 @@
+"""From a path that a stranger may have made to an open descriptor of a plain file, or a finding."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from types import TracebackType
+
+from fifomark.core.catalogue import find
+from fifomark.core.findings import Finding
+
+_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISLNK, "a symbolic link"),
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISBLK, "a block device"),
+    (stat.S_ISCHR, "a character device"),
+)
+# Never through a link, never waiting for a pipe's writer, never handed on to a program.
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Submission:
+    """An open file, as it was when it was opened. Closed on leaving the context."""
+
+    def __init__(self, fd: int, status: os.stat_result) -> None:
+        self.fd, self.size = fd, status.st_size
+        self._status = status
+
+    def changed(self) -> bool:
+        """Whether the file is another than when it was opened."""
+        return _version(os.fstat(self.fd)) != _version(self._status)
+
+    def __enter__(self) -> Submission:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        os.close(self.fd)
+
+
+def open_submission(path: str) -> Submission | Finding:
+    """The regular file with one name at `path`, opened; a finding for anything else. Reads nothing of it."""
+    try:
+        status = os.lstat(path)
+        if refusal := _refusal(status):
+            return refusal
+        fd = os.open(path, _FLAGS)
+    except (OSError, ValueError) as e:
+        return find("FM104", "the file", f"cannot be opened: {getattr(e, 'strerror', None) or e}")
+    opened = os.fstat(fd)
+    if (opened.st_dev, opened.st_ino) == (status.st_dev, status.st_ino) and not (refusal := _refusal(opened)):
+        return Submission(fd, opened)
+    os.close(fd)
+    return find("FM113", "the file", "another file took its place while it was opened")
+
+
+def _refusal(status: os.stat_result) -> Finding | None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = next((kind for test, kind in _KINDS if test(status.st_mode)), "no regular file")
+        return find("FM102", "the file", f"this is {kind}", evidence=stat.filemode(status.st_mode))
+    if status.st_nlink > 1:
+        return find("FM103", "the file", f"the file has {status.st_nlink} names (hard links)")
+    if status.st_size == 0:
+        return find("FM105", "the file", "the file is empty")
+    return None
+
+
+def _version(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns

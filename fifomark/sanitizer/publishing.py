@@ -1,0 +1,35 @@
+"""Writing a file so that it appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from types import TracebackType
+
+
+class Publication:
+    """A file under a temporary name beside `path`, gone on leaving the context unless it was published. `fd` is for reading and writing.
+
+    OSError where it cannot be written.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        folder, name = os.path.split(path)
+        self._temporary = os.path.join(folder, f".{name[:200]}.{secrets.token_hex(4)}.tmp")
+        self.fd = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        self._published = False
+
+    def publish(self) -> None:
+        """Make it last, then give it its name, in place of what bears that name."""
+        os.fsync(self.fd)
+        os.rename(self._temporary, self._path)
+        self._published = True
+
+    def __enter__(self) -> Publication:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        os.close(self.fd)
+        if not self._published:
+            os.unlink(self._temporary)

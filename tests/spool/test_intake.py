@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from fifomark.spool.intake import Intake
+
+LATER = 10.0  # seconds after anything that these tests write
+
+
+@pytest.fixture
+def incoming(tmp_path: Path) -> Path:
+    (tmp_path / "incoming").mkdir()
+    return tmp_path / "incoming"
+
+
+def now_of(path: Path) -> float:
+    return path.stat().st_ctime
+
+
+def test_a_file_is_settled_once_it_has_rested(incoming: Path) -> None:
+    (incoming / "a.pt").write_bytes(b"x")
+    intake = Intake(str(incoming), settle=0.5)
+    now = now_of(incoming / "a.pt")
+    assert intake.sweep(now + 0.1, ()).unsettled == {("", "a.pt")}
+    (arrival,) = intake.sweep(now + 0.6, ()).arrivals
+    assert (arrival.name, arrival.kind, arrival.identity.size) == ("a.pt", "file", 1)
+
+
+def test_a_file_that_someone_writes_to_is_not_settled_until_it_is_closed(incoming: Path) -> None:
+    intake = Intake(str(incoming), settle=0.0)
+    with (incoming / "a.pt").open("wb") as writer:
+        writer.write(b"half")
+        writer.flush()
+        assert intake.sweep(now_of(incoming / "a.pt") + LATER, ()).unsettled == {("", "a.pt")}
+    assert len(intake.sweep(now_of(incoming / "a.pt") + LATER, ()).arrivals) == 1
+
+
+def test_a_forged_mtime_does_not_make_a_file_settled(incoming: Path) -> None:
+    (incoming / "a.pt").write_bytes(b"x")
+    os.utime(incoming / "a.pt", (1, 1))
+    assert Intake(str(incoming), settle=5.0).sweep(now_of(incoming / "a.pt") + 0.1, ()).unsettled
+
+
+def test_where_the_file_systems_clock_is_ahead_watching_decides(incoming: Path) -> None:
+    (incoming / "a.pt").write_bytes(b"x")
+    intake = Intake(str(incoming), settle=1.0)
+    behind = now_of(incoming / "a.pt") - 3600
+    assert intake.sweep(behind, ()).unsettled
+    assert len(intake.sweep(behind + 1.1, ()).arrivals) == 1
+
+
+@pytest.mark.parametrize("name", ["a.pt.part", "a.pt.tmp", ".a.pt", "b.crdownload", "B.PT.FILEPART"])
+def test_uploads_in_progress_are_not_looked_at(incoming: Path, name: str) -> None:
+    (incoming / name).write_bytes(b"x")
+    listing = Intake(str(incoming), settle=0.0).sweep(now_of(incoming / name) + LATER, ())
+    assert not listing.arrivals
+    assert not listing.unsettled
+
+
+def test_whatever_is_no_plain_file_arrives_as_what_it_is(incoming: Path) -> None:
+    (incoming / "target").write_bytes(b"x")
+    (incoming / "link.pt").symlink_to("target")
+    (incoming / "folder.pt").mkdir()
+    os.mkfifo(incoming / "pipe.pt")
+    os.link(incoming / "target", incoming / "twin.pt")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(incoming / "socket.pt"))
+        kinds = {a.name: a.kind for a in Intake(str(incoming), settle=0.0).sweep(now_of(incoming) + LATER, ()).arrivals}
+    assert kinds == {
+        "link.pt": "link", "folder.pt": "folder", "pipe.pt": "pipe", "twin.pt": "hard link", "target": "hard link", "socket.pt": "socket"
+    }  # fmt: skip
+
+
+def test_a_subfolder_named_as_a_rubric_is_looked_into_and_one_not_loaded_yet_is_left_alone(incoming: Path) -> None:
+    for folder in ("digits", "new"):
+        (incoming / folder).mkdir()
+        (incoming / folder / "a.pt").write_bytes(b"x")
+    listing = Intake(str(incoming), settle=0.0).sweep(now_of(incoming) + LATER, ("digits",), untouched=("new",))
+    assert [(a.folder, a.name) for a in listing.arrivals] == [("digits", "a.pt")]
+
+
+def test_names_may_hold_any_bytes(incoming: Path) -> None:
+    names = [b"line\nbreak.pt", b"\xff\xfe.pt", b"-rf.pt", b"x" * 252 + b".pt"]
+    for name in names:
+        with open(os.fsencode(incoming) + b"/" + name, "wb"):
+            pass
+    listing = Intake(str(incoming), settle=0.0).sweep(now_of(incoming) + LATER, ())
+    assert {os.fsencode(a.name) for a in listing.arrivals} == set(names)

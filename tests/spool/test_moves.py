@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fifomark.spool.moves import advance, publishing, rename
+
+
+def test_a_rename_never_overwrites(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a")
+    (tmp_path / "b").write_text("b")
+    with pytest.raises(FileExistsError):
+        rename(str(tmp_path / "a"), str(tmp_path / "b"))
+    assert (tmp_path / "a").read_text() == "a"
+    assert (tmp_path / "b").read_text() == "b"
+
+
+def test_advancing_twice_is_advancing_once(tmp_path: Path) -> None:
+    source, target = str(tmp_path / "a"), str(tmp_path / "b")
+    Path(source).write_text("a")
+    assert advance(source, target)
+    assert advance(source, target)
+    assert not advance(str(tmp_path / "c"), str(tmp_path / "d"))
+
+
+def test_what_is_being_published_is_seen_whole_or_not_at_all(tmp_path: Path) -> None:
+    target = tmp_path / "report.json"
+    with pytest.raises(RuntimeError), publishing(str(target)) as fd:
+        import os
+
+        os.write(fd, b"half")
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+    with publishing(str(target)) as fd:
+        os.write(fd, b"whole")
+        assert not target.exists()
+    assert target.read_bytes() == b"whole"

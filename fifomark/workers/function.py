@@ -26,7 +26,7 @@ class Call(Record):
 class Answer(Record):
     """`value` is the function's result as JSON, or `error` says what it raised."""
 
-    value: msgspec.Raw = msgspec.Raw(b"null")
+    value: bytes = b"null"
     error: str | None = None
 
 
@@ -54,7 +54,7 @@ def _answer(function: Function, path: str) -> Answer:
         traceback.print_exc()
         return Answer(error=f"{getattr(function, '__name__', function)} raised {type(e).__name__}: {e}")
     try:
-        return Answer(value=msgspec.Raw(msgspec.json.encode(value)))
+        return Answer(value=msgspec.json.encode(value))
     except (TypeError, OverflowError, UnicodeEncodeError) as e:
         return Answer(
             error=f"its result cannot travel between processes ({e}): return numbers, strings, lists, dicts or msgspec/dataclass records"

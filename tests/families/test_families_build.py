@@ -256,6 +256,7 @@ def test_a_cnn_that_is_not_what_the_task_lists_says_what_differs(at: int, entry:
     assert [finding.code for finding in e.value.findings] == ["FM505"]
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections")  # slower without oneDNN, torch says, once
 @pytest.mark.parametrize("pooling", ["last", "mean", "max", "final_hidden"])
 @pytest.mark.parametrize(
     "layer",

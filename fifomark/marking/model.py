@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from fifomark.core.catalogue import find
-from fifomark.core.errors import CannotBuild
+from fifomark.core.errors import CannotBuild, UsageError
 from fifomark.core.findings import Finding
 from fifomark.core.outcome import Refused
 from fifomark.core.text import shown
@@ -36,26 +36,50 @@ class Built:
 
 def rebuild(weights: Mapping[str, Tensor], rubric: Rubric, place: object) -> Built | Refused:
     """The model that `weights` are, as the rubric declares it; `place` is the rubric's file, for messages."""
-    specs = [TensorSpec(name=name, dtype=_word(tensor.dtype), shape=tuple(tensor.shape)) for name, tensor in weights.items()]
+    specs = _specs(weights)
     match = registry.match(specs)
     if match is None or match.family not in rubric.model.families:
         return Refused(findings=(_wrong_family(match, specs, rubric.model.families),))
-    family = registry.family(match.family)
-    if broken := family.invariants(match):
-        return Refused(findings=tuple(broken))
     declared = rubric.model.declared.get(match.family, {})
-    values, assumed = settle(family, declared, place, match)
     try:
-        model = family.build(match, values, rubric.input.shape)
+        model, assumed = _built(match, weights, declared, rubric.input.shape, place)
     except CannotBuild as e:
         return Refused(findings=e.findings or (find("FM504", "model", str(e), evidence=_joined(match.evidence), advice=e.advice),))
-    if misfits := fill(model, weights):
-        return Refused(findings=tuple(misfits))
     parameters = _parameters(model, weights)
     if rubric.model.max_parameters is not None and parameters > rubric.model.max_parameters:
         message = f"{parameters} parameters, where at most {rubric.model.max_parameters} are allowed"
         return Refused(findings=(find("FM506", "model", message),))
-    return Built(model.eval(), parameters, declared, (*assumed, *getattr(model, "assumed", ())))
+    return Built(model, parameters, declared, assumed)
+
+
+def build_model(weights: Mapping[str, Tensor], declared: Mapping[str, Any], input_shape: tuple[int, ...] | None = None) -> nn.Module:
+    """The model that `weights` are, filled with them, in eval mode. `input_shape` is of one example; logistic and mlp do without.
+
+    CannotBuild where no family fits or the weights are at fault, DeclarationMissing or ConfigError where `declared` is, UsageError
+    where the family needs an `input_shape`.
+    """
+    specs = _specs(weights)
+    match = registry.match(specs)
+    if match is None:
+        seen = registry.recognise(specs)
+        raise CannotBuild(seen.name, _joined(seen.evidence + seen.contradictions), "Use the usual torch.nn layers.")
+    if input_shape is None:
+        if "inputs" not in match.read:
+            raise UsageError(f"a {match.family} model cannot be built without input_shape, the shape of one example")
+        input_shape = (int(str(match.read["inputs"])),)
+    return _built(match, weights, declared, input_shape, "build()")[0]
+
+
+def _built(
+    match: Match, weights: Mapping[str, Tensor], declared: Mapping[str, Any], input_shape: tuple[int, ...], place: object
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """The filled model and what was assumed; CannotBuild, with findings where the weights are at fault."""
+    family = registry.family(match.family)
+    family.refuse(family.invariants(match))
+    values, assumed = settle(family, declared, place, match)
+    model = family.build(match, values, input_shape)
+    family.refuse(fill(model, weights))
+    return model.eval(), (*assumed, *getattr(model, "assumed", ()))
 
 
 def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> list[Finding]:
@@ -102,6 +126,10 @@ def _parameters(model: nn.Module, weights: Mapping[str, Tensor]) -> int:
     """How many numbers were trained: parameters without buffers, tied ones once."""
     trained = [weights[name] for name, _ in model.named_parameters() if name in weights]
     return sum({tensor.data_ptr(): tensor.numel() for tensor in trained if tensor.numel()}.values())
+
+
+def _specs(weights: Mapping[str, Tensor]) -> list[TensorSpec]:
+    return [TensorSpec(name=name, dtype=_word(tensor.dtype), shape=tuple(tensor.shape)) for name, tensor in weights.items()]
 
 
 def _word(dtype: torch.dtype) -> str:

@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+from daemon_bench import UNSAFE, WRONG_MODEL, Bench
+
+from fifomark.core.outcome import Failed, Lost, Reason, Refused
+from fifomark.core.report import decode
+from fifomark.core.states import State
+
+
+def test_a_good_submission_ends_in_done_with_its_report_and_its_original(bench: Bench) -> None:
+    bench.drop("ada__1.pt", body=b"what ada sent")
+    bench.drain()
+    assert bench.places("ada__1.pt") == [
+        "done/00000001-ada__1.json",
+        "done/00000001-ada__1.pt",
+        "originals/00000001-ada__1.pt.original",
+    ]
+    assert (bench.root / "done/00000001-ada__1.pt").read_bytes() == b"clean"
+    assert (bench.root / "originals/00000001-ada__1.pt.original").read_bytes() == b"what ada sent"
+    report = decode((bench.root / "done/00000001-ada__1.json").read_bytes())
+    assert (report.id, report.state, report.submission.owner, report.submission.rubric) == (1, State.DONE, "ada", "digits")
+    assert [step.state for step in report.timeline] == ["queued", "sanitizing", "sanitized", "evaluating", "done"]
+    assert report.grade is not None
+
+
+def test_an_unsafe_submission_ends_in_rejected_as_it_came_and_never_reaches_a_slot(bench: Bench) -> None:
+    bench.bad["eve.pt"] = UNSAFE
+    bench.drop("eve.pt", body=b"evil")
+    bench.drain()
+    assert bench.places("eve.pt") == ["rejected/00000001-eve.json", "rejected/00000001-eve.pt.quarantined"]
+    assert (bench.root / "rejected/00000001-eve.pt.quarantined").read_bytes() == b"evil"
+    assert bench.slots.started == []
+    report = decode((bench.root / "rejected/00000001-eve.json").read_bytes())
+    assert (report.verdict, report.reason.code, report.reason.blame, report.clean) == ("unsafe", "unsafe", "submitter", None)
+
+
+def test_a_model_that_does_not_fit_the_rubric_is_rejected_as_it_came(bench: Bench) -> None:
+    bench.outcomes["bob.pt"] = Refused(findings=(WRONG_MODEL,))
+    bench.drop("bob.pt", body=b"what bob sent")
+    bench.drain()
+    assert bench.places("bob.pt") == ["rejected/00000001-bob.json", "rejected/00000001-bob.pt.quarantined"]
+    assert (bench.root / "rejected/00000001-bob.pt.quarantined").read_bytes() == b"what bob sent"
+    assert decode((bench.root / "rejected/00000001-bob.json").read_bytes()).reason.code == "wrong-model"
+
+
+def test_a_submission_that_overruns_its_limits_fails_with_its_clean_file_kept(bench: Bench) -> None:
+    bench.outcomes["slow.pt"] = Failed(reason=Reason(code="limit-exceeded", message="it took longer than it may", blame="submitter"))
+    bench.drop("slow.pt")
+    bench.drain()
+    assert bench.places("slow.pt") == [
+        "failed/00000001-slow.json",
+        "failed/00000001-slow.pt",
+        "originals/00000001-slow.pt.original",
+    ]
+    assert len([line for line in bench.seen if line == "MarkTicket slow.pt"]) == 1
+
+
+@pytest.mark.parametrize("name", ["lost-in-marking.pt", "lost-in-sanitizing.pt"])
+def test_a_lost_worker_is_tried_again_and_then_fails_as_ours(bench: Bench, name: str) -> None:
+    bench.outcomes[name] = Lost(how="killed by SIGKILL")
+    bench.drop(name)
+    bench.drain()
+    ticket = "MarkTicket" if name == "lost-in-marking.pt" else "SanitizeTicket"
+    assert len([line for line in bench.seen if line == f"{ticket} {name}"]) == 3
+    report = decode((bench.root / f"failed/00000001-{name[:-3]}.json").read_bytes())
+    assert (report.reason.code, report.reason.blame) == ("internal-error", "operator")
+    assert "killed by SIGKILL" in report.reason.message
+    kept = "failed/00000001-lost-in-marking.pt" if ticket == "MarkTicket" else "failed/00000001-lost-in-sanitizing.pt.original"
+    assert (bench.root / kept).exists()
+
+
+def test_submissions_start_in_order_of_mtime(bench: Bench) -> None:
+    for name, mtime in (("c.pt", 300), ("a.pt", 100), ("b.pt", 200)):
+        bench.drop(name, mtime)
+    bench.drain()
+    assert [line.split()[1] for line in bench.seen if line.startswith("MarkTicket")] == ["a.pt", "b.pt", "c.pt"]
+
+
+def test_a_free_slot_takes_the_earliest_that_is_ready(bench: Bench) -> None:
+    bench.drop("second.pt", 200)
+    bench.tick()  # claimed
+    bench.drop("first.pt", 100)
+    bench.drain()
+    assert [line.split()[1] for line in bench.seen if line.startswith("Sanitize")] == ["second.pt", "first.pt"]
+
+
+def test_sanitizing_runs_ahead_of_the_slots_but_not_without_end(bench: Bench) -> None:
+    bench.slots.free = list  # type: ignore[method-assign]
+    for i in range(20):
+        bench.drop(f"m{i:02}.pt", 100 + i)
+    bench.tick(40)
+    assert bench.ledger.counts()[State.SANITIZED] == 4
+    assert bench.ledger.counts()[State.QUEUED] == 16
+
+
+def test_nothing_in_incoming_is_deleted_whatever_it_is(bench: Bench) -> None:
+    incoming = bench.root / "incoming"
+    (incoming / "target.txt").write_text("not a model")
+    (incoming / "link.pt").symlink_to("/etc/hostname")
+    (incoming / "folder.pt").mkdir()
+    (incoming / "folder.pt" / "inside").write_text("kept")
+    os.mkfifo(incoming / "pipe.pt")
+    for name in ("target.txt", "link.pt", "folder.pt", "pipe.pt"):
+        bench.bad[name] = UNSAFE
+    bench.drain()
+    assert list(incoming.iterdir()) == []
+    rejected = {p.name.split("-", 1)[1] for p in (bench.root / "rejected").iterdir()}
+    for name in ("target.txt", "link.pt", "folder.pt", "pipe.pt"):
+        assert {f"{name}.quarantined", f"{name.rsplit('.')[0]}.json"} <= rejected
+    (folder,) = (bench.root / "rejected").glob("*-folder.pt.quarantined")
+    assert (folder / "inside").read_text() == "kept"
+
+
+def test_a_file_in_a_rubrics_subfolder_is_marked_against_that_rubric(bench: Bench) -> None:
+    (bench.root / "incoming" / "digits").mkdir()
+    bench.drop("ada.pt", folder="digits")
+    bench.drain()
+    assert (bench.root / "done/00000001-ada.pt").exists()
+    assert (bench.root / "incoming" / "digits").is_dir()
+
+
+def test_a_file_withdrawn_between_listing_and_claim_is_no_error(bench: Bench) -> None:
+    path = bench.drop("gone.pt")
+    sweep = bench.spool.sweep
+
+    def sweep_then_delete(*args: object) -> object:
+        listing = sweep(*args)  # type: ignore[arg-type]
+        path.unlink(missing_ok=True)
+        return listing
+
+    bench.spool.sweep = sweep_then_delete  # type: ignore[method-assign,assignment]
+    bench.drain()
+    assert bench.ledger.get(1).state is State.WITHDRAWN
+    assert bench.seen == []
+
+
+def test_names_of_any_bytes_get_their_report(bench: Bench) -> None:
+    for name in (os.fsdecode(b"\xff\n.pt"), "x" * 252 + ".pt", "-rf.pt", "\x1b[31mred.pt"):
+        bench.drop(name)
+    bench.drain()
+    assert len(list((bench.root / "done").glob("*.json"))) == 4
+    assert all(p.name.isprintable() for p in (bench.root / "done").iterdir())

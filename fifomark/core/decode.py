@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -69,7 +69,10 @@ def _value_at(table: object, steps: list[str]) -> object:
         if isinstance(table, Mapping):
             table = table.get(step, "nothing")
         elif isinstance(table, list) and step.startswith("["):
-            return table  # msgspec says `[...]` for "one of these": show them all
+            index = step.strip("[]")
+            if not index.isdecimal():
+                return table  # msgspec says `[...]` for "one of these": show them all
+            table = table[int(index)]
     return table
 
 
@@ -93,6 +96,8 @@ def _types_at(type_: object, steps: list[str]) -> list[object]:
                 by_key = dict(zip(candidate.__struct_encode_fields__, candidate.__struct_fields__, strict=True))
                 if step in by_key:
                     ahead += _branches(get_type_hints(candidate)[by_key[step]])
+                elif step == candidate.__struct_config__.tag_field:
+                    ahead.append(Literal[candidate.__struct_config__.tag])
         reached = ahead
     return reached
 

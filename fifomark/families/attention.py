@@ -22,13 +22,21 @@ ROLES: Mapping[str, str] = {form.format(word): role for role, words in _WORDS.it
 
 @dataclass(frozen=True)
 class Site:
-    """One attention: the module that holds it, the leaves of its projections, the width of what comes in, a sentence."""
+    """One attention: the module that holds it, the leaves of its projections, the width of what comes in.
+
+    `fused`: query, key and value are one matrix. `turned`: weights are (in, out).
+    """
 
     path: str
     leaves: tuple[Leaf, ...]
     width: int
-    sentence: str
-    turned: bool = False  # weights are (in, out)
+    fused: bool
+    turned: bool = False
+
+    def __str__(self) -> str:
+        if self.fused:
+            return f"{self.leaves[0]}: query, key and value in one, 3 × {self.width}"
+        return f"{shown(self.path, 80) or 'the root'}: {listed(self.leaves)}"
 
 
 def sites(layers: Layers) -> tuple[Site, ...]:
@@ -39,9 +47,7 @@ def _stock(layers: Layers) -> Iterator[Site]:
     for leaf in layers.of(Kind.ATTENTION):
         if len(leaf.shape) == 2:
             out = layers.by_path.get(f"{leaf.path}.out_proj" if leaf.path else "out_proj")
-            width = leaf.shape[1]
-            sentence = f"{leaf}: query, key and value in one, 3 × {width}" if "in_proj_weight" in leaf.tensors else f"{leaf}: query"
-            yield Site(leaf.path, (leaf, out) if out else (leaf,), width, sentence)
+            yield Site(leaf.path, (leaf, out) if out else (leaf,), leaf.shape[1], fused="in_proj_weight" in leaf.tensors)
 
 
 def _written(layers: Layers) -> Iterator[Site]:
@@ -61,7 +67,7 @@ def _fused(parent: str, roles: Mapping[str, Leaf]) -> Site | None:
         return None
     rows, columns = leaf.shape
     turned = columns == 3 * rows and rows != 3 * columns
-    return Site(parent, (leaf,), rows if turned else columns, f"{leaf}: query, key and value in one", turned)
+    return Site(parent, (leaf,), rows if turned else columns, fused=True, turned=turned)
 
 
 def _separate(parent: str, roles: Mapping[str, Leaf]) -> Site | None:
@@ -70,4 +76,4 @@ def _separate(parent: str, roles: Mapping[str, Leaf]) -> Site | None:
         return None
     if any(len(leaf.shape) not in (2, 3) or 0 in leaf.shape for leaf in leaves) or len({leaf.shape[1] for leaf in leaves[1:]}) != 1:
         return None
-    return Site(parent, leaves, leaves[0].shape[-1], f"{shown(parent, 80) or 'the root'}: {listed(leaves)}")
+    return Site(parent, leaves, leaves[0].shape[-1], fused=False)

@@ -16,8 +16,8 @@ from fifomark.core.findings import Finding
 from fifomark.core.outcome import Audit, Cost, Evaluation, Failed, Marked, MarkTicket, Outcome, Reason, Refused
 from fifomark.core.text import shown
 from fifomark.marking.bench import Bench, LoadedRubric
-from fifomark.marking.model import Built, rebuild
 from fifomark.marking.metrics import measure
+from fifomark.marking.model import Built, rebuild
 from fifomark.marking.rubric import FILE_NAME
 
 __all__ = ["Bench", "evaluate"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -448,3 +449,51 @@ def test_names_that_torch_trips_over_are_refused(path: str) -> None:
     state = {f"{path}.weight": torch.zeros(2, 64), f"{path}.bias": torch.zeros(2)}
     with pytest.raises(CannotBuild, match="no model can have a layer called"):
         rebuilt(state, (64,))
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+def test_heaps_of_odd_tensors_are_refused_in_words_or_built_to_fit() -> None:
+    dice = random.Random(3)
+    paths = ("", "a", "b", "l.self_attn", "l.linear1", "l.norm1", "q", "k", "v", "i2h")
+    locals_ = (
+        "weight",
+        "bias",
+        "running_mean",
+        "running_var",
+        "weight_ih_l0",
+        "weight_hh_l0",
+        "weight_hr_l0",
+        "weight_ih",
+        "weight_hh",
+        "W_q",
+    )
+    shapes = ((), (0,), (4,), (12, 4), (4, 4), (0, 4), (1, 1, 4), (4, 1, 3, 3), (16, 4))
+    layer = {f"l.{name}": tuple(t.shape) for name, t in nn.TransformerEncoderLayer(4, 2, 4).state_dict().items()}
+    rnn = {f"r.{name}": tuple(t.shape) for name, t in nn.LSTM(4, 4).state_dict().items()}
+    built = 0
+    for _ in range(500):
+        heap = {
+            f"{dice.choice(paths)}.{dice.choice(locals_)}".lstrip("."): dice.choice(shapes) for _ in range(dice.choice((1, 1, 2, 3, 6)))
+        }
+        heap = dice.choice(({}, {}, layer, rnn)) | heap
+        built += _built_or_refused([TensorSpec(name=name, dtype="float32", shape=shape) for name, shape in heap.items()])
+    assert built > 20
+
+
+def _built_or_refused(weights: list[TensorSpec]) -> int:
+    built = 0
+    declared = {"transformer": {"nhead": 2}, "cnn": {"layers": [{"conv2d": 3}]}}
+    for family in registry.FAMILIES.values():
+        found = family.evidence(weights)
+        for shape in ((4,), (4, 4)) if found else ():
+            assert found
+            try:
+                model = family.build(found, settle(family, declared.get(family.name, {}), "x", found)[0], shape)
+            except CannotBuild as e:
+                assert str(e).isprintable()
+                continue
+            built += 1
+            model.load_state_dict({spec.name: torch.zeros(spec.shape) for spec in weights}, strict=True)
+            tokens = len(shape) == 1 and family.name in ("rnn", "transformer")
+            model(torch.zeros(2, *shape, dtype=torch.int64 if tokens else torch.float32))
+    return built

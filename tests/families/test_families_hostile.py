@@ -45,8 +45,9 @@ def test_any_name_with_any_shape_is_answered(name: str, shape: tuple[int, ...]) 
 
 def test_random_heaps_of_known_names_and_odd_shapes_are_answered() -> None:
     dice = random.Random(11)
-    locals_ = ["weight", "bias", "running_mean", "running_var", "weight_ih_l0", "weight_hh_l0", "weight_hr_l0", "weight_hh_l1_reverse",
-               "weight_ih", "weight_hh", "in_proj_weight", "q_proj_weight", "weight_g", "weight_v", "out_proj.weight", "W_q", "to_kv"]  # fmt: skip
+    tensors = ("weight", "bias", "running_mean", "running_var", "in_proj_weight", "q_proj_weight", "weight_g", "weight_v")
+    recurrent = ("weight_ih_l0", "weight_hh_l0", "weight_hr_l0", "weight_hh_l1_reverse", "weight_ih", "weight_hh")
+    locals_ = (*tensors, *recurrent, "out_proj.weight", "W_q", "to_kv")
     paths = [
         "",
         "a",

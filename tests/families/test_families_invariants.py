@@ -27,7 +27,8 @@ RNN: Shapes = {
 TRANSFORMER: Shapes = {
     "layers.0.self_attn.in_proj_weight": (48, 16), "layers.0.self_attn.in_proj_bias": (48,),
     "layers.0.self_attn.out_proj.weight": (16, 16), "layers.0.self_attn.out_proj.bias": (16,),
-    "layers.0.linear1.weight": (32, 16), "layers.0.linear1.bias": (32,), "layers.0.linear2.weight": (16, 32), "layers.0.linear2.bias": (16,),
+    "layers.0.linear1.weight": (32, 16), "layers.0.linear1.bias": (32,),
+    "layers.0.linear2.weight": (16, 32), "layers.0.linear2.bias": (16,),
     "layers.0.norm1.weight": (16,), "layers.0.norm1.bias": (16,), "layers.0.norm2.weight": (16,), "layers.0.norm2.bias": (16,),
 }  # fmt: skip
 SOUND = {"logistic": LOGISTIC, "mlp": MLP, "cnn": CNN, "rnn": RNN, "transformer": TRANSFORMER}

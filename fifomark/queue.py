@@ -68,7 +68,7 @@ class FIFOModelQueue:
         that sees its own slot only (CUDA_VISIBLE_DEVICES), so `function` must be defined at the top level of a module, and what it
         returns must be plain data (None, numbers, strings, lists, dicts, or records of these, which arrive as dicts).
         A path leaves the queue when its result is given out; what is not finished waits again if the loop ends or this process dies.
-        Where `function` raised or its worker died, FunctionFailed is raised in the place of the result, or returned with `on_error="return"`.
+        Where `function` raised or its worker died, FunctionFailed is raised in the result's place, or returned with `on_error="return"`.
         """
         from fifomark.workers.function import Processing
         from fifomark.workers.slots import find_slots

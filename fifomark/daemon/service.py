@@ -75,7 +75,7 @@ class Loop:
         self._settings = daemon.spool.settings
         self._started_at = time.time()
         self._stopping = False
-        self._swept = self._progressed = 0.0
+        self._swept, self._progressed = 0.0, self._started_at
         self._announced: tuple[SlotStatus, ...] | None = None
 
     def run(self) -> None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from fifomark.families.layers import Kind, Layers, Leaf
 
+ACTIVATIONS = ("relu", "tanh", "gelu", "sigmoid", "leaky_relu", "elu", "silu")
 NORMS = (Kind.BATCHNORM, Kind.NORM)
 
 

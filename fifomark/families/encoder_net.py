@@ -115,7 +115,9 @@ def _positions(model: nets.Assembly, seen: Encoder, tokens: int) -> None:
     added: list[nets.Step] = [_Add(_table(model, leaf))] if leaf else []
     for step in (*front, *added) if token_first else (*added, *front):
         model.then(step)
-    if leaf and seen.cls:
+    if leaf is None:
+        model.suppose("no positions are added: the file holds none")
+    elif seen.cls:
         model.suppose(f"{leaf} is added {'after' if token_first else 'before'} the class token is put in front")
 
 

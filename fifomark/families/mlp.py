@@ -9,7 +9,7 @@ from fifomark.core.errors import CannotBuild
 from fifomark.core.findings import Finding
 from fifomark.families.attention import sites
 from fifomark.families.census import recurrent, two_networks
-from fifomark.families.chain import NORMS, breaks, gives_back, in_order, place_norms
+from fifomark.families.chain import ACTIVATIONS, NORMS, breaks, gives_back, in_order, place_norms
 from fifomark.families.checks import bounded, inside_layers, misfit
 from fifomark.families.family import CONVINCING, Fact, Family, Match
 from fifomark.families.layers import Kind, Layers, Leaf, listed
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from fifomark.families import nets
 
-ACTIVATION_NAMES = ("relu", "tanh", "gelu", "sigmoid", "leaky_relu", "elu", "silu")
-
 
 def _has_norms_between(match: Match) -> bool:
     return bool(match.layers.of(*NORMS))
@@ -30,7 +28,7 @@ def _has_norms_between(match: Match) -> bool:
 class MLP(Family):
     name = "mlp"
     facts: ClassVar[Mapping[str, Fact]] = {
-        "activation": Fact("what stands between the linear layers", "relu", ACTIVATION_NAMES),
+        "activation": Fact("what stands between the linear layers", "relu", ACTIVATIONS),
         "norm_position": Fact(
             "whether a norm comes before or after the activation",
             "before_activation",

@@ -40,14 +40,10 @@ class Net(nn.Module):
     `assumed` lists what was supposed, in sentences.
     """
 
-    def __init__(self, layers: Sequence[tuple[str, nn.Module | nn.Parameter]], steps: Sequence[Step], assumed: Sequence[str]) -> None:
-        """`layers` with their dotted paths ("" the root). `steps` are callables from tensor to tensor; they hold the layers themselves."""
+    def __init__(self, steps: Sequence[Step], assumed: Sequence[str]) -> None:
+        """`steps` are callables from tensor to tensor; they hold the layers themselves, which are planted afterwards."""
         super().__init__()
         self.steps, self.assumed = tuple(steps), tuple(assumed)
-        for path, layer in sorted(layers, key=lambda planted: planted[0] != ""):  # the root first, with room for what hangs below it
-            _materialise(layer)
-            _plant(self, path, layer)
-        self.eval()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for step in self.steps:
@@ -95,7 +91,29 @@ class Assembly:
         raise CannotBuild(self.family, finding.message, finding.advice, [finding])
 
     def net(self) -> Net:
-        return Net(self._layers, self._steps, self._assumed)
+        """The model, in eval mode; only now its layers take memory."""
+        net = Net(self._steps, self._assumed)
+        for path, layer in sorted(self._layers, key=lambda held: held[0].count(".") if held[0] else -1):  # what is above, first
+            _materialise(layer)
+            self._plant(net, path, layer)
+        return net.eval()
+
+    def _plant(self, root: nn.Module, path: str, layer: nn.Module | nn.Parameter) -> None:
+        # Straight into torch's tables: a submitted name may be "forward", "_modules" or "", which add_module and setattr trip over.
+        if not path and isinstance(layer, nn.Module):
+            root._parameters, root._buffers, root._modules = layer._parameters, layer._buffers, layer._modules  # one table, two owners
+            return
+        *above, last = path.split(".")
+        spot: nn.Module = root
+        for name in above:
+            spot = spot._modules.setdefault(name, nn.Module())  # type: ignore[assignment]  # never None here
+        if isinstance(layer, nn.Parameter):
+            spot._parameters[last] = layer
+        elif last in spot._modules:  # as TransformerEncoderLayer's own `dropout`
+            seen = f"{shown(path, 80)} stands where the layer above it has a part of its own"
+            raise CannotBuild(self.family, seen, "Use another module name.")
+        else:
+            spot._modules[last] = layer
 
 
 def _materialise(layer: nn.Module | nn.Parameter) -> None:
@@ -104,24 +122,6 @@ def _materialise(layer: nn.Module | nn.Parameter) -> None:
         with torch.no_grad():
             for tensor in chain(layer.parameters(), layer.buffers()):
                 tensor.zero_()
-
-
-def _plant(root: nn.Module, path: str, layer: nn.Module | nn.Parameter) -> None:
-    # Straight into torch's tables: a submitted name may be "forward", "_modules" or "", which add_module and setattr trip over.
-    if not path and isinstance(layer, nn.Module):
-        root._parameters, root._buffers, root._modules = layer._parameters, layer._buffers, layer._modules  # one table, two owners
-        return
-    *above, last = path.split(".")
-    spot: nn.Module = root
-    for name in above:
-        spot = spot._modules.setdefault(name, nn.Module())  # type: ignore[assignment]  # never None here
-    if isinstance(layer, nn.Parameter):
-        spot._parameters[last] = layer
-        return
-    if (branch := spot._modules.get(last)) is not None:
-        layer._modules.update(branch._modules)
-        layer._parameters.update(branch._parameters)
-    spot._modules[last] = layer
 
 
 def outlined(family: str, make: Callable[[], nn.Module], tensors: Mapping[str, TensorSpec]) -> nn.Module:

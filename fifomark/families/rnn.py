@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from fifomark.core.errors import CannotBuild
 from fifomark.core.findings import Finding
 from fifomark.families.census import recurrent, share
-from fifomark.families.chain import in_order
+from fifomark.families.chain import ACTIVATIONS, in_order
 from fifomark.families.checks import bounded, inside_layers, misfit
 from fifomark.families.family import Fact, Family, Match
 from fifomark.families.layers import Kind, Layers, Leaf, listed
-from fifomark.families.mlp import ACTIVATION_NAMES
 from fifomark.families.recurrence import Recurrence, broken, gates_sentence, recurrence
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class RNN(Family):
             ("last", "mean", "max", "final_hidden"),
         ),
         "nonlinearity": Fact("that of a plain nn.RNN", "tanh", ("tanh", "relu"), matters=_vanilla),
-        "activation": Fact("what stands between the linear layers at the end", "relu", ACTIVATION_NAMES, matters=_has_hidden_head),
+        "activation": Fact("what stands between the linear layers at the end", "relu", ACTIVATIONS, matters=_has_hidden_head),
     }
 
     def judge(self, layers: Layers) -> Match | None:

@@ -9,6 +9,7 @@ from fifomark.core.errors import CannotBuild
 from fifomark.core.findings import Finding
 from fifomark.families.attention import sites
 from fifomark.families.census import patch_stem, share
+from fifomark.families.chain import ACTIVATIONS
 from fifomark.families.checks import bounded, expect, inside_layers, misfit
 from fifomark.families.encoder import Encoder, blocks, plan
 from fifomark.families.family import Fact, Family, Match, NotAllowed
@@ -22,6 +23,11 @@ def _heads(value: object) -> object:
     if type(value) is not int or value < 1:
         raise NotAllowed("", f"must be a whole number from 1, found {value!r}")
     return value
+
+
+def _has_hidden_head(match: Match) -> bool:
+    seen = plan(match.layers)
+    return isinstance(seen, Encoder) and len(seen.head) > 1
 
 
 def _embeds(match: Match) -> bool:
@@ -42,9 +48,7 @@ class Transformer(Family):
             "mean",
             ("mean", "cls", "first", "last", "max"),
         ),
-        "head_activation": Fact(
-            "what stands between the linear layers at the end", "relu", ("relu", "tanh", "gelu", "sigmoid", "leaky_relu", "elu", "silu")
-        ),
+        "head_activation": Fact("what stands between the linear layers at the end", "relu", ACTIVATIONS, matters=_has_hidden_head),
         "scale_embedding": Fact("whether embeddings are multiplied by the root of their width", False, (False, True), matters=_embeds),
     }
 

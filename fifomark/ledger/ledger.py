@@ -175,8 +175,8 @@ class Ledger:
         """The end of a submission: state and report are committed together, and from then on it is never worked on again."""
         self.move(id, result.state, now, note=result.reason)
         self._db.execute(
-            "UPDATE submissions SET moving = 1, verdict = ?, family = ?, points = ?, points_possible = ?, reason = ?, message = ?, report = ? "
-            "WHERE id = ?",
+            "UPDATE submissions SET moving = 1, verdict = ?, family = ?, points = ?, points_possible = ?, "
+            "reason = ?, message = ?, report = ? WHERE id = ?",
             (result.verdict, result.family, result.points, result.points_possible, result.reason, result.message, report, id),
         )
         return self.get(id)

@@ -64,7 +64,7 @@ def _marked(built: Built, loaded: LoadedRubric, device: torch.device, started: f
         findings=tuple(_constant(outputs)),
         declared=dict(built.declared),
         assumed=built.assumed,
-        torch_version=torch.__version__,
+        torch_version=str(torch.__version__),  # a TorchVersion is more than a string
     )
     return Marked(evaluation=evaluation)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import select
 import signal
@@ -12,7 +10,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
 
 import msgspec
 
@@ -21,108 +18,134 @@ from fifomark.core.catalogue import find
 from fifomark.core.errors import InternalError
 from fifomark.core.findings import Finding
 from fifomark.core.policy import Limits
+from fifomark.core.record import Record
+from fifomark.sanitizer.server import GAVE_UP, READY
 from fifomark.torchfile.description import Description, decode
 
-# Isolated (-I, -S): neither the working folder, nor PYTHONPATH, nor site-packages can bring a module of theirs into the parser.
-_START = "import sys; sys.path.insert(0, {root!r}); from fifomark.sanitizer.server import main; main({fd})"
-_GRACE = 5.0  # seconds that the server may be late with its own clock
+# With -I and -S, and our own folder last, neither the working folder, nor PYTHONPATH, nor site-packages brings a module into the parser.
+PROGRAM = "import sys; sys.path.append({root!r}); from fifomark.sanitizer import server; server.main({fd})"
+_ROOT = str(Path(fifomark.__file__).resolve().parent.parent)
+_START_SECONDS = 30.0
+_GRACE_SECONDS = 5.0  # that the server may be late with its own clock
+_ANSWER_BYTES = 4096
+
+
+class _Ended(Record):
+    """How a child ended: see server.main."""
+
+    code: int
+    overdue: bool
+
+
+class _Lost(Exception):
+    """The server is gone, or has stopped answering."""
 
 
 class ParserClient:
-    """Owns one parser server, started with the first file and again whenever it has died."""
+    """Owns one parser server, and starts another when it has died. For one thread: the server lives no longer than the one that made it."""
 
-    def __init__(self) -> None:
+    def __init__(self, program: str = PROGRAM) -> None:
+        """`program` is Python, formatted with the folder that holds fifomark as `root` and the server's socket as `fd`."""
+        self._program = program
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
+    def start(self) -> socket.socket:
+        """The control socket of a living server. InternalError where none can be started."""
+        if self._control is not None and self._server is not None and self._server.poll() is None:
+            return self._control
+        self.close()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control = ours
+        program = self._program.format(root=_ROOT, fd=theirs.fileno())
+        command = [sys.executable, "-I", "-S", "-c", program]
+        null, pipe = subprocess.DEVNULL, subprocess.PIPE
+        with theirs:
+            try:
+                self._server = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=null, stdout=null, stderr=pipe, cwd="/")
+            except OSError as e:
+                self.close()
+                raise InternalError(f"the parser cannot be started: {e}") from e
+        self._greeted(ours, self._server)
+        return ours
+
+    def _greeted(self, control: socket.socket, server: subprocess.Popen[bytes]) -> None:
+        """Wait until the server is ready. From then on it has nobody to write to but us."""
+        assert server.stderr is not None
+        with server.stderr:
+            if _received(control, time.monotonic() + _START_SECONDS) == READY:
+                return
+            server.kill()
+            said = server.stderr.read(_ANSWER_BYTES).decode(errors="replace").strip()
+        self.close()
+        raise InternalError(f"the parser cannot be started: {said.splitlines()[-1] if said else 'it says nothing'}")
+
     def describe(self, fd: int, limits: Limits) -> Description | Finding:
         """What the parser says of the file open at `fd`; a finding where it died, took too long, or said nonsense."""
-        control = self._started()
+        for _ in range(2):
+            control = self.start()
+            try:
+                return self._asked(control, fd, limits)
+            except _Lost:
+                # Killed from outside, perhaps: an honest file is not refused for that. One that does it again is.
+                self.close(kill=True)
+        return find("FM208", "the file", "the parser's server was lost twice while it read the file")
+
+    def _asked(self, control: socket.socket, fd: int, limits: Limits) -> Description | Finding:
+        until = time.monotonic() + limits.parse_seconds + _GRACE_SECONDS
         reading, writing = os.pipe2(os.O_CLOEXEC)
-        until = time.monotonic() + limits.parse_seconds + _GRACE
         try:
             try:
                 socket.send_fds(control, [_request(limits)], [fd, writing])
-            except OSError:
-                self.close()
-                return find("FM208", "the file", "the parser was not there; submit the file again", advice="Submit the file again.")
+            except OSError as e:
+                raise _Lost from e
             finally:
                 os.close(writing)
             body = _read_all(reading, limits.description_bytes, until)
         finally:
             os.close(reading)
-        ended = self._ended(control, until)
-        if ended is None or body is None or ended["overdue"] or ended["code"] != 0:
-            return _death(ended, limits)
         try:
-            return decode(body)
+            ended = msgspec.json.decode(_received(control, until), type=_Ended)
         except msgspec.DecodeError as e:
-            return find("FM208", "the file", "the parser's description cannot be relied on", evidence=str(e))
+            raise _Lost from e
+        return _understood(ended, body, limits)
 
-    def _started(self) -> socket.socket:
-        if self._server is not None and self._server.poll() is None and self._control is not None:
-            return self._control
-        self.close()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        root = str(Path(fifomark.__file__).resolve().parent.parent)
-        command = [sys.executable, "-I", "-S", "-c", _START.format(root=root, fd=theirs.fileno())]
-        try:
-            self._server = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno()])
-        except OSError as e:
-            ours.close()
-            raise InternalError(f"the parser cannot be started: {e}") from e
-        finally:
-            theirs.close()
-        self._control = ours
-        return ours
-
-    def _ended(self, control: socket.socket, until: float) -> dict[str, int] | None:
-        """How the child ended; None where the server itself is gone or silent, and is then put away."""
-        ready, _, _ = select.select([control], [], [], max(0.0, until - time.monotonic()))
-        answer = b""
-        with contextlib.suppress(OSError):
-            answer = control.recv(4096) if ready else b""
-        if not answer:
-            self.close()
-            return None
-        ended: dict[str, int] = json.loads(answer)
-        return ended
-
-    def close(self) -> None:
+    def close(self, *, kill: bool = False) -> None:
+        """End the server; with `kill` at once, else it ends by itself."""
         if self._control is not None:
             self._control.close()
         if self._server is not None:
             try:
-                self._server.wait(timeout=1.0)
+                self._server.wait(timeout=0.0 if kill else 2.0)
             except subprocess.TimeoutExpired:
                 self._server.kill()
                 self._server.wait()
         self._server = self._control = None
 
-    def __enter__(self) -> ParserClient:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
 
 def _request(limits: Limits) -> bytes:
-    parse = {
-        "pickle_bytes": limits.pickle_bytes,
-        "inflated_bytes": limits.inflated_bytes,
-        "description_bytes": limits.description_bytes,
-        "tensors": limits.tensors,
-    }
-    return json.dumps({"limits": parse, "memory_bytes": limits.parse_memory_bytes, "seconds": limits.parse_seconds}).encode()
+    budgets = {name: getattr(limits, name) for name in ("pickle_bytes", "inflated_bytes", "description_bytes", "tensors")}
+    return msgspec.json.encode({"limits": budgets, "memory_bytes": limits.parse_memory_bytes, "seconds": limits.parse_seconds})
+
+
+def _readable(fd: int, until: float) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(max(0.0, until - time.monotonic()) * 1000))
+
+
+def _received(control: socket.socket, until: float) -> bytes:
+    """One message; empty where none comes in time, or the other end is gone."""
+    try:
+        return control.recv(_ANSWER_BYTES) if _readable(control.fileno(), until) else b""
+    except OSError:
+        return b""
 
 
 def _read_all(fd: int, limit: int, until: float) -> bytes | None:
-    """Everything until the end of the pipe; None beyond `limit` bytes or the clock."""
+    """Everything until the end of the pipe; None where that is more than `limit` bytes, or the clock runs out."""
     parts: list[bytes] = []
-    while limit >= 0:
-        ready, _, _ = select.select([fd], [], [], max(0.0, until - time.monotonic()))
-        if not ready:
-            return None
+    while limit >= 0 and _readable(fd, until):
         part = os.read(fd, 1 << 20)
         if not part:
             return b"".join(parts)
@@ -131,14 +154,24 @@ def _read_all(fd: int, limit: int, until: float) -> bytes | None:
     return None
 
 
-def _death(ended: dict[str, int] | None, limits: Limits) -> Finding:
-    if ended is None:
-        return find("FM208", "the file", "the parser was lost while it read the file")
-    code = ended["code"]
-    if ended["overdue"] or -code in (signal.SIGXCPU, signal.SIGKILL):
-        message = f"reading it takes more than {limits.parse_seconds:g} seconds"
-    elif code < 0:
-        message = f"the parser was killed by {signal.Signals(-code).name} while it read the file"
-    else:
-        message = f"the parser gave up on the file (exit code {code})"
-    return find("FM208", "the file", message)
+def _understood(ended: _Ended, body: bytes | None, limits: Limits) -> Description | Finding:
+    if ended.overdue or -ended.code in (signal.SIGKILL, signal.SIGXCPU):
+        return find("FM208", "the file", f"reading it was stopped: it takes more than {limits.parse_seconds:g} seconds, or too much memory")
+    if ended.code < 0:
+        return find("FM208", "the file", f"the parser was killed by {_signal(-ended.code)} while it read the file")
+    if body is None:
+        return find("FM208", "the file", f"its description takes more than {limits.description_bytes:,} bytes")
+    if ended.code != 0:
+        said = body.decode(errors="replace") if ended.code == GAVE_UP else None
+        return find("FM208", "the file", f"the parser gave up on the file (exit code {ended.code})", evidence=said)
+    try:
+        return decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as e:
+        return find("FM208", "the file", "the parser's description of the file cannot be understood", evidence=str(e))
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -110,14 +110,22 @@ def _weights_sha256(rows: Sequence[tuple[str, str, tuple[int, ...], str]]) -> st
 
 
 def _broken_values(views: Sequence[tuple[str, View]], read: dict[View, _Read]) -> list[Finding]:
-    findings = []
-    for code, what, field in (("FM401", "NaN", "nan"), ("FM402", "infinite", "infinite")):
-        counts = {name: count for name, view in views if (count := getattr(read[view].values, field))}
-        if not counts:
-            continue
-        name = next(iter(counts))
-        first = read[dict(views)[name]].values.first_bad
-        among = ", ".join(f"{name}: {count:,}" for name, count in list(counts.items())[:_SHOWN])
-        message = f"{sum(counts.values()):,} values are {what}, in {len(counts)} of {len(views)} tensors"
-        findings.append(find(code, name, message, evidence=f"first at flat index {first} of {name}; {among}"))
-    return findings
+    names = {view: name for name, view in reversed(views)}  # ties once, by their first name
+    values = {names[view]: read[view].values for view in reversed(names)}
+    nan = {name: (seen.nan, seen.first_nan) for name, seen in values.items() if seen.nan}
+    infinite = {name: (seen.infinite, seen.first_infinite) for name, seen in values.items() if seen.infinite}
+    return [
+        find(code, next(iter(seen)), _counted(what, seen, len(values)), evidence=_located(seen))
+        for code, what, seen in (("FM401", "NaN", nan), ("FM402", "infinite", infinite))
+        if seen
+    ]
+
+
+def _counted(what: str, seen: dict[str, tuple[int, int | None]], tensors: int) -> str:
+    count = sum(count for count, _ in seen.values())
+    return f"{count:,} {'value is' if count == 1 else 'values are'} {what}, in {len(seen)} of {tensors} tensors"
+
+
+def _located(seen: dict[str, tuple[int, int | None]]) -> str:
+    shown = [f"{name}: {count:,}, the first at flat index {first}" for name, (count, first) in list(seen.items())[:_SHOWN]]
+    return "; ".join(shown)

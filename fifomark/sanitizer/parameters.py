@@ -18,7 +18,8 @@ class Values:
 
     def __init__(self, dtype: DType) -> None:
         self.nan = self.infinite = 0
-        self.first_bad: int | None = None  # flat index of the first NaN or Inf
+        self.first_nan: int | None = None  # flat indices
+        self.first_infinite: int | None = None
         self.minimum: float | None = None  # of the finite values; None for complex numbers and bool
         self.maximum: float | None = None
         self._dtype = dtype.numpy
@@ -52,13 +53,16 @@ class Values:
 
     def _without_bad(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Count what is not finite, and give the rest. A complex number with a NaN in either part counts as NaN."""
-        bad = ~np.isfinite(values)
-        nan = int(np.isnan(values).sum())
-        self.nan += nan
-        self.infinite += int(bad.sum()) - nan
-        if self.first_bad is None:
-            self.first_bad = self._fed + int(bad.argmax())
-        return values[~bad]
+        nan = np.isnan(values)
+        infinite = np.isinf(values) & ~nan
+        if self.first_nan is None and nan.any():
+            self.first_nan = self._fed + int(nan.argmax())
+        if self.first_infinite is None and infinite.any():
+            self.first_infinite = self._fed + int(infinite.argmax())
+        self.nan += int(nan.sum())
+        self.infinite += int(infinite.sum())
+        finite: npt.NDArray[Any] = values[~(nan | infinite)]
+        return finite
 
     def _span(self, values: npt.NDArray[Any]) -> None:
         low, high = float(values.min()), float(values.max())

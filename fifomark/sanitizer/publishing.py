@@ -15,8 +15,7 @@ class Publication:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        folder, name = os.path.split(path)
-        self._temporary = os.path.join(folder, f".{name[:200]}.{secrets.token_hex(4)}.tmp")
+        self._temporary = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}.tmp")
         self.fd = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         self._published = False
 

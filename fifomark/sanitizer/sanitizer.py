@@ -1,185 +1,219 @@
-"""The sanitizer: one file in, an inspection and, if it passes, a clean file out. A bad file is a value, never an exception."""
+"""The sanitizer: from a path to an inspection and, where the verdict lets it through, a clean file. Loads nothing, runs nothing."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from types import TracebackType
+from typing import NamedTuple
 
-from fifomark.core.catalogue import find
-from fifomark.core.findings import Finding, verdict_of
+from fifomark.core.catalogue import RULES, find
+from fifomark.core.findings import Finding, Level, verdict_of
 from fifomark.core.inspection import CleanFile, Form, Inspection
 from fifomark.core.policy import Limits, Policy
 from fifomark.core.text import shown
 from fifomark.core.weights import FamilySeen, TensorSpec, WeightsSummary
+from fifomark.sanitizer import code_rules
 from fifomark.sanitizer.checks import Checked, check
 from fifomark.sanitizer.client import ParserClient
-from fifomark.sanitizer.code_rules import CodeSeen, disarmed, judge
 from fifomark.sanitizer.extraction import extract, read_through
-from fifomark.sanitizer.forms import Chosen, choose
+from fifomark.sanitizer.forms import choose
 from fifomark.sanitizer.opening import Submission, open_submission
 from fifomark.sanitizer.publishing import Publication
-from fifomark.torchfile.description import Description, Storage
-from fifomark.torchfile.views import BrokenStorage, View
+from fifomark.torchfile.description import Description
+from fifomark.torchfile.views import BrokenStorage
+
+_MAX_PATH = 4096
+
+
+class _Judgement(NamedTuple):
+    """What a description comes to, before the weights are read."""
+
+    findings: list[Finding]
+    checked: Checked
+    form: Form | None
+    would_run: tuple[str, ...]
+
+
+class _Taken(NamedTuple):
+    """What reading the bytes came to; None for what could not be had."""
+
+    findings: list[Finding]
+    sha256: str | None = None
+    weights: WeightsSummary | None = None
+    clean: CleanFile | None = None
 
 
 class Sanitizer:
-    """Owns a parser server, started with the first file. InternalError where it cannot be started."""
+    """Owns one parser server, from entering the context to leaving it. For one thread; several sanitizers may exist at once."""
 
-    def __init__(self, limits: Limits = Limits(), policy: Policy = Policy()) -> None:  # noqa: B008  frozen records
+    def __init__(self, limits: Limits = Limits(), policy: Policy = Policy()) -> None:  # noqa: B008 (frozen records)
         self._limits, self._policy = limits, policy
         self._parser = ParserClient()
 
     def inspect(
         self,
-        path: str | bytes | os.PathLike[str],
+        path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
         *,
         name: str | None = None,
         clean_to: str | None = None,
         policy: Policy | None = None,
         limits: Limits | None = None,
     ) -> Inspection:
-        """What the file at `path` is; `name` is the one that it was dropped under (its extension counts), by default the path's.
+        """What the file at `path` is. `name` is the one it was dropped under, by which its extension is judged (default: the path's).
 
-        With `clean_to`, a file that passes is written there as a clean file, whole and fsynced, replacing what is there. OSError where
-        that cannot be written; nothing that is wrong with the file itself raises.
+        With `clean_to`, a file that is not refused is written there as a clean file, in place of what bears that name.
+        Whatever is wrong with the file is a finding. InternalError where the parser cannot be started, OSError where the clean file cannot
+        be written.
         """
-        text = os.fsdecode(path)
-        case = _Case(text, policy or self._policy, limits or self._limits)
-        case.check_extension(text if name is None else name)
-        opened = open_submission(text)
+        limits, policy, path = limits or self._limits, policy or self._policy, os.fsdecode(path)
+        findings = _extension(path if name is None else name, policy)
+        opened = open_submission(path)
         if isinstance(opened, Finding):
-            case.findings.append(opened)
-            return case.inspection()
-        with opened:
-            if opened.size > case.limits.file_bytes:
-                message = f"{opened.size:,} bytes; at most {case.limits.file_bytes:,} are taken"
-                case.findings.append(find("FM110", "the file", message))
-                case.size = opened.size
-            else:
-                case.read(opened, self._parser, clean_to)
-        return case.inspection()
+            return _inspection(path, [*findings, opened])
+        with opened as file:
+            if file.size > limits.file_bytes:
+                large = find("FM110", "the file", f"the file has {file.size:,} bytes; at most {limits.file_bytes:,} are read")
+                return _inspection(path, [*findings, large], size=file.size)
+            return self._inspected(path, file, findings, clean_to, policy, limits)
+
+    def _inspected(
+        self, path: str, file: Submission, findings: list[Finding], clean_to: str | None, policy: Policy, limits: Limits
+    ) -> Inspection:
+        seen = self._parser.describe(file.fd, limits)
+        if isinstance(seen, Finding):
+            taken = _read_only(file, [*findings, seen])
+            return _inspection(path, taken.findings, size=file.size, sha256=taken.sha256)
+        judged = _judged(seen, file.size, policy, limits)
+        taken = _taken(file, seen, judged.checked, [*findings, *judged.findings], clean_to)
+        return _inspection(
+            path,
+            taken.findings,
+            container=seen.container,
+            form=judged.form,
+            family=_family(judged.checked),
+            weights=taken.weights,
+            would_run=judged.would_run,
+            size=file.size,
+            sha256=taken.sha256,
+            clean=taken.clean,
+        )
 
     def close(self) -> None:
         """End the parser server."""
         self._parser.close()
 
     def __enter__(self) -> Sanitizer:
+        self._parser.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
 
-class _Case:
-    """One file on its way to an inspection."""
+def _extension(name: str, policy: Policy) -> list[Finding]:
+    if name.endswith(policy.extensions):
+        return []
+    return [find("FM101", "the file", f"the name does not end in {' or '.join(policy.extensions)}", evidence=os.path.basename(name))]
 
-    def __init__(self, path: str, policy: Policy, limits: Limits) -> None:
-        self.path, self.policy, self.limits = path, policy, limits
-        self.findings: list[Finding] = []
-        self.size: int | None = None
-        self.sha256: str | None = None
-        self.container: str | None = None
-        self.form: Form | None = None
-        self.family: FamilySeen | None = None
-        self.weights: WeightsSummary | None = None
-        self.would_run: tuple[str, ...] = ()
-        self.clean: CleanFile | None = None
 
-    def check_extension(self, name: str) -> None:
-        extension = os.path.splitext(name)[1].lower()
-        if extension not in self.policy.extensions:
-            allowed = " or ".join(self.policy.extensions)
-            self.findings.append(find("FM101", "the file's name", f"its name ends in {extension or 'no extension'!r}, not in {allowed}"))
+def _judged(seen: Description, size: int, policy: Policy, limits: Limits) -> _Judgement:
+    structure = _structure(seen)
+    code = code_rules.judge(seen, policy)
+    chosen = choose(seen)
+    broken = any(f.level.rank >= Level.INVALID.rank for f in structure)
+    if not chosen.entries and broken:
+        return _Judgement([*structure, *code.findings], Checked([], []), None, code.would_run)  # what is missing is their fault
+    checked = check(seen, chosen.entries, size, limits)
+    disarm = policy.on_unsafe == "disarm" and checked.views
+    code_findings = code_rules.disarmed(code.findings) if disarm else code.findings
+    return _Judgement([*structure, *code_findings, *chosen.findings, *checked.findings], checked, chosen.form, code.would_run)
 
-    def read(self, file: Submission, parser: ParserClient, clean_to: str | None) -> None:
-        """Everything that needs the file's bytes."""
-        self.size = file.size
+
+def _structure(seen: Description) -> list[Finding]:
+    """The parser's own findings. It is not trusted to know the catalogue."""
+    known = [find(p.code, p.where, p.message, evidence=p.evidence) for p in seen.problems if p.code in RULES]
+    if len(known) < len(seen.problems):
+        known.append(find("FM208", "the file", "the parser's description of the file cannot be understood"))
+    if seen.container is None:
+        known.append(find("FM106", "the file", f"this is {seen.foreign or 'nothing that torch.save writes'}", evidence=seen.foreign))
+    return known
+
+
+def _taken(file: Submission, seen: Description, checked: Checked, findings: list[Finding], clean_to: str | None) -> _Taken:
+    """Read the weights and, where nothing found refuses the file, publish the clean file."""
+    if not checked.views:
+        return _read_only(file, findings)
+    with ExitStack() as stack:
+        refused = verdict_of(findings).refuses
+        out = stack.enter_context(Publication(clean_to)) if clean_to is not None and not refused else None
         try:
-            described = parser.describe(file.fd, self.limits)
-            views = self._judge(described, file.size)
-            storages = described.storages if isinstance(described, Description) and views else ()
-            self.sha256, wrong = read_through(file.fd, file.size, storages)
-            self.findings += [find("FM111", f"storage {s.key}", "its checksum does not match its bytes") for s in wrong]
-            if views and not self._refused:
-                self._extract(file, storages, views, clean_to)
+            sha256, wrong = read_through(file.fd, file.size, seen.storages)
+            weights, broken = extract(file.fd, seen.storages, checked.views, out.fd if out is not None else None)
         except BrokenStorage as e:
-            self.findings.append(find(e.code, "the file", str(e)))
-        if file.changed():
-            self.findings.append(find("FM113", "the file", "the file changed while it was read"))
-
-    def _judge(self, described: Description | Finding, size: int) -> Sequence[tuple[str, View]]:
-        """The findings on structure and code; the weights as checked views, empty where there are none to take."""
-        if isinstance(described, Finding):
-            self.findings.append(described)
-            return ()
-        self.container = described.container
-        self.findings += [find(p.code, p.where, p.message, evidence=p.evidence) for p in described.problems]
-        code = judge(described, self.policy)
-        self.would_run = code.would_run
-        if described.container is None:
-            self._foreign(described, code)
-            return ()
-        chosen, checked = self._weights(described, size)
-        self.form = chosen.form
-        self.findings += [*chosen.findings, *checked.findings]
-        self.findings += disarmed(code.findings) if checked.views and self.policy.on_unsafe == "disarm" else code.findings
-        if checked.views:
-            self.family = _family(checked.views)
-        return checked.views
-
-    def _foreign(self, described: Description, code: CodeSeen) -> None:
-        """Not a torch file: what it is instead, and what loading it as a pickle would have run all the same."""
-        self.findings += code.findings
-        if described.foreign or not self._refused:
-            what = f"this is {described.foreign}" if described.foreign else "this is no file that torch.save wrote"
-            self.findings.append(find("FM106", "the file", what))
-
-    def _weights(self, described: Description, size: int) -> tuple[Chosen, Checked]:
-        """Weights are looked for only where the structure could be read to its end: what is missing then says nothing."""
-        if described.root is None:
-            return Chosen(None, (), []), Checked([], [])
-        chosen = choose(described)
-        return chosen, check(described, chosen.entries, size, self.limits) if chosen.entries else Checked([], [])
-
-    def _extract(self, file: Submission, storages: Sequence[Storage], views: Sequence[tuple[str, View]], clean_to: str | None) -> None:
-        if clean_to is None:
-            self.weights, broken = extract(file.fd, storages, views, None)
-            self.findings += broken
-            return
-        with Publication(clean_to) as out:
-            self.weights, broken = extract(file.fd, storages, views, out.fd)
-            self.findings += broken
-            if self._refused or file.changed():
-                return
-            size = os.fstat(out.fd).st_size
-            sha256, _ = read_through(out.fd, size)
-            out.publish()
-        assert self.weights.sha256 is not None
-        self.clean = CleanFile(size=size, sha256=sha256, weights_sha256=self.weights.sha256)
-
-    @property
-    def _refused(self) -> bool:
-        return verdict_of(self.findings).refuses
-
-    def inspection(self) -> Inspection:
-        findings = tuple(sorted(self.findings, key=lambda finding: (-finding.level.rank, finding.code)))
-        return Inspection(
-            path=shown(self.path, 4096),
-            verdict=verdict_of(findings),
-            container=self.container,
-            form=self.form,
-            family=self.family,
-            findings=findings,
-            weights=self.weights,
-            would_run=tuple(shown(call, 2000) for call in self.would_run),
-            size=self.size,
-            sha256=self.sha256,
-            clean=self.clean,
-        )
+            return _Taken([*findings, find(e.code, "the file", str(e))])
+        crc = [find("FM111", f"storage {storage.key}", "its checksum does not match its bytes") for storage in wrong[:20]]
+        findings = [*findings, *broken, *crc, *_unchanged(file)]
+        clean = None
+        if out is not None and not verdict_of(findings).refuses:
+            clean = _published(out, weights)
+        return _Taken(findings, sha256, weights, clean)
 
 
-def _family(views: Sequence[tuple[str, View]]) -> FamilySeen:
+def _published(out: Publication, weights: WeightsSummary) -> CleanFile:
+    size = os.fstat(out.fd).st_size
+    sha256, _ = read_through(out.fd, size)
+    out.publish()
+    assert weights.sha256 is not None
+    return CleanFile(size=size, sha256=sha256, weights_sha256=weights.sha256)
+
+
+def _read_only(file: Submission, findings: Sequence[Finding]) -> _Taken:
+    """Where there are no weights to read: the hash of the file."""
+    try:
+        sha256, _ = read_through(file.fd, file.size)
+    except BrokenStorage as e:
+        return _Taken([*findings, find(e.code, "the file", str(e))])
+    return _Taken([*findings, *_unchanged(file)], sha256)
+
+
+def _unchanged(file: Submission) -> list[Finding]:
+    return [find("FM113", "the file", "the file changed while it was read")] if file.changed() else []
+
+
+def _family(checked: Checked) -> FamilySeen | None:
+    if not checked.views:
+        return None
     from fifomark.families.registry import recognise
 
-    return recognise([TensorSpec(name=name, dtype=view.dtype.name, shape=view.shape) for name, view in views])
+    return recognise([TensorSpec(name=name, dtype=view.dtype.name, shape=view.shape) for name, view in checked.views])
+
+
+def _inspection(
+    path: str,
+    findings: Sequence[Finding],
+    *,
+    container: str | None = None,
+    form: Form | None = None,
+    family: FamilySeen | None = None,
+    weights: WeightsSummary | None = None,
+    would_run: tuple[str, ...] = (),
+    size: int | None = None,
+    sha256: str | None = None,
+    clean: CleanFile | None = None,
+) -> Inspection:
+    ordered = tuple(sorted(findings, key=lambda finding: (-finding.level.rank, finding.code)))
+    return Inspection(
+        path=shown(path, _MAX_PATH),
+        verdict=verdict_of(ordered),
+        container=container,
+        form=form,
+        family=family,
+        findings=ordered,
+        weights=weights,
+        would_run=would_run,
+        size=size,
+        sha256=sha256,
+        clean=clean,
+    )

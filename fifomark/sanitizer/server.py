@@ -1,7 +1,7 @@
 """The parser server: forks one child for each file, and the child describes it. Standard library only.
 
-The server is a process of its own, started isolated from the folder it is started in; its children get one open descriptor to read
-and a pipe to write to, and die by their resource limits or the server's clock.
+The server is a process of its own that no folder, variable or site package of its surroundings can bring a module into. Its children get
+one descriptor to read and one pipe to write to, and end by their resource limits or by the server's clock.
 """
 
 from __future__ import annotations
@@ -14,87 +14,101 @@ import resource
 import select
 import signal
 import socket
-import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
-from fifomark.torchfile.describe import describe
+from fifomark.torchfile.describe import describe as describe_file
 from fifomark.torchfile.source import ParseLimits
 
+READY = b"ready"
+GAVE_UP = 3  # exit code of a child whose parser raised, which is a bug of ours; the pipe then says what
+MAX_REQUEST = 4096
 _PR_SET_PDEATHSIG = 1
-GAVE_UP = 3  # exit code of a child whose parser raised: a bug of ours
+
+_libc = ctypes.CDLL(None)
 
 
-def main(control_fd: int) -> None:
+def main(control_fd: int, describe: Callable[[int, ParseLimits], bytes] = describe_file) -> None:
     """Serve requests on the socket `control_fd` until its other end is closed.
 
-    A request is JSON with [the file's descriptor, the pipe to write to] beside it; the answer says how the child ended.
+    A request is JSON {"limits", "seconds", "memory_bytes"} with [the file's descriptor, the pipe to write to] beside it; the answer is
+    JSON {"code", "overdue"}: how the child ended, as subprocess counts exit codes, and whether it had to be stopped.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started us; we end when they do
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _die_with_parent()
     control = socket.socket(fileno=control_fd)
     gc.collect()
-    gc.freeze()  # what is frozen is not touched, and so not copied, by the children's collector
+    gc.freeze()  # what is frozen the children's collector does not touch, and so not copy
+    control.send(READY)
     while True:
-        message, fds, _, _ = socket.recv_fds(control, 4096, 2)
+        message, fds, _, _ = socket.recv_fds(control, MAX_REQUEST, 2)
         if not message:
             return
-        control.send(json.dumps(_serve(json.loads(message), *fds, control=control)).encode())
+        file, pipe = fds
+        request = json.loads(message)
+        pid = os.fork()
+        if pid == 0:
+            control.close()
+            _child(describe, request, file, pipe)
+        os.close(file)
+        os.close(pipe)
+        control.send(json.dumps(_ended(pid, request["seconds"])).encode())
 
 
-def _serve(request: dict[str, Any], file: int, pipe: int, control: socket.socket) -> dict[str, Any]:
-    pid = os.fork()
-    if pid == 0:
-        _child(request, file, pipe, control)
-    os.close(file)
-    os.close(pipe)
-    return _wait(pid, request["seconds"])
+def _die_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _wait(pid: int, seconds: float) -> dict[str, Any]:
+def _ended(pid: int, seconds: float) -> dict[str, Any]:
+    """Wait for the child, at most `seconds`, and say how it ended."""
     pidfd = os.pidfd_open(pid)
     try:
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
-        in_time = bool(poll.poll(seconds * 1000))
-        if not in_time:
-            os.kill(pid, signal.SIGKILL)
+        overdue = not poll.poll(seconds * 1000)
+        if overdue:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
     finally:
         os.close(pidfd)
-    code = os.waitstatus_to_exitcode(status)
-    return {"code": code, "overdue": not in_time}
+    return {"code": os.waitstatus_to_exitcode(status), "overdue": overdue}
 
 
-def _child(request: dict[str, Any], file: int, pipe: int, control: socket.socket) -> None:
+def _child(describe: Callable[[int, ParseLimits], bytes], request: dict[str, Any], file: int, pipe: int) -> NoReturn:
+    code = GAVE_UP
     try:
-        control.close()
-        _limit(request)
-        body = memoryview(describe(file, ParseLimits(**request["limits"])))
-        while body:
-            body = body[os.write(pipe, body) :]
-        os._exit(0)
+        _die_with_parent()
+        _set_limits(request["seconds"], request["memory_bytes"])
+        _write(pipe, describe(file, ParseLimits(**request["limits"])))
+        code = 0
     except BaseException as e:
-        # Fail closed, and say what it was: a parser that raises is a bug of ours.
-        print(f"fifomark parser: {type(e).__name__} at line {e.__traceback__ and _last_line(e)}", file=sys.stderr, flush=True)
+        _write(pipe, _place(e).encode())
     finally:
-        os._exit(GAVE_UP)
+        os._exit(code)
 
 
-def _last_line(error: BaseException) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "?"
-
-
-def _limit(request: dict[str, Any]) -> None:
-    seconds = int(request["seconds"]) + 1
+def _set_limits(seconds: float, memory_bytes: int) -> None:
     for what, value in (
-        (resource.RLIMIT_AS, request["memory_bytes"]),
-        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_CPU, int(seconds) + 1),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NPROC, 0),
         (resource.RLIMIT_NOFILE, 16),
     ):
         resource.setrlimit(what, (value, value))
+
+
+def _write(pipe: int, body: bytes) -> None:
+    rest = memoryview(body)
+    while rest:
+        rest = rest[os.write(pipe, rest) :]
+
+
+def _place(error: BaseException) -> str:
+    """The kind of exception, and the line of ours that raised it; nothing that the file chose."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else "?"
+    return f"{type(error).__name__} at {where}"

@@ -25,13 +25,12 @@ MAX_DIRECTORY = 64 << 20  # bytes
 class Member:
     """A record of the archive. `start` and `stored` bound its bytes in the file; `nbytes` is its size once inflated."""
 
-    __slots__ = ("crc32", "end", "extra64", "flags", "header", "method", "name", "nbytes", "start", "stored")
+    __slots__ = ("crc32", "flags", "header", "method", "name", "nbytes", "start", "stored")
 
     def __init__(self, name: str, method: int, flags: int, crc32: int, stored: int, nbytes: int, header: int) -> None:
         self.name, self.method, self.flags, self.crc32 = name, method, flags, crc32
         self.stored, self.nbytes, self.header = stored, nbytes, header
-        self.start = self.end = 0
-        self.extra64 = False
+        self.start = 0
 
 
 class Archive:
@@ -140,11 +139,12 @@ def _entries(directory: bytes, count: int, problems: list[Problem]) -> Iterator[
         name = _name(raw)
         if c:
             problems.append(Problem("FM303", name, f"a comment of {c} bytes that no tensor shows"))
-        stored, nbytes, header = _wide(extra, name, [(nbytes, 0), (stored, 1), (header, 2)])
+        stored, nbytes, header = _wide(extra, name, [nbytes, stored, header])
         if flags & _ENCRYPTED:
             raise Broken("FM108", name, "is encrypted")
         if flags & ~_KNOWN_FLAGS or method not in (0, 8) or disk or (version & 0xFF) > 63:
-            raise Broken("FM109", name, "uses a feature of zip that readers disagree on", f"flags {flags:#x}, method {method}, version {version}")
+            seen = f"flags {flags:#x}, method {method}, version {version}"
+            raise Broken("FM109", name, "uses a feature of zip that readers disagree on", seen)
         if method == 0 and stored != nbytes:
             raise Broken("FM109", name, "is stored, and yet has two sizes", f"{stored} and {nbytes}")
         yield Member(name, method, flags, crc, stored, nbytes, header)
@@ -163,9 +163,8 @@ def _name(raw: bytes) -> str:
     return name
 
 
-def _wide(extra: bytes, name: str, fields: list[tuple[int, int]]) -> tuple[int, int, int]:
-    """(stored, nbytes, header), from the zip64 extra field where the 32-bit ones say so. `fields`: nbytes, stored, header, in that order."""
-    values = [value for value, _ in fields]
+def _wide(extra: bytes, name: str, values: list[int]) -> tuple[int, int, int]:
+    """(stored, nbytes, header) of `values` (nbytes, stored, header), from the zip64 extra field where a 32-bit one says so."""
     wide = _extra64(extra, name)
     for i, value in enumerate(values):
         if value == 0xFFFFFFFF:
@@ -205,7 +204,8 @@ def _account_for_every_byte(source: Source, members: list[Member], directory: in
     in_order = sorted(members, key=lambda member: member.header)
     for i, member in enumerate(in_order):
         if member.header != at:
-            kind = "overlaps what comes before it" if member.header < at else f"comes after {member.header - at} bytes that nothing accounts for"
+            gap = member.header - at
+            kind = "overlaps what comes before it" if gap < 0 else f"comes after {gap} bytes that nothing accounts for"
             raise Broken("FM109", member.name, kind)
         _check_local(source, member)
         following = in_order[i + 1].header if i + 1 < len(in_order) else directory
@@ -223,7 +223,6 @@ def _check_local(source: Source, member: Member) -> None:
         raise Broken("FM109", member.name, "its local header has another name", repr(rest[:n][:80]))
     member.start = member.header + _LOCAL.size + n + e
     wide = _extra64(rest[n:], member.name)
-    member.extra64 = bool(wide)
     if nbytes == 0xFFFFFFFF and stored == 0xFFFFFFFF and len(wide) >= 16:
         nbytes, stored = struct.unpack_from("<2Q", wide)
     said = (crc, stored, nbytes)
@@ -239,8 +238,8 @@ def _check_descriptor(source: Source, member: Member, following: int) -> int:
     if not member.flags & _DESCRIPTOR:
         return end
     gap = source.at(end, following - end, member.name) if 0 <= following - end <= 24 else b""
-    sizes = (struct.pack("<3L", member.crc32, member.stored, member.nbytes) if max(member.stored, member.nbytes) < 1 << 32 else b"", 
-             struct.pack("<L2Q", member.crc32, member.stored, member.nbytes))
-    if gap.removeprefix(b"PK\x07\x08") not in sizes or not gap:
+    claims = (member.crc32, member.stored, member.nbytes)
+    narrow = struct.pack("<3L", *claims) if max(claims) < 1 << 32 else b""
+    if not gap or gap.removeprefix(b"PK\x07\x08") not in (narrow, struct.pack("<L2Q", *claims)):
         raise Broken("FM109", member.name, "its data descriptor is missing or disagrees with the directory")
     return following

@@ -5,6 +5,8 @@ Standard library only: this runs in a forked, locked-down child that reads hosti
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import Callable
 from typing import Any
@@ -108,7 +110,7 @@ class _Parse:
         for name in sorted((n for n in archive.members if n.endswith("pkl")), key=lambda n: n != f"{prefix}data.pkl"):
             data = archive.read(archive.members[name], budget)
             budget -= len(data)
-            value = self._guarded(lambda data=data, name=name: self._whole(data, name))
+            value = self._guarded(self._whole, data, name)
             root = value if name == f"{prefix}data.pkl" else root
             read.add(name)
         self._structured(root)
@@ -118,9 +120,7 @@ class _Parse:
         self.members = [(m.name, m.nbytes) for m in archive.members.values() if m.name not in known and not m.name.endswith("/")]
 
     def _whole(self, data: bytes, name: str) -> Any:
-        import io
-
-        stream = io.BufferedReader(io.BytesIO(data))  # type: ignore[arg-type]
+        stream = io.BufferedReader(io.BytesIO(data))
         value = load(stream, self.trace, name)
         if stream.tell() != len(data):
             self.problems.append(Problem("FM209", name, f"{len(data) - stream.tell()} bytes follow the end of the pickle"))
@@ -164,19 +164,17 @@ class _Parse:
     def _perhaps_a_pickle(self) -> None:
         """Protocol 0 is text. Believed only when something would have been called, so that prose stays prose."""
         trace, self.trace = self.trace, Trace(QUIET)
-        try:
+        with contextlib.suppress(Broken):
             load(self.source.stream(), self.trace, "the file")
-        except Broken:
-            pass
         if not self.trace.calls:
             self.trace = trace
 
     # What was saved
 
-    def _guarded(self, step: Callable[[], Any]) -> Any:
+    def _guarded(self, step: Callable[..., Any], *args: Any) -> Any:
         """Run one step; what is wrong with it is a problem, and the next pickle is read all the same."""
         try:
-            return step()
+            return step(*args)
         except Broken as e:
             self.problems.append(e.problem)
             return None
@@ -184,7 +182,7 @@ class _Parse:
     def _structured(self, root: Any) -> None:
         assert self.tensors is not None
         self.structure = Structure(self.tensors)
-        self._guarded(lambda: self.structure.walk(root))  # type: ignore[union-attr]
+        self._guarded(self.structure.walk, root)
         pairs = pairs_of(root)
         self.root = "module" if is_module(root) else "script" if is_script(root) else "mapping" if pairs is not None else what(root)
         self.root_keys = [key for key, _ in (pairs or ())[:500] if isinstance(key, str)]
@@ -200,12 +198,14 @@ class _Parse:
             "root": self.root and self.root[:400],
             "root_keys": [key[:400] for key in self.root_keys],
             "problems": [
-                {"code": p.code, "where": p.where[:400], "message": p.message[:4000], "evidence": p.evidence and p.evidence[:4000]}
+                {"code": p.code, "where": p.where[:400], "message": p.message[:4000], "evidence": p.evidence[:4000] if p.evidence else None}
                 for p in self.problems[:MAX_PROBLEMS]
             ],
             "globals": self._globals(),
             "calls": [
-                {"name": name[:400], "text": text, "where": where[:400]} for name, calls in self.trace.calls.items() for text, where in calls
+                {"name": name[:400], "text": text, "where": where[:400]}
+                for name, calls in self.trace.calls.items()
+                for text, where in calls
             ],
             "storages": [
                 {"key": key[:400], "start": start, "stored": stored, "nbytes": nbytes, "method": method, "crc32": crc}

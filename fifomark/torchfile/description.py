@@ -50,7 +50,7 @@ class Call(Record):
 
 
 class Storage(Record):
-    """Raw bytes in the file. `start` and `stored` bound them there; `nbytes` is their size once inflated (method 8), else equal to `stored`."""
+    """Raw bytes in the file. `start` and `stored` bound them there; `nbytes` is their size once inflated (method 8), else the same."""
 
     key: Short
     start: Size
@@ -103,7 +103,7 @@ class Layer(Record):
 
     path: Text
     cls: Short
-    attributes: dict[str, bool | int | float | str | None | list[bool | int | float | str | None]] = {}
+    attributes: dict[str, bool | int | float | str | list[bool | int | float | str | None] | None] = {}
 
 
 class Member(Record):

@@ -27,7 +27,6 @@ class LegacyFile:
         self.problems = problems
         self.root: Any = None
         self.ranges: dict[str, tuple[str, int, int, int, int, int | None]] = {}
-        self.refs: dict[str, StorageRef] = {}
         self.table = StorageTable(self._find)
         stream = source.stream()
         self.magic = load(stream, trace, "the magic number")
@@ -52,18 +51,19 @@ class LegacyFile:
 
     def remember(self, refs: list[StorageRef]) -> None:
         """Lay out the storages, now that every persistent id has been seen."""
+        kinds: dict[str, str] = {}
         for ref in refs:
-            self.refs.setdefault(ref.key, ref)
+            kinds.setdefault(ref.key, ref.kind)
         at = self._start
         for key in self._keys:
             numel = int.from_bytes(self._source.at(at, 8, f"storage {key}"), "little", signed=True)
             at += 8
-            ref = self.refs.get(key)
-            if ref is None:
+            kind = kinds.get(key)
+            if kind is None:
                 raise Broken("FM108", f"storage {key[:100]}", "is listed, and nothing says of what type it is")
-            size = ITEM_BYTES.get(STORAGE_DTYPES.get(ref.kind, ""))
+            size = ITEM_BYTES.get(STORAGE_DTYPES.get(kind, ""))
             if size is None or numel < 0:
-                raise Broken("FM304", f"storage {key[:100]}", "is of an unknown type or size", f"{numel} of {ref.kind}")
+                raise Broken("FM304", f"storage {key[:100]}", "is of an unknown type or size", f"{numel} of {kind}")
             nbytes = numel * size
             if at + nbytes > self._source.size:
                 raise Broken("FM107", f"storage {key[:100]}", f"the file ends {at + nbytes - self._source.size} bytes too early")

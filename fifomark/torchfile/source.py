@@ -57,7 +57,7 @@ class Source:
             count -= len(part)
         return b"".join(parts)
 
-    def stream(self, start: int = 0) -> io.BufferedReader:
+    def stream(self, start: int = 0) -> io.BufferedReader[_Raw]:
         """The file from `start` on as a buffered stream whose tell() counts from the file's beginning."""
         return io.BufferedReader(_Raw(self.fd, start), 1 << 16)
 

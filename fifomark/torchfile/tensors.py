@@ -43,8 +43,30 @@ REBUILDERS = frozenset(
 QUIET = REBUILDERS | {"collections.OrderedDict", "torch.Size", "builtins.set", "torch.device"}
 
 _DTYPE_NAMES = frozenset(
-    "float16 float32 float64 bfloat16 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool complex32 complex64 complex128 "
-    "float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu float4_e2m1fn_x2".split()
+    [
+        "float16",
+        "float32",
+        "float64",
+        "bfloat16",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+        "bool",
+        "complex32",
+        "complex64",
+        "complex128",
+        "float8_e4m3fn",
+        "float8_e4m3fnuz",
+        "float8_e5m2",
+        "float8_e5m2fnuz",
+        "float8_e8m0fnu",
+        "float4_e2m1fn_x2",
+    ]
 )
 
 
@@ -100,7 +122,8 @@ class Tensors:
         try:
             return self._rebuilt(name, node.args, where)
         except (TypeError, ValueError, IndexError) as e:
-            self.problems.append(Problem("FM304", where, "a tensor is described in a way that torch does not write", f"{render(node)[:300]}: {e}"))
+            seen = f"{render(node)[:300]}: {e}"
+            self.problems.append(Problem("FM304", where, "a tensor is described in a way that torch does not write", seen))
         except Broken as e:
             self.problems.append(e.problem)
         return None

@@ -50,12 +50,12 @@ class Stand(type):
     full_name: str
     trace: Trace
 
-    def __call__(cls, *args: Any, **kwargs: Any) -> Inert:  # type: ignore[override]
-        node = object.__new__(cls)
-        node._fill("call", cls, args, kwargs)  # type: ignore[attr-defined]
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        node: Inert = object.__new__(cls)  # type: ignore[arg-type]
+        node._fill("call", cls, args, kwargs)
         cls.trace.use(cls.full_name, "call")
-        cls.trace.called(cls.full_name, node)  # type: ignore[arg-type]
-        return node  # type: ignore[return-value]
+        cls.trace.called(cls.full_name, node)
+        return node
 
 
 class Inert(metaclass=Stand):
@@ -143,7 +143,7 @@ class _Machine(Unpickler):
         raise Broken("FM207", self.trace.where, "a persistent id that torch does not write", render(pid))
 
 
-def load(stream: io.BufferedReader, trace: Trace, where: str) -> Any:
+def load(stream: io.BufferedReader[Any], trace: Trace, where: str) -> Any:
     """Read one pickle from `stream`, which is left just behind its STOP. Broken where it cannot be read to its end."""
     trace.where = where
     machine = _Machine(stream, encoding="utf-8", errors="backslashreplace")
@@ -182,8 +182,8 @@ def _render(value: Any, depth: int) -> str:
         named = [f"{k}={_render(v, depth - 1)}" for k, v in list(value.kwargs.items())[:_ITEMS]]
         return f"{callee}({', '.join([*_renders(value.args, depth), *named])})"
     if isinstance(value, (list, tuple, set, frozenset)):
-        left, right = {list: "[]", tuple: "()", set: "{}", frozenset: "{}"}[type(value)]
-        return left + ", ".join(_renders(value, depth)) + right
+        brackets = "[]" if isinstance(value, list) else "()" if isinstance(value, tuple) else "{}"
+        return brackets[0] + ", ".join(_renders(value, depth)) + brackets[1]
     if isinstance(value, dict):
         pairs = zip(_renders(value.keys(), depth), _renders(value.values(), depth), strict=True)
         return "{" + ", ".join(f"{k}: {v}" for k, v in pairs) + "}"
@@ -192,4 +192,4 @@ def _render(value: Any, depth: int) -> str:
 
 def _renders(values: Any, depth: int) -> list[str]:
     shown = [_render(value, depth - 1) for value, _ in zip(values, range(_ITEMS), strict=False)]
-    return shown + ["…"] if len(values) > _ITEMS else shown
+    return [*shown, "…"] if len(values) > _ITEMS else shown

@@ -104,7 +104,7 @@ class LocalPool:
 
     def _bury(self, post: _Post) -> Lost:
         assert post.worker is not None
-        post.worker.kill()
+        post.worker.kill(patience=2.0)  # one that has closed its pipe is about to be gone: let it say how
         how = post.worker.how_it_ended()
         post.deaths += 1
         if post.worker.exitcode == BOOT_FAILURE:

@@ -11,6 +11,7 @@ from typing import TypeVar
 import msgspec
 
 from fifomark.core.outcome import Failed, MarkTicket, Outcome, Reason, Sanitized, SanitizeTicket
+from fifomark.core.text import shown
 from fifomark.workers.local import READY
 from fifomark.workers.process import BOOT_FAILURE
 from fifomark.workers.slots import Slot
@@ -51,9 +52,10 @@ def _serve(connection: Connection, kind: type[T], judge: Callable[[T], Outcome])
     while True:
         ticket = msgspec.json.decode(connection.recv_bytes(), type=kind)
         try:
-            outcome = judge(ticket)
+            said = msgspec.json.encode(judge(ticket))
         except Exception as e:
             # A bad model is a value by now; what is raised here is a bug of ours or a broken machine.
             traceback.print_exc()
-            outcome = Failed(reason=Reason(code="internal-error", message=f"{type(e).__name__}: {e}", blame="operator"))
-        connection.send_bytes(msgspec.json.encode(outcome))
+            failed = Failed(reason=Reason(code="internal-error", message=shown(f"{type(e).__name__}: {e}", 1000), blame="operator"))
+            said = msgspec.json.encode(failed)
+        connection.send_bytes(said)

@@ -59,9 +59,9 @@ class Worker:
             return "still running"
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
-    def kill(self) -> None:
-        """End the worker and everything that it started (it leads a process group of its own)."""
-        self._process.join(0.2)  # one that has closed its pipe is usually about to be gone: let it say how
+    def kill(self, patience: float = 0.0) -> None:
+        """End the worker, after `patience` seconds, and everything that it started (it leads a process group of its own)."""
+        self._process.join(patience)
         if self._process.is_alive() and self._process.pid is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -72,8 +72,7 @@ class Worker:
     def stop(self, grace: float) -> None:
         """Let an idle worker go: it ends when its pipe closes; killed after `grace` seconds."""
         self.connection.close()
-        self._process.join(grace)
-        self.kill()
+        self.kill(grace)
 
 
 def _main(connection: Connection, slot: Slot, serve: Serve, parent: int) -> None:

@@ -89,7 +89,13 @@ def test_the_pass_mark_is_reached_by_what_is_shown() -> None:
 
 def test_the_band_is_the_highest_that_is_reached_in_whatever_order_they_stand() -> None:
     grading = Grading(bands=(Band(grade="C", start=0.5), Band(grade="A", start=0.9), Band(grade="B", start=0.7)))
-    assert [mark(value, Linear(start=0, end=1), grading=grading).band for value in (0.95, 0.9, 0.71, 0.5, 0.4)] == ["A", "A", "B", "C", None]
+    assert [mark(value, Linear(start=0, end=1), grading=grading).band for value in (0.95, 0.9, 0.71, 0.5, 0.4)] == [
+        "A",
+        "A",
+        "B",
+        "C",
+        None,
+    ]
 
 
 def test_the_message_shows_the_number_with_the_digits_asked_for() -> None:

@@ -51,7 +51,12 @@ def test_the_smallest_rubric_measures_accuracy_for_a_hundred_points(write_rubric
         (CRITERION, {}, "criterion.a", "judges nothing"),
         (CRITERION + "metric = 'accuracy'", {}, "criterion.a", "metric and scoring go together"),
         (CRITERION + "check = 'loads'\nscoring = {kind = 'linear', from = 0, to = 1}", {}, "criterion.a", "metric and scoring go together"),
-        (CRITERION + "metric = 'acuracy'\nscoring = {kind = 'linear', from = 0, to = 1}", {}, "criterion.a.metric", "did you mean 'accuracy'"),
+        (
+            CRITERION + "metric = 'acuracy'\nscoring = {kind = 'linear', from = 0, to = 1}",
+            {},
+            "criterion.a.metric",
+            "did you mean 'accuracy'",
+        ),
         (CRITERION + "metric = 'accuracy'\nscoring = {kind = 'linear', from = 1, to = 1}", {}, "criterion.a.scoring", "both 1"),
         (CRITERION + "metric = 'accuracy'\nscoring = {kind = 'threshold'}", {}, "criterion.a.scoring", "at_least"),
         (CRITERION + "metric = 'accuracy'\nscoring = {kind = 'steps', steps = [[0.5, 11]]}", {}, "criterion.a.scoring", "more than"),

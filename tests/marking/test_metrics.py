@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fifomark.core.errors import ConfigError
+from fifomark.core.outcome import Metric
+from fifomark.marking.metric_names import TORCHMETRICS
+from fifomark.marking.metrics import measure, try_metrics, wilson95
+from fifomark.marking.rubric import load_rubric
+
+LOGITS = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+LABELS = torch.arange(60) % 3
+
+
+def with_metric(write_rubric, kind: str, args: str = ""):
+    rule = f"[[metric]]\nid = 'accuracy'\nkind = '{kind}'\nargs = {{{args}}}\n"
+    return load_rubric(write_rubric(rule))
+
+
+def measured(rubric, logits=LOGITS, labels=LABELS) -> Metric:
+    (metric,) = measure(rubric, logits, labels, parameters=15)
+    return metric
+
+
+@pytest.mark.parametrize("kind", TORCHMETRICS["multiclass-classification"])
+def test_every_metric_that_a_rubric_may_name_gives_one_number(write_rubric, kind: str) -> None:
+    rubric = with_metric(write_rubric, kind, "beta = 2.0" if kind == "MulticlassFBetaScore" else "")
+    try_metrics(rubric, "rubric.toml")
+    assert isinstance(measured(rubric).value, float)
+
+
+@pytest.mark.parametrize(
+    ("kind", "args", "said"),
+    [
+        ("MulticlassF1Score", "averag = 'macro'", "does not take them"),
+        ("MulticlassF1Score", "average = 'mean'", "does not take them"),
+        ("MulticlassF1Score", "average = 'none'", "no single number"),
+        ("MulticlassFBetaScore", "", "does not take them"),
+    ],
+)
+def test_arguments_that_torchmetrics_refuses_are_the_operators_error(write_rubric, kind: str, args: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said) as caught:
+        try_metrics(with_metric(write_rubric, kind, args), "rubric.toml")
+    assert caught.value.key == "metric.accuracy.args"
+
+
+def test_accuracy_is_exact_and_carries_its_interval(write_rubric) -> None:
+    right = torch.eye(3)[LABELS[:20]]
+    right[0] = right[0].roll(1)
+    metric = measured(load_rubric(write_rubric()), right, LABELS[:20])
+    assert metric.value == 19 / 20  # in float32 it would be less, and miss a threshold of 0.95
+    assert metric.ci95 == wilson95(19, 20)
+    assert (metric.n, metric.higher_is_better) == (20, True)
+
+
+def test_the_interval_is_wilsons() -> None:
+    low, high = wilson95(537, 597)
+    assert (low, high) == (pytest.approx(0.873, abs=1e-3), pytest.approx(0.921, abs=1e-3))
+    assert wilson95(10, 10) == (pytest.approx(0.7225, abs=1e-4), pytest.approx(1.0))
+    assert wilson95(0, 10) == (0.0, pytest.approx(0.2775, abs=1e-4))
+
+
+def test_a_mean_over_classes_has_no_interval(write_rubric) -> None:
+    assert measured(with_metric(write_rubric, "MulticlassAccuracy", "average = 'macro'")).ci95 is None
+
+
+def test_logits_that_look_like_probabilities_are_still_logits(write_rubric) -> None:
+    rubric = with_metric(write_rubric, "MulticlassCalibrationError")
+    looks_like = LOGITS.sigmoid()  # all in 0..1
+    shifted = looks_like + 10  # the same softmax, and plainly no probabilities
+    assert measured(rubric, looks_like).value == pytest.approx(measured(rubric, shifted).value, abs=1e-6)
+
+
+def test_nearly_equal_logits_keep_their_order(write_rubric) -> None:
+    close = torch.tensor([[100.0, 100.00001, 0.0]])
+    assert measured(load_rubric(write_rubric()), close, torch.tensor([1])).value == 1.0
+
+
+def test_the_rubric_may_overrule_what_is_better(write_rubric) -> None:
+    rule = "[[metric]]\nid = 'accuracy'\nkind = '{}'\n"
+    assert measured(load_rubric(write_rubric(rule.format("MulticlassCalibrationError")))).higher_is_better is False
+    assert measured(load_rubric(write_rubric(rule.format("MulticlassCalibrationError") + "higher_is_better = true"))).higher_is_better
+    assert measured(load_rubric(write_rubric(rule.format("parameters")))).higher_is_better is False
+
+
+def test_what_is_no_number_is_null_with_a_reason(write_rubric) -> None:
+    metric = measured(with_metric(write_rubric, "MulticlassAccuracy", "average = 'micro', ignore_index = 0"), labels=LABELS * 0)
+    assert metric.value is None
+    assert metric.reason is not None
+    assert "no finite number" in metric.reason

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from fifomark.core.errors import CannotBuild, DeclarationMissing, UsageError
+from fifomark.core.outcome import Refused
+from fifomark.marking.model import Built, build_model, fill, rebuild
+from fifomark.marking.rubric import load_rubric
+
+
+def net() -> nn.Module:
+    return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+
+
+def test_weights_that_fit_are_copied_and_widened_to_float32() -> None:
+    model, weights = net(), net().half().state_dict()
+    assert fill(model, weights) == []
+    assert {t.dtype for t in model.parameters()} == {torch.float32}
+    assert torch.equal(model.state_dict()["0.weight"], weights["0.weight"].float())
+
+
+def test_a_misspelt_key_is_named_with_its_nearest() -> None:
+    weights = net().state_dict()
+    weights["0.wieght"] = weights.pop("0.weight")
+    missing, unexpected = fill(net(), weights)
+    assert (missing.code, missing.where) == ("FM502", "0.weight")
+    assert "is '0.wieght' meant?" in missing.message
+    assert unexpected.message.startswith("0.wieght is not expected")
+
+
+@pytest.mark.parametrize(
+    ("tensor", "said"),
+    [
+        (torch.zeros(8, 5), "(8, 5)"),
+        (torch.zeros(8, 4, dtype=torch.complex64), "complex64"),
+        (torch.zeros(8, 4, dtype=torch.int64), "int64"),
+    ],
+)
+def test_what_torch_would_bend_into_place_is_refused(tensor: torch.Tensor, said: str) -> None:
+    (finding,) = fill(net(), net().state_dict() | {"0.weight": tensor})
+    assert (finding.code, finding.where) == ("FM502", "0.weight")
+    assert said in finding.message
+
+
+def test_a_counter_may_be_a_whole_number_and_nothing_else() -> None:
+    assert fill(net(), net().state_dict()) == []
+    (finding,) = fill(net(), net().state_dict() | {"1.num_batches_tracked": torch.tensor(1.5)})
+    assert finding.where == "1.num_batches_tracked"
+
+
+def test_a_hundred_thousand_strange_keys_are_answered_at_once() -> None:
+    findings = fill(net(), {f"{'x' * 1000}{i}": torch.zeros(1) for i in range(100_000)})
+    assert len(findings) <= 20
+
+
+def test_parameters_are_counted_without_buffers(write_rubric) -> None:
+    built = rebuild(net().state_dict(), load_rubric(write_rubric()), "rubric.toml")
+    assert isinstance(built, Built)
+    assert built.parameters == 8 * 4 + 8 + 8 + 8 + 3 * 8 + 3
+    assert not built.model.training
+
+
+def test_tied_parameters_are_counted_once(write_rubric) -> None:
+    shared = torch.randn(4, 4)
+    weights = {"a.weight": shared, "a.bias": torch.zeros(4), "b.weight": shared, "b.bias": torch.zeros(4)}
+    built = rebuild(weights | {"c.weight": torch.randn(3, 4), "c.bias": torch.zeros(3)}, load_rubric(write_rubric()), "rubric.toml")
+    assert isinstance(built, Built)
+    assert built.parameters == 16 + 4 + 4 + 12 + 3
+
+
+@pytest.mark.parametrize(
+    ("model", "code", "said"),
+    [
+        (nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(4, 3)), "FM503", "the task asks for logistic or mlp"),
+        (nn.Sequential(nn.Linear(9, 8), nn.ReLU(), nn.Linear(8, 3)), "FM505", "takes 9 inputs"),
+    ],
+)
+def test_a_model_of_another_task_is_told_what_was_seen_and_what_is_wanted(write_rubric, model: nn.Module, code: str, said: str) -> None:
+    refused = rebuild(model.state_dict(), load_rubric(write_rubric()), "rubric.toml")
+    assert isinstance(refused, Refused)
+    assert refused.findings[0].code == code
+    assert said in refused.findings[0].message
+    assert refused.findings[0].evidence
+
+
+def test_weights_of_no_known_kind_are_told_what_is_there(write_rubric) -> None:
+    refused = rebuild({"alpha": torch.zeros(3), "beta": torch.zeros(2)}, load_rubric(write_rubric()), "rubric.toml")
+    assert isinstance(refused, Refused)
+    assert refused.findings[0].code == "FM504"
+    assert "alpha" in str(refused.findings[0].evidence)
+
+
+def test_too_many_parameters_are_refused(write_rubric) -> None:
+    rubric = load_rubric(write_rubric(changes={"[input]": "max_parameters = 50\n[input]"}))
+    refused = rebuild(net().state_dict(), rubric, "rubric.toml")
+    assert isinstance(refused, Refused)
+    assert refused.findings[0].code == "FM506"
+    assert "83 parameters" in refused.findings[0].message
+
+
+def test_a_model_is_built_from_its_weights_alone_where_they_say_enough() -> None:
+    original = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3)).eval()
+    model = build_model(original.state_dict(), {"activation": "tanh"})
+    x = torch.randn(5, 4)
+    assert torch.equal(model(x), original(x))
+
+
+def test_a_model_that_needs_more_says_so() -> None:
+    cnn = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(144, 3)).state_dict()
+    with pytest.raises(UsageError, match="input_shape"):
+        build_model(cnn, {"layers": [{"conv2d": 3}, "flatten", "linear"]})
+    with pytest.raises(DeclarationMissing, match="layers"):
+        build_model(cnn, {}, (1, 8, 8))
+    with pytest.raises(CannotBuild, match="alpha"):
+        build_model({"alpha": torch.zeros(3)}, {})

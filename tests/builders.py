@@ -74,7 +74,13 @@ def strides_of(shape: Sequence[int]) -> list[int]:
 
 
 def tensor(
-    key: str, shape: Sequence[int], *, kind: str = "torch.FloatStorage", numel: int | None = None, stride: Sequence[int] | None = None, offset: int = 0
+    key: str,
+    shape: Sequence[int],
+    *,
+    kind: str = "torch.FloatStorage",
+    numel: int | None = None,
+    stride: Sequence[int] | None = None,
+    offset: int = 0,
 ) -> bytes:
     count = numel
     if count is None:
@@ -95,7 +101,9 @@ def floats(count: int, seed: int = 0) -> bytes:
 # Containers
 
 
-def archive(pickle: bytes, storages: Mapping[str, bytes], *, root: str = "archive", extra: Mapping[str, bytes] | None = None, deflate: bool = False) -> bytes:
+def archive(
+    pickle: bytes, storages: Mapping[str, bytes], *, root: str = "archive", extra: Mapping[str, bytes] | None = None, deflate: bool = False
+) -> bytes:
     """A zip as torch ≥ 1.6 lays it out, written by zipfile."""
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED) as zipped:
@@ -142,5 +150,3 @@ def logistic(seed: int = 0) -> bytes:
 def unsafe(marker: Path) -> bytes:
     """An honest state_dict with one call in it that would touch `marker`."""
     return state_dict({"weight": (10, 64), "bias": (10,)}, 0, (text("x"), touch(marker)))
-
-

@@ -12,8 +12,9 @@ import typer
 from fifomark.cli.options import DEFAULT_SPOOL, SpoolOption
 from fifomark.core.errors import UsageError
 from fifomark.reports import tables
-from fifomark.reports.leaderboard import ranked
+from fifomark.reports.leaderboard import Row, ranked
 from fifomark.reports.stored import stored_reports
+from fifomark.spool.layout import Layout
 from fifomark.spool.spool import Spool
 
 
@@ -33,7 +34,7 @@ def leaderboard(
     wanted = rubric or target.settings.default_rubric
     if wanted not in target.rubrics():
         raise UsageError(f"--rubric {wanted}: no such rubric; rubrics here: {', '.join(target.rubrics())}")
-    rows = ranked(stored_reports(target.layout.folder("done")), wanted)
+    rows = ranking(target.layout, wanted)
     match format:
         case Format.JSON:
             sys.stdout.buffer.write(msgspec.json.encode({"schema": "fifomark.leaderboard/1", "rubric": wanted, "rows": rows}) + b"\n")
@@ -43,3 +44,8 @@ def leaderboard(
             print(tables.leaderboard(rows, "pipe"))
         case Format.TABLE:
             print(tables.leaderboard(rows) if rows else f"nothing was marked against {wanted} yet")
+
+
+def ranking(layout: Layout, rubric: str) -> list[Row]:
+    """The ranking of a spool's marked submissions under `rubric`."""
+    return ranked(stored_reports(layout.folder("done")), rubric)

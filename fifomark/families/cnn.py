@@ -43,11 +43,11 @@ class CNN(Family):
         if not convolutions or strength == 0:
             return None
         doubts = (*_doubts(layers), *two_networks(layers))
-        evidence = [f"{len(convolutions)} convolutions: {listed(convolutions, 6)}", *_kinds(layers)]
+        evidence = [f"{len(convolutions)} × convolution: {listed(convolutions, 6)}", *_kinds(layers)]
         if norms := layers.of(Kind.BATCHNORM, Kind.NORM):
-            evidence.append(f"{len(norms)} norms: {listed(norms)}")
+            evidence.append(f"{len(norms)} × norm: {listed(norms)}")
         if head := layers.of(Kind.LINEAR, Kind.MATRIX):
-            evidence.append(f"{len(head)} linear layers: {listed(head)}")
+            evidence.append(f"{len(head)} × linear layer: {listed(head)}")
         against = (*doubts, *(f"also {other}" for other in others))
         read = {"convolutions": len(convolutions), "dimensions": len(convolutions[0].shape) - 2}
         return Match(self.name, min(strength, CONVINCING - 0.1) if doubts else strength, tuple(evidence), against, read, layers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from fifomark.core.weights import TensorSpec
@@ -10,6 +10,7 @@ from fifomark.families.chain import in_order
 from fifomark.families.layers import Kind, Layers, Leaf, listed
 
 _PARTS = ("self_attn", "self_attn.out_proj", "linear1", "linear2", "norm1", "norm2")
+_DEEP = 64  # deeper than any honest module
 _LINEAR = (Kind.LINEAR, Kind.MATRIX)
 
 
@@ -38,12 +39,17 @@ class Block:
 
 @dataclass(frozen=True)
 class Encoder:
-    """The whole: what makes tokens of an example, positions, a class token, the blocks, norms before and after pooling, linear layers."""
+    """The whole: what makes tokens of an example, positions, a class token, the blocks, linear layers.
+
+    Norms: `token_norms` stand before the blocks in the file, `head_norms` in one module with the linear layers at the end (they run after
+    pooling), `norms` anywhere else (after the blocks, as nn.TransformerEncoder's own).
+    """
 
     blocks: tuple[Block, ...]
     stem: Leaf | None
     positions: Leaf | None
     cls: Leaf | None
+    token_norms: tuple[Leaf, ...]
     norms: tuple[Leaf, ...]
     head_norms: tuple[Leaf, ...]
     head: tuple[Leaf, ...]
@@ -101,10 +107,21 @@ def _assigned(layers: Layers, found: tuple[Block, ...], rest: list[Leaf]) -> Enc
     head = in_order(linears) if linears else ()
     if head is None or (head and head[0].shape[1] != width):
         return f"the linear layers at the end do not follow each other: {listed(linears)}"
-    # A norm in one nn.Sequential with the head runs after pooling; nn.TransformerEncoder's own, and others, before
-    beside_head = {linear.parent for linear in head} - {""}
-    late = tuple(norm for norm in norms if norm.parent in beside_head)
-    return Encoder(found, stem, positions, cls, tuple(norm for norm in norms if norm.parent not in beside_head), late, head)
+    first = tuple(norm for norm in norms if norm in early)
+    around = {path for block in found for path in _above(block.path)}
+    in_head = {linear.parent for linear in head} - around
+    late = [norm for norm in norms if norm not in early]
+    last = tuple(norm for norm in late if norm.parent in in_head)
+    between = tuple(norm for norm in late if norm.parent not in in_head)
+    return Encoder(found, stem, positions, cls, first, between, last, head)
+
+
+def _above(path: str) -> Iterator[str]:
+    """The modules that hold the one at `path`, the nearest first, "" the last."""
+    for _ in range(min(path.count("."), _DEEP)):
+        path = path.rpartition(".")[0]
+        yield path
+    yield ""
 
 
 def _stem(candidates: Sequence[Leaf], width: int, early: set[Leaf]) -> Leaf | None:

@@ -26,11 +26,14 @@ def build(family: str, seen: Encoder, declared: Mapping[str, Any], input_shape: 
         model.refuse(anchor, f"pooling = cls needs a class token of shape (1, 1, {seen.width})", _AS_ASKED)
     tokens = _entrance(model, seen, declared, input_shape)
     _positions(model, seen, tokens)
+    for norm in seen.token_norms:
+        model.run(norm)
+        model.suppose(f"{norm} is applied to the tokens, before the encoder layers")
     for block in seen.blocks:
         model.then(model.hold(block.path, _block(family, block, declared)))
     for norm in seen.norms:
         model.run(norm)
-        model.suppose(f"{norm} is applied to the tokens, before pooling")
+        model.suppose(f"{norm} is applied after the encoder layers, before pooling")
     model.then(_POOLINGS[declared["pooling"]])
     for norm in seen.head_norms:
         model.run(norm)

@@ -45,12 +45,12 @@ class MLP(Family):
         doubts = (*_doubts(linears, ordered), *two_networks(layers))
         rest = tuple(leaf for leaf in layers.leaves if leaf.kind not in (Kind.LINEAR, Kind.MATRIX, *NORMS))
         strength = 1 - len(rest) / len(layers.leaves)
-        evidence = [f"{len(linears)} linear layers: {listed(linears, 6)}"]
+        evidence = [f"{len(linears)} × linear layer: {listed(linears, 6)}"]
         if ordered:
             widths = [ordered[0].shape[1], *(leaf.shape[0] for leaf in ordered)]
             evidence.append(f"each takes what the one before gives: {_arrows(widths)}")
         if norms := layers.of(*NORMS):
-            evidence.append(f"{len(norms)} norms: {listed(norms)}")
+            evidence.append(f"{len(norms)} × norm: {listed(norms)}")
         against = (*doubts, *((f"part of no chain: {listed(rest)}",) if rest else ()))
         read = {"inputs": (ordered or linears)[0].shape[1], "outputs": (ordered or linears)[-1].shape[0], "layers": len(linears)}
         return Match(self.name, min(strength, CONVINCING - 0.1) if doubts else strength, tuple(evidence), against, read, layers)

@@ -58,7 +58,7 @@ class RNN(Family):
         strength, others = share(layers, self.name)
         evidence = [gates_sentence(leaf) for leaf in there[:6]]
         if head := [leaf for leaf in layers.of(*_LINEAR) if leaf not in set(there)]:
-            evidence.append(f"{len(head)} linear layers or embeddings: {listed(head)}")
+            evidence.append(f"{len(head)} × linear layer or embedding: {listed(head)}")
         first = recurrence(there[0])
         read: dict[str, int | str | bool | tuple[int, ...]] = {"layers": len(there)}
         if first:

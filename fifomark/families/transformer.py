@@ -58,7 +58,7 @@ class Transformer(Family):
             return None
         strength, others = share(layers, self.name)
         found = blocks(layers)
-        evidence = [f"attention in {len(attention)} places", *map(str, attention[:4])]
+        evidence = [f"{len(attention)} × attention", *map(str, attention[:4])]
         if found:
             evidence.append(f"{len(found)} × nn.TransformerEncoderLayer, {found[0].width} wide, feed-forward {found[0].feedforward}")
         if decoders := [leaf for leaf in layers.of(Kind.ATTENTION) if leaf.last == "multihead_attn"]:

@@ -104,7 +104,7 @@ def _wrong_family(match: Match | None, specs: Sequence[TensorSpec], wanted: Sequ
         return find(
             "FM504", "model", f"no kind of network fits these weights; {asked}", evidence=_joined(seen.evidence + seen.contradictions)
         )
-    return find("FM503", "model", f"these are the weights of a network of the family {match.family}; {asked}", evidence=_joined(match.evidence))
+    return find("FM503", "model", f"the family of this network is {match.family}; {asked}", evidence=_joined(match.evidence))
 
 
 def _misfit(tensor: Tensor, place: Tensor) -> str | None:

@@ -55,7 +55,7 @@ class Input(Record):
     dtype: Literal["float32", "int64"] = "float32"
     scale: Finite = 1.0
     mean: tuple[Finite, ...] = (0.0,)
-    std: tuple[Seconds, ...] = (1.0,)
+    std: tuple[Annotated[float, Meta(gt=0, le=1e300)], ...] = (1.0,)
 
 
 class DataFile(Record):
@@ -131,6 +131,8 @@ class Criterion(Record):
 
 
 class Band(Record, rename={"start": "from"}):
+    """A name for marks from a share of the points on: { grade = "A", from = 0.9 }."""
+
     grade: Name
     start: Share
 
@@ -161,7 +163,7 @@ FOR_ACCURACY = Criterion(id="accuracy", title="Accuracy", points=100, metric="ac
 
 
 class Rubric(Record, rename={"about": "rubric", "metrics": "metric", "criteria": "criterion"}):
-    """A rubric as its file says it."""
+    """A rubric as its file says it: the tables [rubric], [task], …, and [[metric]] and [[criterion]] in plural."""
 
     about: About
     task: Task

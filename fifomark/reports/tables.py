@@ -77,7 +77,7 @@ def leaderboard_csv(rows: Sequence[Row]) -> str:
 
 
 def _ranking(rows: Sequence[Row]) -> tuple[list[str], list[tuple[object, ...]]]:
-    metrics = list(dict.fromkeys(id for row in rows for id in row.metrics))
+    metrics = list(dict.fromkeys(id for row in rows for id in row.metrics if id != "parameters"))
     headers = ["rank", "owner", "family", "points", "share", "band", *metrics, "parameters", "id"]
     body: list[tuple[object, ...]] = [
         (
@@ -97,7 +97,9 @@ def _ranking(rows: Sequence[Row]) -> tuple[list[str], list[tuple[object, ...]]]:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    if value is None:
+        return ""
+    return f"{value:.0f}" if value == int(value) and abs(value) >= 10 else f"{value:.4f}"
 
 
 def inspection(seen: Inspection) -> str:

@@ -49,5 +49,5 @@ def test_a_refusal_says_the_worst_first() -> None:
 
 
 def test_the_published_schema_is_that_of_the_code() -> None:
-    """Regenerate with: python -m scripts.schema (see docs/report.md)."""
+    """Where it is not: scripts/schema writes it anew."""
     assert json.loads((DOCS / "report.schema.json").read_text()) == json_schema()

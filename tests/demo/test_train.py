@@ -18,6 +18,7 @@ from fifomark.demo.bad import write_bad_files
 from fifomark.marking.evaluation import Bench, evaluate
 from fifomark.marking.rubric import load_rubric, rubric_sha256
 
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # still submitted, so still tested
 DIGITS = Path(fifomark.__file__).parent / "examples" / "digits"
 MODELS = {
     "ada__logistic.pt": train.logistic,
@@ -140,7 +141,7 @@ def test_making_the_bad_files_runs_nothing_and_loading_one_would(run, tmp_path: 
     assert not marker.exists()
     torch.load(tmp_path / "mallory__surprise.pt", weights_only=False)
     assert marker.exists()
-    with pytest.raises(RuntimeError):
+    with pytest.raises((RuntimeError, OSError)):
         torch.load(tmp_path / "john__truncated.pt")
 
 

@@ -334,6 +334,30 @@ def test_an_encoder_whose_positions_are_a_buffer_longer_than_the_examples(shape:
     same(Net(), torch.randn(*DIGITS), {"nhead": 2, "pooling": "last"})
 
 
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_norms_of_an_encoder_run_where_the_file_has_them(prefix: str) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.first = nn.Linear(8, 16), nn.LayerNorm(16)
+            self.layers = nn.ModuleList([nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)])
+            self.norm = nn.LayerNorm(16)
+            self.head = nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 3))
+            for norm in (self.first, self.norm, self.head[0]):
+                nn.init.normal_(norm.weight)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.head(self.norm(self.layers[0](self.first(self.embed(x)))).mean(1))
+
+    original, x = Net().eval(), torch.randn(*DIGITS)
+    model = rebuilt({prefix + name: tensor for name, tensor in original.state_dict().items()}, (8, 8), {"nhead": 2})
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), original(x), rtol=0, atol=1e-6)
+    assert [sentence.split()[0] for sentence in model.assumed if "is applied" in sentence] == [  # type: ignore[union-attr]
+        f"{prefix}{path}.weight" for path in ("first", "norm", "head.0")
+    ]
+
+
 def test_a_model_whose_file_holds_no_positions_says_so() -> None:
     encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 1).eval()
     x = torch.randn(*DIGITS)

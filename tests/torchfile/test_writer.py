@@ -54,7 +54,7 @@ def test_storage_classes_and_item_sizes_are_torchs() -> None:
         kind = getattr(torch, name)
         assert dtype.itemsize == kind.itemsize
         if dtype.storage is not None:
-            assert getattr(torch, dtype.storage).dtype is kind
+            assert getattr(torch, dtype.storage)._dtype is kind
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (3, 0, 2), (1,), (2, 1, 3), (1,) * 20])

@@ -1,0 +1,87 @@
+"""Values of tensors, against numpy in one piece."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from fifomark.sanitizer.parameters import Values
+from fifomark.torchfile.dtypes import DTYPES
+
+FLOATS = [name for name in DTYPES if "float" in name]
+WITH_INF = [name for name in FLOATS if name not in ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu")]
+
+
+def seen(name: str, data: bytes, pieces: int = 1) -> Values:
+    values = Values(DTYPES[name])
+    step = len(data) // pieces
+    for i in range(pieces):
+        values.feed(data[i * step : (i + 1) * step])
+    return values
+
+
+@pytest.mark.parametrize("pieces", [1, 4])
+@pytest.mark.parametrize("name", FLOATS)
+def test_finite_floats_have_a_smallest_and_a_largest(name: str, pieces: int) -> None:
+    numbers = np.array([0.5, 2, 4, 0.25, 8, 1, 1, 1]).astype(DTYPES[name].numpy)
+    values = seen(name, numbers.tobytes(), pieces)
+    assert (values.nan, values.infinite, values.minimum, values.maximum) == (0, 0, 0.25, 8.0)
+    assert values.first_nan is values.first_infinite is None
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+@pytest.mark.parametrize("name", FLOATS)
+def test_nan_is_counted_and_located_in_every_float(name: str, pieces: int) -> None:
+    numbers = np.array([1, 2, 4, 8, np.nan, 1, 0.5, np.nan, 1]).astype(DTYPES[name].numpy)
+    values = seen(name, numbers.tobytes(), pieces)
+    assert (values.nan, values.first_nan, values.infinite, values.minimum, values.maximum) == (2, 4, 0, 0.5, 8.0)
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+@pytest.mark.parametrize("name", WITH_INF)
+def test_infinities_of_both_signs_are_counted_and_located(name: str, pieces: int) -> None:
+    numbers = np.array([1, 2, 4, 8, -8, np.inf, 0.5, -np.inf, np.nan]).astype(DTYPES[name].numpy)
+    values = seen(name, numbers.tobytes(), pieces)
+    assert (values.infinite, values.first_infinite, values.nan, values.first_nan) == (2, 5, 1, 8)
+    assert (values.minimum, values.maximum) == (-8.0, 8.0)
+
+
+@pytest.mark.parametrize("bits", [0x7F800001, 0xFF800001, 0x7FC00000, 0xFFFFFFFF])
+def test_a_nan_of_any_payload_and_sign_is_one(bits: int) -> None:
+    assert seen("float32", np.array([bits], "<u4").tobytes()).nan == 1
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16", *(name for name in FLOATS if "8_" in name)])
+def test_every_bit_pattern_of_the_small_floats_is_judged_as_its_type_says(name: str) -> None:
+    dtype = DTYPES[name]
+    patterns = np.arange(1 << 8 * dtype.itemsize, dtype=f"<u{dtype.itemsize}")
+    numbers = patterns.view(dtype.numpy).astype(np.float64)
+    values, finite = seen(name, patterns.tobytes()), numbers[np.isfinite(numbers)]
+    assert (values.nan, values.infinite) == (np.isnan(numbers).sum(), np.isinf(numbers).sum())
+    assert (values.minimum, values.maximum) == (finite.min(), finite.max())
+
+
+@pytest.mark.parametrize("name", ["complex64", "complex128"])
+def test_a_complex_number_is_bad_in_either_part_and_has_no_order(name: str) -> None:
+    numbers = np.array([1, complex(0, np.nan), complex(np.inf, 0), complex(np.inf, np.nan)]).astype(DTYPES[name].numpy)
+    values = seen(name, numbers.tobytes())
+    assert (values.nan, values.infinite, values.first_nan, values.first_infinite) == (2, 1, 1, 2)
+    assert (values.minimum, values.maximum) == (None, None)
+
+
+@pytest.mark.parametrize("name", [name for name in DTYPES if "int" in name])
+def test_integers_have_a_range_and_nothing_that_is_not_finite(name: str) -> None:
+    info = np.iinfo(DTYPES[name].numpy)
+    values = seen(name, np.array([1, info.min, info.max], DTYPES[name].numpy).tobytes())
+    assert (values.minimum, values.maximum, values.nan) == (float(info.min), float(info.max), 0)
+
+
+@pytest.mark.parametrize(("name", "data"), [("bool", b"\0\1\1"), ("float32", b""), ("float32", np.float32("nan").tobytes())])
+def test_what_has_no_finite_number_has_no_range(name: str, data: bytes) -> None:
+    values = seen(name, data)
+    assert (values.minimum, values.maximum) == (None, None)
+
+
+def test_ml_dtypes_agrees_that_e8m0_has_one_nan() -> None:
+    assert np.isnan(np.array([0xFF], np.uint8).view(ml_dtypes.float8_e8m0fnu).astype(np.float32)).all()

@@ -1,0 +1,222 @@
+"""The parser server: children that misbehave are findings, and leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import builders
+import pytest
+
+from fifomark.core.errors import InternalError
+from fifomark.core.findings import Finding, Level
+from fifomark.core.policy import Limits
+from fifomark.sanitizer.client import ParserClient
+from fifomark.torchfile.description import Description
+
+LIMITS = Limits(parse_seconds=1.0)
+
+# A server whose children run BODY(fd, limits) in place of the parser.
+REPLACED = """
+import sys; sys.path.append({{root!r}})
+from fifomark.sanitizer import server
+import os, time, signal, ctypes
+def body(fd, limits):
+    {body}
+server.main({{fd}}, body)
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Iterator[int]:
+    (tmp_path / "a.pt").write_bytes(builders.logistic())
+    fd = os.open(tmp_path / "a.pt", os.O_RDONLY)
+    yield fd
+    os.close(fd)
+
+
+def said(body: str, fd: int, limits: Limits = LIMITS) -> str:
+    """The message of the finding about a child that does `body`; the next child must do as well as ever."""
+    client = ParserClient(REPLACED.format(body=body))
+    try:
+        finding = client.describe(fd, limits)
+        assert isinstance(finding, Finding)
+        assert (finding.code, finding.level) == ("FM208", Level.UNSAFE)
+        again = client.describe(fd, limits)
+        assert again == finding
+        return f"{finding.message} {finding.evidence}"
+    finally:
+        client.close()
+
+
+def test_an_honest_file_is_described(file: int) -> None:
+    client = ParserClient()
+    seen = client.describe(file, LIMITS)
+    client.close()
+    assert isinstance(seen, Description)
+    assert (seen.container, [entry.name for entry in seen.groups[0].entries]) == ("zip", ["weight", "bias"])
+
+
+def test_a_child_that_hangs_is_stopped_in_time(file: int) -> None:
+    started = time.monotonic()
+    assert "more than 0.2 seconds" in said("time.sleep(60)", file, Limits(parse_seconds=0.2))
+    assert time.monotonic() - started < 4
+
+
+def test_a_child_that_stops_itself_is_stopped_in_time(file: int) -> None:
+    assert "more than 0.2 seconds" in said("os.kill(os.getpid(), signal.SIGSTOP)", file, Limits(parse_seconds=0.2))
+
+
+def test_a_child_that_computes_for_ever_meets_its_limit(file: int) -> None:
+    assert "more than 0.2 seconds" in said("while True: pass", file, Limits(parse_seconds=0.2))
+
+
+def test_a_child_that_eats_memory_gives_up(file: int) -> None:
+    assert "MemoryError" in said("return bytes(1 << 31)", file, Limits(parse_memory_bytes=300 << 20))
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGSYS, signal.SIGTERM])
+def test_a_child_that_dies_is_told_with_its_signal(file: int, number: signal.Signals) -> None:
+    assert f"killed by {number.name}" in said(f"os.kill(os.getpid(), {int(number)})", file)
+
+
+def test_a_child_that_raises_is_told_with_the_place_and_nothing_of_the_file(file: int) -> None:
+    text = said("raise ValueError('from the file')", file)
+    assert "ValueError at" in text
+    assert "from the file" not in text
+
+
+@pytest.mark.parametrize("body", ["b''", "b'garbage'", "b'{{}}'", "b'null'", "bytes([255]) * 10", "b'[' * 100000", "b'9' * 5000"])
+def test_nonsense_is_a_finding(file: int, body: str) -> None:
+    assert "cannot be understood" in said(f"return {body}", file)
+
+
+def test_a_child_that_talks_too_much_is_cut_off(file: int) -> None:
+    assert "more than 1,000 bytes" in said("return b'x' * (50 << 20)", file, Limits(description_bytes=1000))
+
+
+def test_a_child_that_leaves_with_another_exit_code_is_told(file: int) -> None:
+    assert "exit code 7" in said("os._exit(7)", file)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "open('/proc/self/mem-is-no-file', 'w')",
+        "import socket; socket.socket(fileno=CONTROL).send(b'mine')",
+    ],
+)
+def test_a_child_cannot_answer_for_the_server(file: int, body: str) -> None:
+    """Its only way out is the pipe: the control socket is closed before it reads a byte."""
+    control = "next((int(n) for n in os.listdir('/proc/self/fd') if 'socket' in os.readlink(f'/proc/self/fd/{{n}}')), 999)"
+    assert "Error at" in said(body.replace("CONTROL", control), file)
+
+
+def test_a_child_has_the_file_and_the_pipe_and_nothing_else_to_write_to(file: int) -> None:
+    names = "[os.readlink(f'/proc/self/fd/{{n}}') for n in os.listdir('/proc/self/fd') if os.path.exists(f'/proc/self/fd/{{n}}')]"
+    body = f"names = {names}; open('/nowhere/' + '-'.join(sorted(n.split(':')[0].rsplit('/')[-1] for n in names)))"
+    client = ParserClient(REPLACED.format(body=f"names = {names}; os._exit(40 + sum('socket' in n for n in names))"))
+    finding = client.describe(file, LIMITS)
+    client.close()
+    assert isinstance(finding, Finding)
+    assert "exit code 40" in finding.message
+    assert body
+
+
+def test_a_server_that_was_killed_is_started_again(file: int) -> None:
+    client = ParserClient()
+    client.start()
+    assert client._server is not None
+    first = client._server.pid
+    os.kill(first, signal.SIGKILL)
+    assert isinstance(client.describe(file, LIMITS), Description)
+    assert client._server.pid != first
+    client.close()
+
+
+def test_a_server_that_dies_each_time_is_a_finding_in_the_end(file: int) -> None:
+    assert "lost twice" in said("os.kill(os.getppid(), signal.SIGKILL); time.sleep(9)", file)
+
+
+def test_a_server_that_cannot_be_started_is_our_fault() -> None:
+    client = ParserClient("import sys; sys.exit('no such thing')  # {root} {fd}")
+    with pytest.raises(InternalError, match="no such thing"):
+        client.start()
+    client.close()
+
+
+def test_nothing_of_the_surroundings_gets_into_the_parser(file: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("json", "struct", "site", "sitecustomize", "fifomark"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'RAN')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONSTARTUP", str(tmp_path / "site.py"))
+    client = ParserClient()
+    assert isinstance(client.describe(file, LIMITS), Description)
+    client.close()
+    assert not (tmp_path / "RAN").exists()
+
+
+def test_the_server_loads_the_standard_library_only(file: int) -> None:
+    body = "import sys; os._exit(50 + len({{'numpy', 'msgspec', 'torch', 'ml_dtypes', 'site'}} & set(sys.modules)))"
+    assert "exit code 50" in said(body, file)
+
+
+def test_closing_ends_the_server_and_leaves_no_zombie(file: int) -> None:
+    client = ParserClient()
+    client.describe(file, LIMITS)
+    assert client._server is not None
+    pid = client._server.pid
+    client.close()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_two_servers_live_side_by_side(file: int) -> None:
+    one, two = ParserClient(), ParserClient()
+    one.start()
+    two.start()
+    one.close()
+    assert isinstance(two.describe(file, LIMITS), Description)
+    two.close()
+
+
+def test_two_hundred_files_leak_no_descriptor_and_no_child(file: int) -> None:
+    client = ParserClient()
+    client.start()
+    assert client._server is not None
+    server = client._server.pid
+    before = len(os.listdir("/proc/self/fd")), len(os.listdir(f"/proc/{server}/fd"))
+    for _ in range(200):
+        assert isinstance(client.describe(file, LIMITS), Description)
+    assert (len(os.listdir("/proc/self/fd")), len(os.listdir(f"/proc/{server}/fd"))) == before
+    assert not Path(f"/proc/{server}/task/{server}/children").read_text().strip()
+    client.close()
+
+
+def test_the_server_dies_with_the_process_that_made_it(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        client = ParserClient()
+        client.start()
+        assert client._server is not None
+        os.write(writing, str(client._server.pid).encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.close(writing)
+    server = int(os.read(reading, 100))
+    os.close(reading)
+    os.waitpid(pid, 0)
+    until = time.monotonic() + 5
+    while _alive(server) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not _alive(server)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False

@@ -6,7 +6,6 @@ import io
 import random
 import struct
 import zipfile
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 

@@ -47,5 +47,8 @@ def leaderboard(
 
 
 def ranking(layout: Layout, rubric: str) -> list[Row]:
-    """The ranking of a spool's marked submissions under `rubric`."""
-    return ranked(stored_reports(layout.folder("done")), rubric)
+    """The ranking of a spool's marked submissions under `rubric`, by the metric that it names, or else its first."""
+    from fifomark.marking.rubric import load_rubric
+
+    rules = load_rubric(layout.rubric(rubric))
+    return ranked(stored_reports(layout.folder("done")), rubric, rules.leaderboard.primary or rules.metrics[0].id)

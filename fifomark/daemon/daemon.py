@@ -22,7 +22,7 @@ from fifomark.marking.grade import grade
 from fifomark.marking.rubric import Rubric
 from fifomark.reports.compose import MARKED, compose, refusal
 from fifomark.spool.spool import Spool
-from fifomark.workers.pool import Pool
+from fifomark.workers.pool import Bounds, Pool
 
 MAX_WAITING = 4  # sanitized submissions a slot that may wait for it: more would only pile up clean files
 
@@ -147,7 +147,7 @@ class Daemon:
                 break
             with self.ledger.batch():
                 submission = self.ledger.try_again(self._to_sanitize.pop(0))
-            self.sanitizers.start(self._sanitize_ticket(submission), slot, now + self._settings.limits.sanitize_seconds)
+            self.sanitizers.start(self._sanitize_ticket(submission), slot, Bounds(now + self._settings.limits.sanitize_seconds))
         by_name = {slot.name: slot for slot in self.slots.free()}
         for submission, name in started:
             rubric, sha256 = self._rubrics[submission.rubric]
@@ -157,7 +157,13 @@ class Daemon:
                 rubric=self.spool.layout.rubric(submission.rubric),
                 rubric_sha256=sha256,
             )
-            self.slots.start(ticket, by_name[name], now + (rubric.limits.wall_seconds or self._settings.limits.mark_seconds))
+            self.slots.start(ticket, by_name[name], self._bounds(rubric, now))
+
+    def _bounds(self, rubric: Rubric, now: float) -> Bounds:
+        """What marking may cost: what the rubric says, or else the settings."""
+        own, limits = rubric.limits, self._settings.limits
+        memory = own.memory_mib << 20 if own.memory_mib is not None else limits.mark_memory_bytes
+        return Bounds(now + (own.wall_seconds or limits.mark_seconds), memory)
 
     def _sanitize_ticket(self, submission: Submission) -> SanitizeTicket:
         return SanitizeTicket(

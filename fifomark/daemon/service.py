@@ -18,6 +18,7 @@ from fifomark.core.errors import ConfigError, InternalError
 from fifomark.core.status import DaemonStatus, SlotStatus
 from fifomark.daemon.daemon import Daemon
 from fifomark.ledger.ledger import Ledger
+from fifomark.marking.data import load_data
 from fifomark.marking.rubric import Rubric, load_rubric, rubric_sha256
 from fifomark.spool.lock import Holder, announce, held
 from fifomark.spool.spool import Spool
@@ -33,8 +34,12 @@ OnTurn = Callable[[Daemon], None]
 
 
 def load_rubrics(spool: Spool) -> dict[str, tuple[Rubric, str]]:
-    """Every rubric of the spool with its hash; ConfigError where one is wrong, or the default one is missing."""
-    rubrics = {name: (load_rubric(spool.layout.rubric(name)), rubric_sha256(spool.layout.rubric(name))) for name in spool.rubrics()}
+    """Every rubric of the spool with its hash; ConfigError where one or its data is wrong, or the default one is missing."""
+    rubrics: dict[str, tuple[Rubric, str]] = {}
+    for name in spool.rubrics():
+        folder = spool.layout.rubric(name)
+        rubrics[name] = (load_rubric(folder), rubric_sha256(folder))
+        load_data(folder, rubrics[name][0])  # shapes and labels are checked now, not when the first model comes
     default = spool.settings.default_rubric
     if default not in rubrics:
         known = f"rubrics here: {', '.join(rubrics)}" if rubrics else "put one there, or make a new spool with: fifomark init"
@@ -58,7 +63,7 @@ def run(root: str | os.PathLike[str], mode: Literal["serve", "drain"], on_turn: 
             ledger,
             rubrics,
             sanitizers=LocalPool(serve_sanitizing, posts),
-            slots=LocalPool(serve_marking, slots, memory_bytes=spool.settings.limits.mark_memory_bytes),
+            slots=LocalPool(serve_marking, slots),
         )
         try:
             Loop(daemon, mode, on_turn).run()

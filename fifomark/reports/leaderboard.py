@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from msgspec.structs import replace
 
@@ -11,7 +12,7 @@ from fifomark.core.report import Report
 
 
 class Row(Record):
-    """An owner's best report. `metrics` are the values at full precision, by their id; `rank` is shared by equal marks."""
+    """An owner's best report. `metrics` are the values at full precision, by their id; `rank` is shared by equal ones."""
 
     rank: int
     owner: str
@@ -28,22 +29,26 @@ class Row(Record):
     verdict: str
 
 
-def ranked(reports: Iterable[Report], rubric: str) -> list[Row]:
-    """The best submission of each owner under `rubric`, best first; ties go to the earlier submission."""
+def ranked(reports: Iterable[Report], rubric: str, primary: str) -> list[Row]:
+    """The best submission of each owner under `rubric` by the metric `primary`, best first; ties go to the earlier submission."""
     best: dict[str, Report] = {}
-    for report in sorted(reports, key=_merit):
-        if report.grade is not None and report.submission.rubric == rubric:
-            best.setdefault(report.submission.owner, report)
+    marked = (report for report in reports if report.grade is not None and report.submission.rubric == rubric)
+    for report in sorted(marked, key=lambda report: _merit(report, primary)):
+        best.setdefault(report.submission.owner, report)
     rows: list[Row] = []
     for position, report in enumerate(best.values(), 1):
         row = _row(report, position)
-        rows.append(replace(row, rank=rows[-1].rank) if rows and row.share == rows[-1].share else row)
+        rows.append(replace(row, rank=rows[-1].rank) if rows and row.metrics.get(primary) == rows[-1].metrics.get(primary) else row)
     return rows
 
 
-def _merit(report: Report) -> tuple[float, float, int]:
-    share = report.grade.share if report.grade else -1.0
-    return (-share, report.submission.received_at.timestamp(), report.id)
+def _merit(report: Report, primary: str) -> tuple[bool, float, datetime, int]:
+    """Sorts the better first; a report without the number comes last."""
+    metrics = report.evaluation.metrics if report.evaluation else ()
+    metric = next((metric for metric in metrics if metric.id == primary and metric.value is not None), None)
+    if metric is None or metric.value is None:
+        return (True, 0.0, report.submission.received_at, report.id)
+    return (False, metric.value if metric.higher_is_better is False else -metric.value, report.submission.received_at, report.id)
 
 
 def _row(report: Report, rank: int) -> Row:

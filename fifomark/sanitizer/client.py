@@ -89,6 +89,10 @@ class ParserClient:
             except _Lost:
                 # Killed from outside, perhaps: an honest file is not refused for that. One that does it again is.
                 self.close(kill=True)
+            except BaseException:
+                # Interrupted between question and answer: the answer must not be taken for the next file's.
+                self.close(kill=True)
+                raise
         return find("FM208", "the file", "the parser's server was lost twice while it read the file")
 
     def _asked(self, control: socket.socket, fd: int, limits: Limits) -> Description | Finding:

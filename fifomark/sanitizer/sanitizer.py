@@ -136,7 +136,7 @@ def _structure(seen: Description) -> list[Finding]:
     known = [find(p.code, p.where, p.message, evidence=p.evidence) for p in seen.problems if p.code in RULES]
     if len(known) < len(seen.problems):
         known.append(find("FM208", "the file", "the parser's description of the file cannot be understood"))
-    if seen.container is None:
+    if seen.container is None and (seen.foreign or not known):
         known.append(find("FM106", "the file", f"this is {seen.foreign or 'nothing that torch.save writes'}", evidence=seen.foreign))
     return known
 

@@ -20,31 +20,43 @@ _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
 _DESCRIPTOR, _ENCRYPTED, _KNOWN_FLAGS = 0x0008, 0x2041, 0x080E
 MAX_DIRECTORY = 64 << 20  # bytes
+MAX_MEMBERS = 250_000
+MAX_VERSION = 63  # of the zip format, times ten: the last that Python's zipfile opens
 
 
 class Member:
     """A record of the archive. `start` and `stored` bound its bytes in the file; `nbytes` is its size once inflated."""
 
-    __slots__ = ("crc32", "flags", "header", "method", "name", "nbytes", "start", "stored")
+    __slots__ = ("crc32", "flags", "header", "method", "name", "nbytes", "start", "stored", "version")
 
-    def __init__(self, name: str, method: int, flags: int, crc32: int, stored: int, nbytes: int, header: int) -> None:
-        self.name, self.method, self.flags, self.crc32 = name, method, flags, crc32
+    def __init__(self, name: str, version: int, flags: int, method: int, crc32: int, stored: int, nbytes: int, header: int) -> None:
+        self.name, self.version, self.flags, self.method, self.crc32 = name, version, flags, method, crc32
         self.stored, self.nbytes, self.header = stored, nbytes, header
         self.start = 0
 
 
 class Archive:
-    """`members` by their full names; `problems` are what is strange but has one reading (comments)."""
+    """`members` by their full names, in the directory's order; `problems` are what is strange but has one reading (comments).
 
-    __slots__ = ("members", "problems", "source")
+    The names may be looked at at once; nothing else is true before `check` has passed.
+    """
+
+    __slots__ = ("_directory", "_listed", "members", "problems", "source")
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.problems: list[Problem] = []
         directory, count, end = _find_directory(source, self.problems)
-        listed = list(_entries(source.at(directory, end - directory, "the directory"), count, self.problems))
-        self.members = _by_name(listed)
-        _account_for_every_byte(source, listed, directory)
+        self._directory = directory
+        self._listed = list(_entries(source.at(directory, end - directory, "the directory"), count, self.problems))
+        self.members = {member.name: member for member in self._listed}
+
+    def check(self) -> None:
+        """Broken where two programs could read two things, or where the archive is damaged."""
+        _check_names(self._listed)
+        for member in self._listed:
+            _check_features(member)
+        _account_for_every_byte(self.source, self._listed, self._directory)
 
     def read(self, member: Member, budget: int) -> bytes:
         """The member's bytes, inflated; Broken beyond `budget` bytes, or where its checksum does not match."""
@@ -81,6 +93,8 @@ def _find_directory(source: Source, problems: list[Problem]) -> tuple[int, int, 
     if at >= _LOCATOR64.size and source.at(at - _LOCATOR64.size, 4) == b"PK\x06\x07":
         claims, end = _zip64(source, at - _LOCATOR64.size, claims)
     disk, start_disk, here, total, size, offset = claims
+    if total > MAX_MEMBERS:
+        raise Broken("FM110", "the directory", f"{total} members")
     if disk or start_disk or here != total:
         raise Broken("FM108", "the end record", "the archive is one part of several")
     if size > MAX_DIRECTORY:
@@ -139,15 +153,10 @@ def _entries(directory: bytes, count: int, problems: list[Problem]) -> Iterator[
         name = _name(raw)
         if c:
             problems.append(Problem("FM303", name, f"a comment of {c} bytes that no tensor shows"))
-        stored, nbytes, header = _wide(extra, name, [nbytes, stored, header])
-        if flags & _ENCRYPTED:
-            raise Broken("FM108", name, "is encrypted")
-        if flags & ~_KNOWN_FLAGS or method not in (0, 8) or disk or (version & 0xFF) > 63:
-            seen = f"flags {flags:#x}, method {method}, version {version}"
-            raise Broken("FM109", name, "uses a feature of zip that readers disagree on", seen)
-        if method == 0 and stored != nbytes:
-            raise Broken("FM109", name, "is stored, and yet has two sizes", f"{stored} and {nbytes}")
-        yield Member(name, method, flags, crc, stored, nbytes, header)
+        stored, nbytes, header = _wide(extra, name, [(nbytes, 0), (stored, 1), (header, 2)])
+        if disk:
+            raise Broken("FM109", name, "lies in another part of the archive")
+        yield Member(name, version, flags, method, crc, stored, nbytes, header)
     if at != len(directory):
         raise Broken("FM109", "the directory", f"has {len(directory) - at} bytes more than its entries")
 
@@ -163,8 +172,9 @@ def _name(raw: bytes) -> str:
     return name
 
 
-def _wide(extra: bytes, name: str, values: list[int]) -> tuple[int, int, int]:
-    """(stored, nbytes, header) of `values` (nbytes, stored, header), from the zip64 extra field where a 32-bit one says so."""
+def _wide(extra: bytes, name: str, fields: list[tuple[int, int]]) -> tuple[int, int, int]:
+    """(stored, nbytes, header), from the zip64 extra field where the 32-bit `fields` (nbytes, stored, header) say so."""
+    values = [value for value, _ in fields]
     wide = _extra64(extra, name)
     for i, value in enumerate(values):
         if value == 0xFFFFFFFF:
@@ -188,14 +198,23 @@ def _extra64(extra: bytes, name: str) -> bytes:
     return found or b""
 
 
-def _by_name(members: list[Member]) -> dict[str, Member]:
+def _check_names(members: list[Member]) -> None:
     seen: dict[str, str] = {}
     for member in members:
         folded = member.name.casefold()
         if folded in seen:
-            raise Broken("FM109", member.name, "two members have this name (some readers ignore case)", seen[folded])
+            raise Broken("FM109", member.name, "two members have this name (some readers ignore case)", seen[folded][:300])
         seen[folded] = member.name
-    return {member.name: member for member in members}
+
+
+def _check_features(member: Member) -> None:
+    if member.flags & _ENCRYPTED:
+        raise Broken("FM108", member.name, "is encrypted")
+    if member.flags & ~_KNOWN_FLAGS or member.method not in (0, 8) or (member.version & 0xFF) > MAX_VERSION:
+        seen = f"flags {member.flags:#x}, method {member.method}, version {member.version}"
+        raise Broken("FM109", member.name, "uses a feature of zip that readers disagree on", seen)
+    if member.method == 0 and member.stored != member.nbytes:
+        raise Broken("FM109", member.name, "is stored, and yet has two sizes", f"{member.stored} and {member.nbytes}")
 
 
 def _account_for_every_byte(source: Source, members: list[Member], directory: int) -> None:
@@ -205,8 +224,9 @@ def _account_for_every_byte(source: Source, members: list[Member], directory: in
     for i, member in enumerate(in_order):
         if member.header != at:
             gap = member.header - at
-            kind = "overlaps what comes before it" if gap < 0 else f"comes after {gap} bytes that nothing accounts for"
-            raise Broken("FM109", member.name, kind)
+            raise Broken(
+                "FM109", member.name, f"comes after {gap} bytes that nothing accounts for" if gap > 0 else "overlaps what comes before it"
+            )
         _check_local(source, member)
         following = in_order[i + 1].header if i + 1 < len(in_order) else directory
         at = _check_descriptor(source, member, following)
@@ -215,7 +235,7 @@ def _account_for_every_byte(source: Source, members: list[Member], directory: in
 
 
 def _check_local(source: Source, member: Member) -> None:
-    magic, _, flags, method, _, _, crc, stored, nbytes, n, e = _LOCAL.unpack(source.at(member.header, _LOCAL.size, member.name))
+    magic, version, flags, method, _, _, crc, stored, nbytes, n, e = _LOCAL.unpack(source.at(member.header, _LOCAL.size, member.name))
     rest = source.at(member.header + _LOCAL.size, n + e, member.name)
     if magic != b"PK\x03\x04":
         raise Broken("FM108", member.name, "its local header is damaged")
@@ -228,7 +248,7 @@ def _check_local(source: Source, member: Member) -> None:
     said = (crc, stored, nbytes)
     real = (member.crc32, member.stored, member.nbytes)
     later = bool(flags & _DESCRIPTOR) and all(value in (0, truth, 0xFFFFFFFF) for value, truth in zip(said, real, strict=True))
-    if flags != member.flags or method != member.method or (said != real and not later):
+    if flags != member.flags or method != member.method or (version & 0xFF) > MAX_VERSION or (said != real and not later):
         raise Broken("FM109", member.name, "its local header disagrees with the directory", f"{said} and {real}")
 
 
@@ -237,9 +257,9 @@ def _check_descriptor(source: Source, member: Member, following: int) -> int:
     end = member.start + member.stored
     if not member.flags & _DESCRIPTOR:
         return end
-    gap = source.at(end, following - end, member.name) if 0 <= following - end <= 24 else b""
-    claims = (member.crc32, member.stored, member.nbytes)
-    narrow = struct.pack("<3L", *claims) if max(claims) < 1 << 32 else b""
-    if not gap or gap.removeprefix(b"PK\x07\x08") not in (narrow, struct.pack("<L2Q", *claims)):
+    gap = source.at(end, following - end, member.name) if 12 <= following - end <= 24 else b""
+    narrow = struct.pack("<3L", member.crc32, member.stored & 0xFFFFFFFF, member.nbytes & 0xFFFFFFFF)
+    wide = struct.pack("<L2Q", member.crc32, member.stored, member.nbytes)
+    if gap.removeprefix(b"PK\x07\x08") not in (narrow, wide):
         raise Broken("FM109", member.name, "its data descriptor is missing or disagrees with the directory")
     return following

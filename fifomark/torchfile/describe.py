@@ -5,21 +5,23 @@ Standard library only: this runs in a forked, locked-down child that reads hosti
 
 from __future__ import annotations
 
-import contextlib
+import gc
 import io
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
 from fifomark.torchfile import foreign, legacy
 from fifomark.torchfile.archive import Archive, Member
 from fifomark.torchfile.source import Broken, ParseLimits, Problem, Source
-from fifomark.torchfile.structure import Structure, is_module, is_script, pairs_of, what
-from fifomark.torchfile.tensors import QUIET, StorageTable, Tensors
-from fifomark.torchfile.unpickler import StorageRef, Trace, load
+from fifomark.torchfile.structure import Structure, is_module, is_script, what
+from fifomark.torchfile.tensors import MAX_PROBLEMS, QUIET, StorageTable, Tensors
+from fifomark.torchfile.unpickler import StorageRef, Trace, load, pairs_of
 
 _METADATA = ("version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id", ".data/version")
-MAX_PROBLEMS = 200
+_LEGACY_MAGIC = legacy.MAGIC.to_bytes(10, "little")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def describe(fd: int, limits: ParseLimits) -> bytes:
@@ -27,19 +29,15 @@ def describe(fd: int, limits: ParseLimits) -> bytes:
 
     Never raises for what is wrong with the file: that is a problem in the description.
     """
-    parse = _Parse(Source(fd), limits)
+    collecting = gc.isenabled()
+    gc.disable()  # a hundred thousand objects live until the end: looking for garbage among them doubles the time
     try:
-        parse.run()
-    except Broken as e:
-        parse.problems.append(e.problem)
-    except (MemoryError, RecursionError) as e:
-        parse.problems.append(Problem("FM208", "the file", f"reading it takes too much: {type(e).__name__}"))
-    body = parse.told()
-    if len(body) <= limits.description_bytes:
-        return body
-    parse.forget()
-    parse.problems.append(Problem("FM208", "the file", f"its description takes more than {limits.description_bytes} bytes"))
-    return parse.told()
+        parse = _Parse(Source(fd), limits)
+        parse.guarded(parse.run)
+        return parse.bounded()
+    finally:
+        if collecting:
+            gc.enable()
 
 
 class _Parse:
@@ -57,42 +55,64 @@ class _Parse:
         self.structure: Structure | None = None
         self.members: list[tuple[str, int]] = []
 
-    def forget(self) -> None:
-        """Drop everything that a hostile file can make long."""
+    def guarded(self, step: Callable[..., Any], *args: Any) -> Any:
+        """Run one step; what is wrong with it is a problem, and what was seen until then stays."""
+        try:
+            return step(*args)
+        except Broken as e:
+            self.problems.append(e.problem)
+        except (MemoryError, RecursionError) as e:
+            self.problems.append(Problem("FM208", "the file", f"reading it takes too much: {type(e).__name__}"))
+        except Exception as e:  # hostile bytes end in a description, whatever they made of our own code
+            self.problems.append(Problem("FM207", "the file", "it cannot be understood", type(e).__name__))
+        return None
+
+    def bounded(self) -> bytes:
+        """The description, without its tensors, and then without its calls, where it would be too long."""
+        for shorten in (self._forget_tensors, self._forget_code):
+            body: bytes | None = self.guarded(self._told)
+            if body is not None and len(body) <= self.limits.description_bytes:
+                return body
+            shorten()
+        return self._told()
+
+    def _forget_tensors(self) -> None:
         self.tensors = self.structure = None
         self.members, self.root_keys = [], []
-        self.trace = Trace(QUIET)
+        self.problems.insert(0, Problem("FM208", "the file", f"its description takes more than {self.limits.description_bytes} bytes"))
+
+    def _forget_code(self) -> None:
+        self.trace, self.problems = Trace(QUIET), self.problems[:1]
 
     def run(self) -> None:
         head = self.source.at(0, min(self.source.size, 4096))
         if head.startswith(b"PK\x03\x04"):
             self._zip()
-        elif head[:1] == b"\x80" or not (known := foreign.name_of(head, self.source.size)):
-            self._pickles(head)
+        elif not head:
+            self.foreign = "an empty file"
+            self.problems.append(Problem("FM105", "the file", "it has no bytes"))
         else:
-            self.foreign = known
-            if known == "a text file":
-                self._perhaps_a_pickle()
+            self._pickles(head)
 
     # Zip and TorchScript
 
     def _zip(self) -> None:
         archive = Archive(self.source)
-        self.problems += archive.problems
         names = list(archive.members)
-        roots = {name.split("/", 1)[0] for name in names if "/" in name}
-        pickles = [root for root in roots if f"{root}/data.pkl" in archive.members]
-        if not pickles:
+        pickled = [name for name in names if name.count("/") <= 1 and name.rsplit("/", 1)[-1].casefold() == "data.pkl"]
+        if not pickled or any(name.endswith(".data/extern_modules") for name in names):
             self.foreign = foreign.archive_of(names)
             return
-        if len(roots) > 1 or any("/" not in name for name in names):
-            raise Broken("FM109", "the archive", "has more than one root folder", ", ".join(sorted(roots)[:5]))
-        prefix = f"{pickles[0]}/"
-        if any(name.endswith(".data/extern_modules") for name in names):
-            self.foreign = foreign.archive_of(names)
-            return
+        self.container = "zip"
+        self.problems += archive.problems
+        archive.check()
+        prefix = names[0].split("/", 1)[0] + "/"  # the first member's folder is the root: so torch has it
+        if pickled != [f"{prefix}data.pkl"] or not all(name.startswith(prefix) for name in names):
+            raise Broken(
+                "FM109", "the archive", "has more than one root folder, or a data.pkl beside its root", ", ".join(pickled[:5])[:300]
+            )
         script = f"{prefix}constants.pkl" in archive.members or any(name.startswith(f"{prefix}code/") for name in names)
-        self.container = "torchscript" if script else "zip"
+        self.container = "torchscript" if script else self.container
         self._byteorder(archive, f"{prefix}byteorder")
         self._zip_pickles(archive, prefix)
 
@@ -104,24 +124,28 @@ class _Parse:
     def _zip_pickles(self, archive: Archive, prefix: str) -> None:
         """data.pkl is the model; every other pickle is read for what it would run."""
         table = StorageTable(lambda ref: self._record(archive, f"{prefix}data/{ref.key}", ref))
-        root, self.tensors = None, Tensors(table, self.trace, self.limits.tensors, self.problems)
+        root: Any = None
+        refs: list[StorageRef] = []
+        self.tensors = Tensors(table, self.trace, self.limits.tensors, self.problems)
         read: set[str] = set()
         budget = self.limits.pickle_bytes
         for name in sorted((n for n in archive.members if n.endswith("pkl")), key=lambda n: n != f"{prefix}data.pkl"):
             data = archive.read(archive.members[name], budget)
             budget -= len(data)
-            value = self._guarded(self._whole, data, name)
-            root = value if name == f"{prefix}data.pkl" else root
+            value = self.guarded(self._whole, data, name)
             read.add(name)
+            if name == f"{prefix}data.pkl":  # the first
+                root, refs = value, list(self.trace.refs)
         self._structured(root)
+        self.guarded(table.complete, refs)
         known = read | {prefix + name for name in _METADATA} | {f"{prefix}data/{storage[0]}" for storage in table.used}
         if self.container == "torchscript":
             known |= {name for name in archive.members if name.startswith((f"{prefix}code/", f"{prefix}constants/"))}
         self.members = [(m.name, m.nbytes) for m in archive.members.values() if m.name not in known and not m.name.endswith("/")]
 
     def _whole(self, data: bytes, name: str) -> Any:
-        stream = io.BufferedReader(io.BytesIO(data))
-        value = load(stream, self.trace, name)
+        stream = io.BufferedReader(io.BytesIO(data), len(data) + 1)  # one look ahead: all of it
+        value = load(stream, self.trace, name, cut="FM207")
         if stream.tell() != len(data):
             self.problems.append(Problem("FM209", name, f"{len(data) - stream.tell()} bytes follow the end of the pickle"))
         return value
@@ -137,59 +161,52 @@ class _Parse:
     # Legacy, and pickles that torch did not write
 
     def _pickles(self, head: bytes) -> None:
+        known = foreign.name_of(head, self.source.size)
         try:
             file = legacy.LegacyFile(self.source, self.trace, self.limits.pickle_bytes, self.problems)
         except Broken as e:
-            if not self.trace.uses and not (head[:1] == b"\x80" and head[1:2] <= b"\x05"):
-                return  # no pickle at all, and nothing that we know
-            self.foreign = "a pickle that torch.save did not write"
-            if self._looks_legacy(head):
-                self.foreign, self.container = None, "legacy"
-            self.problems.append(e.problem)
+            self._no_legacy(head, known, e.problem)
             return
         if file.magic != legacy.MAGIC:
-            self.foreign = "a pickle that torch.save did not write"
+            self._no_legacy(head, known, None)
             return
         self.container = "legacy"
+        if foreign.is_tar(head):
+            raise Broken("FM109", "the file", "it is a tar archive and a row of pickles at once")
         file.remember(self.trace.refs)
         self.tensors = Tensors(file.table, self.trace, self.limits.tensors, self.problems)
         self._structured(file.root)
+        self.guarded(file.table.complete, self.trace.refs)
         used = {storage[0] for storage in file.table.used}
         self.members = [(f"storage {key}", span[2]) for key, span in file.ranges.items() if key not in used]
 
-    @staticmethod
-    def _looks_legacy(head: bytes) -> bool:
-        return legacy.MAGIC.to_bytes(10, "little") in head[:32]
-
-    def _perhaps_a_pickle(self) -> None:
-        """Protocol 0 is text. Believed only when something would have been called, so that prose stays prose."""
-        trace, self.trace = self.trace, Trace(QUIET)
-        with contextlib.suppress(Broken):
-            load(self.source.stream(), self.trace, "the file")
-        if not self.trace.calls:
-            self.trace = trace
+    def _no_legacy(self, head: bytes, known: str | None, problem: Problem | None) -> None:
+        """Name what the file is instead. Any bytes read as a pickle for a while: that counts where something would have come of it."""
+        whole = problem is None
+        marked = head[:1] == b"\x80" and head[1:2] <= b"\x05"  # PROTO
+        if _LEGACY_MAGIC in head[:32] and not whole:
+            self.container = "legacy"
+        elif marked or self.trace.calls or (self.trace.uses and (whole or known is None)):
+            self.foreign = "a pickle that torch.save did not write"
+        else:
+            self.foreign, self.trace = known, Trace(QUIET)
+            return
+        if problem is not None:
+            self.problems.append(problem)
 
     # What was saved
-
-    def _guarded(self, step: Callable[..., Any], *args: Any) -> Any:
-        """Run one step; what is wrong with it is a problem, and the next pickle is read all the same."""
-        try:
-            return step(*args)
-        except Broken as e:
-            self.problems.append(e.problem)
-            return None
 
     def _structured(self, root: Any) -> None:
         assert self.tensors is not None
         self.structure = Structure(self.tensors)
-        self._guarded(self.structure.walk, root)
+        self.guarded(self.structure.walk, root)
         pairs = pairs_of(root)
         self.root = "module" if is_module(root) else "script" if is_script(root) else "mapping" if pairs is not None else what(root)
         self.root_keys = [key for key, _ in (pairs or ())[:500] if isinstance(key, str)]
 
     # The description
 
-    def told(self) -> bytes:
+    def _told(self) -> bytes:
         storages = self.tensors.storages.used if self.tensors else []
         tensors = self.tensors.list if self.tensors else []
         described = {
@@ -199,7 +216,7 @@ class _Parse:
             "root_keys": [key[:400] for key in self.root_keys],
             "problems": [
                 {"code": p.code, "where": p.where[:400], "message": p.message[:4000], "evidence": p.evidence[:4000] if p.evidence else None}
-                for p in self.problems[:MAX_PROBLEMS]
+                for p in list(dict.fromkeys(self.problems))[:MAX_PROBLEMS]
             ],
             "globals": self._globals(),
             "calls": [
@@ -241,8 +258,9 @@ class _Parse:
 
 
 def _json(value: Any) -> bytes:
-    """JSON in ASCII; lone surrogates, which JSON readers refuse, are replaced."""
+    """JSON in UTF-8. Lone surrogates, which JSON readers refuse, become private characters: one for one, so that names stay different."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        return text.encode()
     except UnicodeEncodeError:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace")
+        return _SURROGATE.sub(lambda found: chr(ord(found[0]) - 0xD800 + 0xE000), text).encode()

@@ -33,13 +33,22 @@ def name_of(head: bytes, size: int) -> str | None:
             return name
     if size > 8 and int.from_bytes(head[:8], "little") <= size - 8 and head[8:9] == b"{":
         return "a safetensors file"
-    if head[257:262] == b"ustar":
+    if is_tar(head):
         return "a tar archive (torch before 0.2 wrote such files)"
     if head[4:8] == b"TFL3":
         return "a TensorFlow Lite model"
     if not head.strip(b"\0"):
         return "nothing but zero bytes"
     return _text(head) or ("an ONNX model" if _is_onnx(head) else None)
+
+
+def is_tar(head: bytes) -> bool:
+    """Whether tarfile, and so torch.load, would open it: the first block's checksum is right. The block may begin with anything."""
+    try:
+        said = int(head[148:156].strip(b" \0"), 8)
+    except ValueError:
+        return False
+    return len(head) >= 512 and said == 256 + sum(head[:148]) + sum(head[156:512])
 
 
 def _is_onnx(head: bytes) -> bool:

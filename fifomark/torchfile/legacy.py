@@ -8,15 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from fifomark.torchfile.source import Broken, Problem, Source
-from fifomark.torchfile.structure import pairs_of
-from fifomark.torchfile.tensors import STORAGE_DTYPES, StorageTable
-from fifomark.torchfile.unpickler import StorageRef, Trace, load
+from fifomark.torchfile.tensors import ITEM_BYTES, STORAGE_DTYPES, StorageTable
+from fifomark.torchfile.unpickler import StorageRef, Trace, load, pairs_of
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-ITEM_BYTES = {
-    "float32": 4, "float64": 8, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 1,
-    "complex64": 8, "complex128": 16, "qint8": 1, "quint8": 1, "qint32": 4, "quint4x2": 1, "quint2x4": 1,
-}  # fmt: skip
 
 
 class LegacyFile:
@@ -28,19 +23,17 @@ class LegacyFile:
         self.root: Any = None
         self.ranges: dict[str, tuple[str, int, int, int, int, int | None]] = {}
         self.table = StorageTable(self._find)
-        stream = source.stream()
-        self.magic = load(stream, trace, "the magic number")
+        stream = source.stream(pickle_bytes)
+        self.magic = load(stream, trace, "the magic number", cut="FM107")
         if type(self.magic) is not int or self.magic != MAGIC:
             return
-        if load(stream, trace, "the protocol version") != PROTOCOL:
+        if load(stream, trace, "the protocol version", cut="FM107") != PROTOCOL:
             raise Broken("FM108", "the protocol version", "is not the one that torch writes (1001)")
-        system = load(stream, trace, "the system's description")
-        if (dict(pairs_of(system) or ()).get("little_endian")) is not True:
+        system = load(stream, trace, "the system's description", cut="FM107")
+        if [value for key, value in pairs_of(system) or () if key == "little_endian"] != [True]:
             problems.append(Problem("FM114", "the system's description", "the file was saved on a big-endian machine"))
-        self.root = load(stream, trace, "the object")
-        keys = load(stream, trace, "the list of storages")
-        if stream.tell() > pickle_bytes:
-            raise Broken("FM110", "the pickles", f"{stream.tell()} bytes of pickles are more than may be read ({pickle_bytes})")
+        self.root = load(stream, trace, "the object", cut="FM107")
+        keys = load(stream, trace, "the list of storages", cut="FM107")
         self._locate(source, keys, stream.tell())
 
     def _locate(self, source: Source, keys: Any, start: int) -> None:

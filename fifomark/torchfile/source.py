@@ -57,14 +57,14 @@ class Source:
             count -= len(part)
         return b"".join(parts)
 
-    def stream(self, start: int = 0) -> io.BufferedReader[_Raw]:
-        """The file from `start` on as a buffered stream whose tell() counts from the file's beginning."""
-        return io.BufferedReader(_Raw(self.fd, start), 1 << 16)
+    def stream(self, budget: int) -> io.BufferedReader:
+        """The file as a buffered stream; Broken (FM110) once about `budget` bytes were read of it."""
+        return io.BufferedReader(_Raw(self.fd, budget), 1 << 16)
 
 
 class _Raw(io.RawIOBase):
-    def __init__(self, fd: int, start: int) -> None:
-        self._fd, self._position = fd, start
+    def __init__(self, fd: int, budget: int) -> None:
+        self._fd, self._budget, self._position = fd, budget, 0
 
     def readable(self) -> bool:
         return True
@@ -78,6 +78,8 @@ class _Raw(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        if self._position >= self._budget:
+            raise Broken("FM110", "the pickles", f"they are longer than may be read ({self._budget} bytes)")
         data = os.pread(self._fd, len(buffer), self._position)
         buffer[: len(data)] = data
         self._position += len(data)

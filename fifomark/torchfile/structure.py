@@ -9,22 +9,14 @@ from typing import Any
 
 from fifomark.torchfile.source import Broken
 from fifomark.torchfile.tensors import Tensors
-from fifomark.torchfile.unpickler import Inert, Stand
+from fifomark.torchfile.unpickler import Inert, Stand, is_mapping, pairs_of
 
-MAX_OBJECTS = 2_000_000
+MAX_OBJECTS = 1_000_000
+MAX_MODULES = 20_000  # in one tree; a module that is shared counts wherever it is named
+MAX_NAME = 4_000
+MAX_TEXT = 32 << 20  # characters of all names and paths: shared modules and deep dicts repeat them
 MAX_PATH = 60
 MAX_OTHERS = 200
-_MAPPINGS = frozenset({"collections.OrderedDict", "collections.defaultdict", "collections.Counter", "builtins.dict"})
-
-
-def pairs_of(value: Any) -> list[tuple[Any, Any]] | None:
-    """The items of a dict or of what stands for one; None for anything else."""
-    if isinstance(value, dict):
-        return list(value.items())
-    if isinstance(value, Inert) and type(value).full_name in _MAPPINGS:
-        given = [pair for arg in value.args for pair in (arg.items() if isinstance(arg, dict) else arg if isinstance(arg, list) else ())]
-        return [(pair[0], pair[1]) for pair in given if isinstance(pair, (tuple, list)) and len(pair) == 2] + value.items
-    return None
 
 
 def state_of(value: Any) -> dict[Any, Any] | None:
@@ -37,7 +29,7 @@ def state_of(value: Any) -> dict[Any, Any] | None:
 def is_module(value: Any) -> bool:
     """An nn.Module's pickle: a class built without arguments, whose state has its parameters and its submodules."""
     state = state_of(value)
-    return state is not None and pairs_of(state.get("_parameters")) is not None and pairs_of(state.get("_modules")) is not None
+    return state is not None and is_mapping(state.get("_parameters")) and is_mapping(state.get("_modules"))
 
 
 def is_script(value: Any) -> bool:
@@ -50,7 +42,7 @@ class Structure:
     def __init__(self, tensors: Tensors) -> None:
         self._tensors = tensors
         self._seen: set[int] = set()
-        self._count = 0
+        self._count = self._modules = self._entries = self._text = 0
         self.groups: list[dict[str, Any]] = []
         self.layers: list[dict[str, Any]] = []
 
@@ -84,7 +76,7 @@ class Structure:
         if isinstance(value, (list, tuple)):
             return self._container("sequence", list(enumerate(value)), path)
         if path == () and self._tensors.index(value, "the root") is not None:
-            self.groups.append(_group(path, "sequence", [("0", self._tensors.index(value, "the root"))], []))
+            self._group(path, "sequence", [("0", self._tensors.index(value, "the root"))], [])
         return []
 
     def _container(self, kind: str, pairs: list[tuple[Any, Any]], path: tuple[str, ...]) -> list[tuple[Any, tuple[str, ...]]]:
@@ -92,9 +84,10 @@ class Structure:
         others: list[tuple[str, str]] = []
         inside: list[tuple[Any, tuple[str, ...]]] = []
         for key, value in pairs:
-            name = key if isinstance(key, str) else str(key) if type(key) is int and key.bit_length() < 64 else f"<{what(key)}>"
+            named = type(key) is str or (type(key) is int and key.bit_length() < 64)
+            name = str(key) if named else f"<{what(key)}>"
             index = self._tensors.index(value, name)
-            if index is not None and isinstance(key, (str, int)):
+            if index is not None and named:
                 entries.append((name, index))
                 continue
             if len(others) < MAX_OTHERS:
@@ -102,7 +95,7 @@ class Structure:
             if isinstance(value, (dict, list, tuple, Inert)):
                 inside.append((value, (*path, name)))
         if entries or path == ():
-            self.groups.append(_group(path, kind, entries, others))
+            self._group(path, kind, entries, others)
         return inside
 
     def _module(self, root: Any, path: tuple[str, ...]) -> None:
@@ -115,52 +108,87 @@ class Structure:
             state = state_of(module)
             if state is None or id(module) in above:
                 continue
-            self._count += 1
-            if self._count > MAX_OBJECTS:
-                raise Broken("FM208", "the pickle", f"more than {MAX_OBJECTS} objects")
-            self._seen.add(id(module))
-            self.layers.append({"path": prefix.rstrip("."), "cls": type(module).full_name, "attributes": _attributes(state)})
+            self._descend(module, prefix)
+            self.layers.append({"path": prefix[:-1], "cls": type(module).full_name[:400], "attributes": _attributes(state)})
             skipped = _members(state.get("_non_persistent_buffers_set"))
             for table in ("_parameters", "_buffers"):
-                for name, value in pairs_of(state.get(table)) or ():
+                for name, value in _named(state.get(table)):
                     index = self._tensors.index(value, f"{prefix}{name}")
-                    if index is not None and name not in skipped:
+                    if index is not None and (table == "_parameters" or name not in skipped):
                         entries.append((f"{prefix}{name}", index))
                     elif index is None and value is not None and len(others) < MAX_OTHERS:
                         others.append((f"{prefix}{name}", what(value)))
-            children = [(f"{prefix}{name}.", child, above | {id(module)}) for name, child in pairs_of(state.get("_modules")) or ()]
-            todo.extend(child for child in reversed(children) if len(child[2]) <= MAX_PATH)
-        self.groups.append(_group(path, "module", entries, others))
+            if len(entries) > self._tensors.limit:
+                raise Broken("FM110", "the pickle", f"more than {self._tensors.limit} names of tensors")
+            if len(above) < MAX_PATH:
+                children = reversed(_named(state.get("_modules")))
+                todo.extend((f"{prefix}{name}.", child, above | {id(module)}) for name, child in children)
+        self._group(path, "module", entries, others)
 
     def _script(self, root: Any, path: tuple[str, ...]) -> None:
         """A TorchScript object: its tensors and the objects in it, by their attributes' names."""
         entries: list[tuple[str, int | None]] = []
         others: list[tuple[str, str]] = []
-        todo: list[tuple[str, Any]] = [("", root)]
+        todo: list[tuple[str, Any, frozenset[int]]] = [("", root, frozenset())]
         while todo:
-            prefix, value = todo.pop()
-            if not self._entered(value) and prefix:
+            prefix, value, above = todo.pop()
+            if id(value) in above or len(above) > MAX_PATH:
                 continue
+            self._descend(value, prefix)
             inside = []
-            for name, attribute in (state_of(value) or {}).items():
+            for name, attribute in _named(state_of(value)):
                 index = self._tensors.index(attribute, f"{prefix}{name}")
                 if index is not None:
                     entries.append((f"{prefix}{name}", index))
                 elif is_script(attribute):
-                    inside.append((f"{prefix}{name}.", attribute))
+                    inside.append((f"{prefix}{name}.", attribute, above | {id(value)}))
                 elif not isinstance(attribute, (bool, type(None))) and len(others) < MAX_OTHERS:
                     others.append((f"{prefix}{name}", what(attribute)))
             todo.extend(reversed(inside))
-        self.groups.append(_group(path, "script", entries, others))
+        self._group(path, "script", entries, others)
+
+    def _group(self, path: tuple[str, ...], kind: str, entries: list[tuple[str, int | None]], others: list[tuple[str, str]]) -> None:
+        """Keep a group; Broken where a name is too long, or is that of two tensors (a program that loads it could take either)."""
+        tensors: dict[str, int | None] = {}
+        for name, index in entries:
+            self._spend(len(name))
+            if len(name) > MAX_NAME or name in tensors:
+                fault = "is too long" if len(name) > MAX_NAME else "is the name of two tensors"
+                raise Broken("FM304", name[:100], f"a name of {len(name)} characters {fault}")
+            tensors[name] = index
+        self._entries += len(tensors)
+        if self._entries > self._tensors.limit:
+            raise Broken("FM110", "the pickle", f"more than {self._tensors.limit} names of tensors")
+        self._spend(sum(map(len, path)))
+        self.groups.append(
+            {
+                "path": [step[:400] for step in path],
+                "kind": kind,
+                "entries": [{"name": name, "tensor": index} for name, index in tensors.items()],
+                "others": [{"name": name[:400], "what": of} for name, of in others],
+            }
+        )
+
+    def _descend(self, module: Any, prefix: str) -> None:
+        """Count one more module of a tree. One that is shared counts under each of its names: sixty that share double sixty times."""
+        self._modules += 1
+        if self._modules > MAX_MODULES or len(prefix) > MAX_NAME:
+            raise Broken("FM208", "the pickle", f"more than {MAX_MODULES} modules, or names without end")
+        self._seen.add(id(module))
+        self._spend(len(prefix))
+
+    def _spend(self, characters: int) -> None:
+        self._text += characters
+        if self._text > MAX_TEXT:
+            raise Broken("FM208", "the pickle", f"names of more than {MAX_TEXT} characters")
 
 
-def _group(path: tuple[str, ...], kind: str, entries: list[Any], others: list[tuple[str, str]]) -> dict[str, Any]:
-    return {
-        "path": [step[:400] for step in path],
-        "kind": kind,
-        "entries": [{"name": str(name), "tensor": index} for name, index in entries],
-        "others": [{"name": str(name)[:400], "what": kind} for name, kind in others],
-    }
+def _named(table: Any) -> list[tuple[str, Any]]:
+    """The items of a module's table. Broken where a name is no text: to write it out could take for ever."""
+    pairs = pairs_of(table) or []
+    if not all(type(name) is str for name, _ in pairs):
+        raise Broken("FM304", "the pickle", "a module has attributes whose names are no text")
+    return pairs
 
 
 def what(value: Any) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from fifomark.torchfile.source import Broken, Problem
-from fifomark.torchfile.unpickler import Inert, Stand, StorageRef, Trace, render
+from fifomark.torchfile.unpickler import Inert, Stand, StorageRef, Trace, pairs_of, render
 
 _LIMIT = 1 << 62
+MAX_PROBLEMS = 200
+MAX_WRAPPERS = 8  # a Parameter around a tensor is one
 
 STORAGE_DTYPES = {
     f"torch.{kind}Storage": dtype
@@ -34,6 +36,11 @@ STORAGE_DTYPES = {
 # Old CUDA-built files name the storage types by their old home.
 STORAGE_DTYPES |= {name.replace("torch.", "torch.cuda.", 1): dtype for name, dtype in STORAGE_DTYPES.items() if name.count(".") == 1}
 
+ITEM_BYTES = {
+    "float32": 4, "float64": 8, "float16": 2, "bfloat16": 2, "int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 1,
+    "complex64": 8, "complex128": 16, "qint8": 1, "quint8": 1, "qint32": 4, "quint4x2": 1, "quint2x4": 1,
+}  # fmt: skip
+
 REBUILDERS = frozenset(
     f"torch._utils.{name}"
     for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter", "_rebuild_parameter_with_state")
@@ -42,31 +49,9 @@ REBUILDERS = frozenset(
 # Calls that are interpreted, and so not listed one by one.
 QUIET = REBUILDERS | {"collections.OrderedDict", "torch.Size", "builtins.set", "torch.device"}
 
-_DTYPE_NAMES = frozenset(
-    [
-        "float16",
-        "float32",
-        "float64",
-        "bfloat16",
-        "int8",
-        "int16",
-        "int32",
-        "int64",
-        "uint8",
-        "uint16",
-        "uint32",
-        "uint64",
-        "bool",
-        "complex32",
-        "complex64",
-        "complex128",
-        "float8_e4m3fn",
-        "float8_e4m3fnuz",
-        "float8_e5m2",
-        "float8_e5m2fnuz",
-        "float8_e8m0fnu",
-        "float4_e2m1fn_x2",
-    ]
+_DTYPE_NAMES = (
+    "float16 float32 float64 bfloat16 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool complex32 complex64 complex128 "
+    "float8_e4m3fn float8_e4m3fnuz float8_e5m2 float8_e5m2fnuz float8_e8m0fnu float4_e2m1fn_x2"
 )
 
 
@@ -86,57 +71,82 @@ class StorageTable:
         if known is None:
             self.used.append(self._find(ref))
             known = self._index[ref.key] = len(self.used) - 1
+        self._agrees(ref, known)
         return known
+
+    def complete(self, refs: list[StorageRef]) -> None:
+        """Find what no tensor shows as well; Broken where a storage that the pickle names is missing."""
+        for ref in refs:
+            if ref.key not in self._index:
+                self.index(ref)
+
+    def _agrees(self, ref: StorageRef, known: int) -> None:
+        nbytes, item = self.used[known][3], ITEM_BYTES.get(STORAGE_DTYPES.get(ref.kind, ""))
+        if item is not None and (type(ref.numel) is not int or ref.numel != nbytes // item):
+            # torch checks this, but not under mmap=True, where the bytes of its neighbours would show.
+            said = render(ref.numel)
+            raise Broken("FM109", f"storage {ref.key[:100]}", f"the pickle gives it {said} elements, the file {nbytes // item}", ref.kind)
 
 
 class Tensors:
     """Every tensor seen so far, each once."""
 
-    __slots__ = ("_by_node", "_keep", "_limit", "_trace", "list", "problems", "storages")
+    __slots__ = ("_by_node", "_keep", "_trace", "limit", "list", "problems", "storages")
 
     def __init__(self, storages: StorageTable, trace: Trace, limit: int, problems: list[Problem]) -> None:
-        self.storages, self._trace, self._limit, self.problems = storages, trace, limit, problems
+        self.storages, self._trace, self.limit, self.problems = storages, trace, limit, problems
         self.list: list[tuple[int, str, list[int], list[int], int]] = []
         self._by_node: dict[int, int | None] = {}
         self._keep: list[Any] = []
 
-    def index(self, node: Any, where: str) -> int | None:
+    def index(self, node: Any, where: str, depth: int = 0) -> int | None:
         """The tensor that `node` would have become; None where it is none, or one that is not understood (then a problem says so)."""
         if not isinstance(node, Inert) or type(node).full_name[:6] != "torch.":
             return None
         if id(node) not in self._by_node:
             self._keep.append(node)
             self._by_node[id(node)] = None  # a tensor inside its own arguments ends here
-            self._by_node[id(node)] = self._interpreted(node, where)
+            self._by_node[id(node)] = self._interpreted(node, where, depth)
         return self._by_node[id(node)]
 
-    def _interpreted(self, node: Inert, where: str) -> int | None:
+    def _interpreted(self, node: Inert, where: str, depth: int) -> int | None:
         name = type(node).full_name
         if name not in REBUILDERS:
             if "._rebuild_" in name:
                 kind = name.rsplit("._rebuild_", 1)[1]
-                self.problems.append(Problem("FM304", where, f"a tensor of a kind that is not understood ({kind})", name))
+                self._problem("FM304", where, f"a tensor of a kind that is not understood ({kind[:100]})", name)
             return None
         if node.how != "call":
             return None
         try:
-            return self._rebuilt(name, node.args, where)
+            if node.states or node.items or node.values:
+                raise Broken(
+                    "FM211", where, "something is put into a tensor after it was made", render([node.states, node.items, node.values])
+                )
+            return self._rebuilt(name, node.args, where, depth)
         except (TypeError, ValueError, IndexError) as e:
-            seen = f"{render(node)[:300]}: {e}"
-            self.problems.append(Problem("FM304", where, "a tensor is described in a way that torch does not write", seen))
+            self._problem("FM304", where, "a tensor is described in a way that torch does not write", f"{render(node)[:300]}: {e}")
         except Broken as e:
-            self.problems.append(e.problem)
+            self._problem(*e.problem)
         return None
 
-    def _rebuilt(self, name: str, args: tuple[Any, ...], where: str) -> int | None:
+    def _problem(self, code: str, where: str, message: str, evidence: str | None = None) -> None:
+        """A hundred thousand tensors may all have the same fault: a few are enough."""
+        if len(self.problems) < MAX_PROBLEMS:
+            self.problems.append(Problem(code, where, message, evidence))
+
+    def _rebuilt(self, name: str, args: tuple[Any, ...], where: str, depth: int) -> int | None:
         kind = name.rsplit(".", 1)[1]
+        if depth > MAX_WRAPPERS:
+            raise ValueError("it is wrapped in itself too often")
         if kind == "_rebuild_from_type_v2":
             function, _, inner, *_ = args
-            if isinstance(function, Stand) and function.full_name in REBUILDERS - {name}:
-                return self._rebuilt(function.full_name, inner, where)
+            if isinstance(function, Stand) and function.full_name in REBUILDERS - {name} and isinstance(inner, tuple):
+                return self._rebuilt(function.full_name, inner, where, depth + 1)
             raise ValueError("it is rebuilt by something unknown")
         if kind.startswith("_rebuild_parameter"):
-            data = self.index(args[0], where)
+            self._unhooked(args[2], where)
+            data = self.index(args[0], where, depth + 1)
             if data is None and not isinstance(args[0], Inert):
                 raise ValueError("a parameter holds no tensor")
             return data
@@ -144,14 +154,29 @@ class Tensors:
         if not isinstance(storage, StorageRef):
             raise ValueError("it has no storage")
         dtype = STORAGE_DTYPES.get(storage.kind)
+        if kind != "_rebuild_tensor":
+            self._unhooked(args[5], where)
+            self._eager(args[7:] if kind == "_rebuild_tensor_v3" else args[6:], where)
         if kind == "_rebuild_tensor_v3":
             dtype = self._dtype(args[6])
         if dtype is None:
             raise Broken("FM304", where, "a storage of an unknown type", storage.kind)
         return self._added(storage, dtype, _ints(shape), _ints(stride), _ints((offset,))[0], where)
 
+    def _unhooked(self, hooks: Any, where: str) -> None:
+        """A tensor's backward hooks are callables; honest files have none. Raises Broken (FM211) where there are."""
+        if hooks is not None and pairs_of(hooks) != []:
+            raise Broken("FM211", where, "a tensor has backward hooks, which training would call", render(hooks))
+
+    def _eager(self, metadata: tuple[Any, ...], where: str) -> None:
+        """A tensor may be the lazy conjugate or negative of its bytes: refused, since its numbers are not the ones in the file."""
+        if metadata and metadata[0] is not None and any(value is not False for _, value in pairs_of(metadata[0]) or [("", metadata[0])]):
+            raise Broken(
+                "FM304", where, "a lazily conjugated or negated tensor: call .resolve_conj().resolve_neg() on it", render(metadata[0])
+            )
+
     def _dtype(self, value: Any) -> str | None:
-        if isinstance(value, Stand) and value.full_name.startswith("torch.") and value.full_name[6:] in _DTYPE_NAMES:
+        if isinstance(value, Stand) and value.full_name.startswith("torch.") and value.full_name[6:] in _DTYPE_NAMES.split():
             self._trace.use(value.full_name, "dtype")
             return value.full_name[6:]
         return None
@@ -161,8 +186,8 @@ class Tensors:
             offset += _ints((storage.view[1],))[0]  # the legacy format's (key, offset, size) of a view of a storage
         if len(shape) != len(stride) or len(shape) > 64:
             raise ValueError("shape and stride do not fit each other")
-        if len(self.list) >= self._limit:
-            raise Broken("FM110", where, f"more than {self._limit} tensors")
+        if len(self.list) >= self.limit:
+            raise Broken("FM110", where, f"more than {self.limit} tensors")
         self.list.append((self.storages.index(storage), dtype, shape, stride, offset))
         return len(self.list) - 1
 

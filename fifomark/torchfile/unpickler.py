@@ -8,6 +8,8 @@ from __future__ import annotations
 import io
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from _pickle import Unpickler, UnpicklingError
+from collections.abc import Callable, Collection
+from itertools import islice
 from typing import Any
 
 from fifomark.torchfile.source import Broken
@@ -15,13 +17,14 @@ from fifomark.torchfile.source import Broken
 MAX_GLOBALS = 10_000
 MAX_CALLS = 1_000
 MAX_CALLS_OF_ONE = 20
-_DEPTH, _ITEMS, _CHARACTERS = 6, 8, 2_000
+_MAPPINGS = frozenset({"collections.OrderedDict", "collections.defaultdict", "collections.Counter", "builtins.dict"})
+_DEPTH, _ITEMS, _NODES, _CHARACTERS = 6, 8, 200, 2_000
 
 
 class Trace:
     """What the pickles of one file would have done."""
 
-    __slots__ = ("built", "calls", "classes", "quiet", "refs", "uses", "where")
+    __slots__ = ("built", "calls", "classes", "quiet", "refs", "rendered", "uses", "where")
 
     def __init__(self, quiet: frozenset[str]) -> None:
         """`quiet` names the globals whose calls we interpret ourselves, and need not list."""
@@ -29,6 +32,7 @@ class Trace:
         self.where = ""
         self.uses: dict[str, dict[str, str]] = {}  # global → use → the pickle where it was seen first
         self.calls: dict[str, list[tuple[str, str]]] = {}  # global → (text, pickle)
+        self.rendered = 0  # calls listed
         self.built: list[Inert] = []
         self.refs: list[StorageRef] = []
         self.classes: dict[str, Stand] = {}
@@ -36,12 +40,22 @@ class Trace:
     def use(self, name: str, how: str) -> None:
         self.uses.setdefault(name, {}).setdefault(how, self.where)
 
-    def called(self, name: str, node: Inert) -> None:
+    def called(self, name: str, text: Callable[[], str]) -> None:
+        """List a call while there is room: the first of each global as long as any can be listed, repeats as long as few are."""
         if name in self.quiet:
             return
-        listed = self.calls.setdefault(name, [])
-        if len(listed) < MAX_CALLS_OF_ONE and len(self.calls) <= MAX_CALLS:
-            listed.append((render(node), self.where))
+        before = len(self.calls.get(name, ()))
+        if self.rendered < (MAX_CALLS // 2 if before else MAX_CALLS) and before < MAX_CALLS_OF_ONE:
+            self.calls.setdefault(name, []).append((text(), self.where))
+            self.rendered += 1
+
+
+def _put_into(method: str) -> Any:
+    """What a pickle does to a global itself (`os.environ["PATH"] = …`, `sys.path.append(…)`, another method for a class) is a call too.
+
+    A property of the metaclass: it must be found before the method of that name which the stand-in gives its instances.
+    """
+    return property(lambda stand: lambda *args: stand.put(method, args))
 
 
 class Stand(type):
@@ -50,12 +64,24 @@ class Stand(type):
     full_name: str
     trace: Trace
 
-    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+    def __call__(cls, *args: Any, **kwargs: Any) -> Inert:
         node: Inert = object.__new__(cls)  # type: ignore[arg-type]
         node._fill("call", cls, args, kwargs)
         cls.trace.use(cls.full_name, "call")
-        cls.trace.called(cls.full_name, node)
+        cls.trace.called(cls.full_name, lambda: render(node))
         return node
+
+    def put(cls, method: str, args: tuple[Any, ...]) -> None:
+        cls.trace.use(cls.full_name, "call")
+        cls.trace.called(cls.full_name, lambda: f"{cls.full_name[:400]}.{method}({', '.join(map(render, args))})"[:_CHARACTERS])
+
+    def __setitem__(cls, key: Any, value: Any) -> None:
+        cls.put("__setitem__", (key, value))
+
+    __setstate__ = _put_into("__setstate__")
+    append = _put_into("append")
+    extend = _put_into("extend")
+    add = _put_into("add")
 
 
 class Inert(metaclass=Stand):
@@ -71,7 +97,7 @@ class Inert(metaclass=Stand):
         cls.trace.use(cls.full_name, "new")
         cls.trace.built.append(node)
         if args or kwargs:
-            cls.trace.called(cls.full_name, node)
+            cls.trace.called(cls.full_name, lambda: render(node))
         return node
 
     def _fill(self, how: str, callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -86,7 +112,7 @@ class Inert(metaclass=Stand):
         node = object.__new__(cls)
         node._fill("chain", self, args, kwargs)
         cls.trace.use(cls.full_name, "call")
-        cls.trace.called(cls.full_name, node)
+        cls.trace.called(cls.full_name, lambda: render(node))
         return node
 
     def __setstate__(self, state: Any) -> None:
@@ -105,6 +131,23 @@ class Inert(metaclass=Stand):
         self.values.append(value)
 
 
+def is_mapping(value: Any) -> bool:
+    return isinstance(value, dict) or (isinstance(value, Inert) and type(value).full_name in _MAPPINGS)
+
+
+def pairs_of(value: Any) -> list[tuple[Any, Any]] | None:
+    """The items of a dict or of what stands for one, the last of each name; None for anything else."""
+    if not is_mapping(value):
+        return None
+    if isinstance(value, dict):
+        return list(value.items())
+    given = [pair for arg in value.args for pair in (arg.items() if isinstance(arg, dict) else arg if isinstance(arg, list) else ())]
+    pairs = [(pair[0], pair[1]) for pair in given if isinstance(pair, (tuple, list)) and len(pair) == 2] + value.items
+    # Names are hashed; a key of any other kind may hash for hours, or not at all, and stays as it is.
+    last = {key if type(key) is str else (i,): (key, item) for i, (key, item) in enumerate(pairs)}
+    return list(last.values())
+
+
 class StorageRef:
     """A persistent id that names a storage. `kind` is the full name of its type, `view` the legacy format's view of another storage."""
 
@@ -120,6 +163,8 @@ class _Machine(Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         # Python 2's names, as pickle itself translates them.
         module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+        if module == "torch.tensor":
+            module = "torch._tensor"  # as torch itself translates it
         full_name = f"{module}.{name}"
         trace = self.trace
         stand = trace.classes.get(full_name)
@@ -133,9 +178,9 @@ class _Machine(Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         if isinstance(pid, tuple) and len(pid) >= 2 and isinstance(pid[1], Stand):
-            if pid[0] == "module":
+            if pid[0] in ("module", b"module"):
                 return pid[1]  # the legacy format: a class, with its source beside it
-            if pid[0] == "storage" and 5 <= len(pid) <= 6 and isinstance(pid[2], (str, int)):
+            if pid[0] in ("storage", b"storage") and 5 <= len(pid) <= 6 and isinstance(pid[2], (str, int)):
                 self.trace.use(pid[1].full_name, "storage")
                 ref = StorageRef(str(pid[2]), pid[1].full_name, pid[4], pid[5] if len(pid) == 6 else None)
                 self.trace.refs.append(ref)
@@ -143,8 +188,12 @@ class _Machine(Unpickler):
         raise Broken("FM207", self.trace.where, "a persistent id that torch does not write", render(pid))
 
 
-def load(stream: io.BufferedReader[Any], trace: Trace, where: str) -> Any:
-    """Read one pickle from `stream`, which is left just behind its STOP. Broken where it cannot be read to its end."""
+def load(stream: io.BufferedReader[Any], trace: Trace, where: str, *, cut: str) -> Any:
+    """Read one pickle from `stream`, which is left just behind its STOP. Broken where it cannot be read to its end, with the code `cut`
+    where its bytes ran out.
+
+    A pickle can ask for any amount of memory and time: call this under limits of the operating system.
+    """
     trace.where = where
     machine = _Machine(stream, encoding="utf-8", errors="backslashreplace")
     machine.trace = trace
@@ -154,42 +203,58 @@ def load(stream: io.BufferedReader[Any], trace: Trace, where: str) -> Any:
         raise
     except (MemoryError, RecursionError) as e:
         raise Broken("FM208", where, f"reading it takes too much {'memory' if isinstance(e, MemoryError) else 'depth'}") from None
-    except (EOFError, UnpicklingError) as e:
-        code = "FM107" if isinstance(e, EOFError) or "truncated" in str(e) else "FM207"
-        raise Broken(code, where, "the pickle is cut off" if code == "FM107" else "the pickle is malformed", str(e)[:300]) from None
     except Exception as e:  # the machine raises whatever its operands provoke
-        raise Broken("FM207", where, "the pickle is malformed", f"{type(e).__name__}: {str(e)[:300]}") from None
+        if isinstance(e, EOFError) or (isinstance(e, UnpicklingError) and "truncated" in _said(e)):
+            raise Broken(cut, where, "the pickle is cut off") from None
+        raise Broken("FM207", where, "the pickle is malformed", f"{type(e).__name__}: {_said(e)}") from None
+
+
+def _said(error: Exception) -> str:
+    """The error's own words; never the repr() of something that the pickle made, which may nest without end."""
+    return error.args[0][:300] if error.args and isinstance(error.args[0], str) else ""
 
 
 def render(value: Any) -> str:
-    """`value` in the words of Python, calls resolved; bounded in depth, items and characters."""
-    return _render(value, _DEPTH)[:_CHARACTERS]
+    """`value` in the words of Python, calls resolved; bounded in depth, items, nodes and characters."""
+    return _Renderer().text(value, _DEPTH)[:_CHARACTERS]
 
 
-def _render(value: Any, depth: int) -> str:
+class _Renderer:
+    """One rendering. `_left` counts nodes down: lists that hold each other twice double at every level."""
+
+    def __init__(self) -> None:
+        self._left = _NODES
+
+    def text(self, value: Any, depth: int) -> str:
+        self._left -= 1
+        return _plain(value) or ("…" if depth == 0 or self._left <= 0 else self._nested(value, depth - 1))
+
+    def _nested(self, value: Any, depth: int) -> str:
+        if isinstance(value, Inert):
+            named = [f"{k[:100]}={self.text(v, depth)}" for k, v in islice(value.kwargs.items(), _ITEMS)]
+            return f"{self.text(value.callee, depth)}({', '.join([*self._texts(value.args, depth), *named])})"
+        if isinstance(value, dict):
+            pairs = [f"{self.text(k, depth)}: {self.text(v, depth)}" for k, v in islice(value.items(), _ITEMS)]
+            return "{" + ", ".join([*pairs, "…"] if len(value) > _ITEMS else pairs) + "}"
+        if isinstance(value, (list, tuple, set, frozenset)):
+            left, right = {list: ("[", "]"), tuple: ("(", ")")}.get(type(value), ("{", "}"))
+            only = "," if isinstance(value, tuple) and len(value) == 1 else ""
+            return left + ", ".join(self._texts(value, depth)) + only + right
+        return f"<{type(value).__name__}>"
+
+    def _texts(self, values: Collection[Any], depth: int) -> list[str]:
+        shown = [self.text(value, depth) for value in islice(values, _ITEMS)]
+        return [*shown, "…"] if len(values) > _ITEMS else shown
+
+
+def _plain(value: Any) -> str | None:
+    """The text of what holds nothing else; None for what does."""
     if isinstance(value, Stand):
-        return value.full_name
+        return value.full_name[:400]
     if isinstance(value, (str, bytes)):
         return repr(value[:400]) + ("…" if len(value) > 400 else "")
     if isinstance(value, int):
         return str(value) if value.bit_length() < 200 else f"<int of {value.bit_length()} bits>"
     if value is None or isinstance(value, (bool, float)):
         return repr(value)
-    if depth == 0:
-        return "…"
-    if isinstance(value, Inert):
-        callee = value.callee.full_name if isinstance(value.callee, Stand) else _render(value.callee, depth - 1)
-        named = [f"{k}={_render(v, depth - 1)}" for k, v in list(value.kwargs.items())[:_ITEMS]]
-        return f"{callee}({', '.join([*_renders(value.args, depth), *named])})"
-    if isinstance(value, (list, tuple, set, frozenset)):
-        brackets = "[]" if isinstance(value, list) else "()" if isinstance(value, tuple) else "{}"
-        return brackets[0] + ", ".join(_renders(value, depth)) + brackets[1]
-    if isinstance(value, dict):
-        pairs = zip(_renders(value.keys(), depth), _renders(value.values(), depth), strict=True)
-        return "{" + ", ".join(f"{k}: {v}" for k, v in pairs) + "}"
-    return f"<{type(value).__name__}>"
-
-
-def _renders(values: Any, depth: int) -> list[str]:
-    shown = [_render(value, depth - 1) for value, _ in zip(values, range(_ITEMS), strict=False)]
-    return [*shown, "…"] if len(values) > _ITEMS else shown
+    return None

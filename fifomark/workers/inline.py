@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
 from fifomark.core.outcome import MarkTicket, SanitizeTicket
-from fifomark.workers.pool import Ended, Judge, SlotState
+from fifomark.workers.pool import Bounds, Ended, Judge, SlotState
 from fifomark.workers.slots import Slot
 
 
@@ -23,7 +23,7 @@ class InlinePool:
         busy = [slot for _, slot in self._running]
         return [slot for slot in self._slots if slot not in busy]
 
-    def start(self, ticket: SanitizeTicket | MarkTicket, slot: Slot, deadline: float) -> None:
+    def start(self, ticket: SanitizeTicket | MarkTicket, slot: Slot, bounds: Bounds) -> None:
         assert slot in self.free()
         self.started.append(ticket.submission)
         self._running.append((ticket, slot))

@@ -10,7 +10,7 @@ import msgspec
 import psutil
 
 from fifomark.core.outcome import Failed, Lost, MarkTicket, Outcome, Reason, SanitizeTicket
-from fifomark.workers.pool import Ended, SlotState
+from fifomark.workers.pool import Bounds, Ended, SlotState
 from fifomark.workers.process import BOOT_FAILURE, Serve, Worker
 from fifomark.workers.slots import Slot
 
@@ -27,7 +27,7 @@ class _Post:
         self.worker: Worker | None = None
         self.ready = False
         self.ticket: SanitizeTicket | MarkTicket | None = None
-        self.deadline = 0.0
+        self.bounds = Bounds(0.0)
         self.deaths = 0
         self.out_of_service: str | None = None
 
@@ -41,31 +41,24 @@ class _Post:
 
 
 class LocalPool:
-    """`serve` is the worker's side (workers.main); `memory_bytes` bounds the resident memory of a worker and what it started."""
+    """`serve` is the worker's side (workers.main); `boot_seconds` is what a worker may take to be ready, on top of its first ticket."""
 
-    def __init__(self, serve: Serve, slots: Sequence[Slot], memory_bytes: int | None = None, boot_seconds: float = 120.0) -> None:
+    def __init__(self, serve: Serve, slots: Sequence[Slot], boot_seconds: float = 120.0) -> None:
         self._serve = serve
-        self._memory = memory_bytes
         self._boot_seconds = boot_seconds
         self._posts = [_Post(slot) for slot in slots]
 
     def free(self) -> list[Slot]:
         return [post.slot for post in self._posts if post.state == "free"]
 
-    def warm(self, slots: int) -> None:
-        """Start workers for the first `slots` slots, so that they are ready when their first ticket comes."""
-        for post in self._posts[:slots]:
-            if post.worker is None and not post.out_of_service:
-                post.worker = Worker(post.slot, self._serve)
-
-    def start(self, ticket: SanitizeTicket | MarkTicket, slot: Slot, deadline: float) -> None:
+    def start(self, ticket: SanitizeTicket | MarkTicket, slot: Slot, bounds: Bounds) -> None:
         post = next(post for post in self._posts if post.slot == slot)
         assert post.state == "free", f"slot {slot.name} is {post.state}"
         if post.worker is None:
             post.worker = Worker(slot, self._serve)
         post.ticket = ticket
         # The time to import torch once is ours, not the submission's.
-        post.deadline = deadline if post.ready else deadline + self._boot_seconds
+        post.bounds = bounds if post.ready else bounds._replace(deadline=bounds.deadline + self._boot_seconds)
         with contextlib.suppress(OSError):  # the worker is gone: `collect` sees its end
             post.worker.send(msgspec.json.encode(ticket))
 
@@ -116,10 +109,11 @@ class LocalPool:
 
     def _overrun(self, post: _Post, now: float) -> Failed | None:
         assert post.worker is not None
-        if now > post.deadline:
+        deadline, memory = post.bounds
+        if now > deadline:
             message = "it took longer than it may"
-        elif self._memory is not None and _resident(post.worker.pid) > self._memory:
-            message = f"it took more than {self._memory >> 20} MiB of memory"
+        elif memory is not None and _resident(post.worker.pid) > memory:
+            message = f"it took more than {memory >> 20} MiB of memory"
         else:
             return None
         post.worker.kill()

@@ -18,6 +18,13 @@ class Ended(NamedTuple):
     outcome: Outcome
 
 
+class Bounds(NamedTuple):
+    """What a ticket may cost: until when (seconds since the epoch), and how much resident memory its worker may have (None: no bound)."""
+
+    deadline: float
+    memory_bytes: int | None = None
+
+
 class SlotState(NamedTuple):
     slot: Slot
     state: str  # "free", "starting", "busy", "out of service"
@@ -29,8 +36,8 @@ class Pool(Protocol):
     def free(self) -> list[Slot]:
         """The slots that can take a ticket now."""
 
-    def start(self, ticket: SanitizeTicket | MarkTicket, slot: Slot, deadline: float) -> None:
-        """Run `ticket` on a free slot; it is killed and Failed with limit-exceeded once `deadline` (seconds since the epoch) has passed."""
+    def start(self, ticket: SanitizeTicket | MarkTicket, slot: Slot, bounds: Bounds) -> None:
+        """Run `ticket` on a free slot; beyond its bounds it is killed, and Failed with limit-exceeded."""
 
     def collect(self, now: float) -> list[Ended]:
         """What has ended since the last call, overdue work included. Never blocks."""

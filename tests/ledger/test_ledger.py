@@ -104,9 +104,14 @@ def test_an_illegal_move_is_refused(ledger: Ledger) -> None:
 
 def test_a_batch_is_committed_whole_or_not_at_all(ledger: Ledger) -> None:
     admit(ledger, arrival("a", 1))
-    with pytest.raises(RuntimeError), ledger.batch():
-        ledger.start(NOW)
-        raise RuntimeError
+
+    def start_and_fail() -> None:
+        with ledger.batch():
+            ledger.start(NOW)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        start_and_fail()
     assert ledger.named("a")[0].state is State.QUEUED
 
 

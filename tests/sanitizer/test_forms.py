@@ -126,6 +126,5 @@ def test_two_tensors_of_one_name_are_refused() -> None:
     assert (choose(description(groups=(twice,))).form, codes(choose(description(groups=(twice,))))) == (None, ["FM307"])
 
 
-def test_a_hundred_thousand_prefixed_names_are_stripped_at_once() -> None:
-    many = Group(path=(), kind="mapping", entries=entries(*("module." * 500 + str(i) for i in range(2000))))
-    assert len(names(choose(description(groups=(many,))))[0]) <= 4
+def test_a_prefix_of_five_hundred_wrappers_is_stripped_whole() -> None:
+    assert names(chosen(group("", *("module." * 500 + name for name in ("fc.weight", "fc.bias"))))) == ["fc.weight", "fc.bias"]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -26,11 +27,14 @@ def test_advancing_twice_is_advancing_once(tmp_path: Path) -> None:
 
 def test_what_is_being_published_is_seen_whole_or_not_at_all(tmp_path: Path) -> None:
     target = tmp_path / "report.json"
-    with pytest.raises(RuntimeError), publishing(str(target)) as fd:
-        import os
 
-        os.write(fd, b"half")
-        raise RuntimeError
+    def publish_and_fail() -> None:
+        with publishing(str(target)) as fd:
+            os.write(fd, b"half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        publish_and_fail()
     assert list(tmp_path.iterdir()) == []
     with publishing(str(target)) as fd:
         os.write(fd, b"whole")

@@ -14,7 +14,7 @@ import pytest
 
 from fifomark.core.outcome import Failed, Lost, MarkTicket, Outcome, Reason
 from fifomark.workers.local import READY, LocalPool
-from fifomark.workers.pool import Ended
+from fifomark.workers.pool import Bounds, Ended
 from fifomark.workers.process import BOOT_FAILURE
 from fifomark.workers.slots import Slot
 
@@ -58,7 +58,7 @@ def cannot_boot(connection: Connection, slot: Slot) -> None:
 
 @pytest.fixture
 def pool() -> Iterator[LocalPool]:
-    made = LocalPool(obey, [CPU, GPU], memory_bytes=300 << 20)
+    made = LocalPool(obey, [CPU, GPU])
     yield made
     made.close()
 
@@ -68,7 +68,7 @@ def ticket(path: str, id: int = 1) -> MarkTicket:
 
 
 def outcome(pool: LocalPool, path: str, slot: Slot = CPU, *, seconds: float = 60.0) -> Outcome:
-    pool.start(ticket(path), slot, time.time() + seconds)
+    pool.start(ticket(path), slot, Bounds(time.time() + seconds, memory_bytes=300 << 20))
     (ended,) = ended_of(pool)
     return ended.outcome
 
@@ -157,6 +157,6 @@ def test_a_slot_whose_worker_keeps_dying_is_taken_out_of_service(pool: LocalPool
 
 def test_closing_leaves_no_process_behind(pool: LocalPool) -> None:
     pids = [int(said(pool, "pid", slot)) for slot in (CPU, GPU)]
-    pool.start(ticket("hang"), CPU, time.time() + 60)
+    pool.start(ticket("hang"), CPU, Bounds(time.time() + 60))
     pool.close()
     assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)

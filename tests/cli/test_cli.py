@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import builders
+import pytest
+
+FIFOMARK = str(Path(sys.executable).parent / "fifomark")
+
+
+def run(*args: object, env: dict[str, str] | None = None, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [FIFOMARK, *map(str, args)], capture_output=True, text=True, timeout=120, env={**os.environ, **(env or {})}, cwd=cwd, check=False
+    )
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    assert run("init", tmp_path / "spool").returncode == 0
+    return tmp_path / "spool"
+
+
+@pytest.fixture
+def ada(tmp_path: Path) -> Path:
+    (tmp_path / "ada.pt").write_bytes(builders.logistic())
+    return tmp_path / "ada.pt"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "['status', '--spool', {spool!r}]",
+        "['status', '--json', '--spool', {spool!r}]",
+        "['--help']",
+        "['inspect', {ada!r}]",
+        "['sanitize', {ada!r}, '-o', {ada!r} + '.clean']",
+        "['submit', {ada!r}, '--spool', {spool!r}]",
+        "['leaderboard', '--spool', {spool!r}]",
+    ],
+)
+def test_no_command_but_the_marking_loads_torch(spool: Path, ada: Path, arguments: str) -> None:
+    code = (
+        "import sys\nfrom fifomark.cli.main import main\n"
+        f"code = main({arguments.format(spool=str(spool), ada=str(ada))})\n"
+        "assert 'torch' not in sys.modules and 'torchmetrics' not in sys.modules\nassert code == 0, code"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_spool_that_is_none_is_named_with_the_next_step(tmp_path: Path) -> None:
+    for verb in ("status", "drain", "serve", "leaderboard"):
+        done = run(verb, "--spool", tmp_path / "nothing")
+        assert (done.returncode, "fifomark init" in done.stderr) == (2, True), verb
+        assert "Traceback" not in done.stderr
+
+
+def test_a_broken_settings_file_stops_the_start_with_file_key_and_what_was_meant(spool: Path) -> None:
+    settings = spool / "fifomark.toml"
+    settings.write_text(settings.read_text().replace("settle_seconds", "settle_second"))
+    done = run("drain", "--spool", spool)
+    assert done.returncode == 2
+    assert f"{settings}: settle_second: unknown key (did you mean 'settle_seconds'?)" in done.stderr
+
+
+def test_a_broken_rubric_stops_the_start_with_file_key_and_what_was_meant(spool: Path) -> None:
+    rubric = spool / "rubrics/digits/rubric.toml"
+    rubric.write_text(rubric.read_text().replace("num_classes", "num_clases"))
+    done = run("drain", "--spool", spool)
+    assert done.returncode == 2
+    assert str(rubric) in done.stderr
+    assert "task.num_clases" in done.stderr
+    assert "did you mean 'num_classes'?" in done.stderr
+
+
+def test_init_twice_keeps_what_is_there(spool: Path) -> None:
+    (spool / "incoming/a.pt").write_bytes(b"x")
+    assert run("init", spool).returncode == 0
+    assert (spool / "incoming/a.pt").exists()
+
+
+def test_init_leaves_a_folder_with_other_things_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    done = run("init", tmp_path)
+    assert done.returncode == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["thesis.tex"]
+
+
+def test_submit_drops_the_file_whole_and_not_over_another(spool: Path, ada: Path) -> None:
+    assert run("submit", ada, "--spool", spool).returncode == 0
+    assert (spool / "incoming/ada.pt").read_bytes() == ada.read_bytes()
+    again = run("submit", ada, "--spool", spool)
+    assert (again.returncode, "waiting already" in again.stderr) == (2, True)
+    assert run("submit", ada, "--rubric", "digits", "--spool", spool).returncode == 0
+    assert (spool / "incoming/digits/ada.pt").exists()
+    assert run("submit", ada, "--rubric", "nope", "--spool", spool).returncode == 2
+    assert run("submit", ada.parent / "nobody.pt", "--spool", spool).returncode == 2
+
+
+def test_the_spool_may_be_named_by_the_environment(spool: Path) -> None:
+    assert json.loads(run("status", "--json", env={"FIFOMARK_SPOOL": str(spool)}).stdout)["spool"] == str(spool)
+
+
+def test_a_report_of_nobody_says_so(spool: Path) -> None:
+    done = run("report", "nobody", "--spool", spool)
+    assert (done.returncode, "nothing was submitted" in done.stderr) == (2, True)
+
+
+def test_output_that_nobody_reads_to_its_end_is_no_error(ada: Path) -> None:
+    done = subprocess.run(
+        f"{FIFOMARK} inspect {ada} {ada} --format json | head -c 1", shell=True, capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+
+
+def test_names_of_strangers_cannot_command_the_terminal(tmp_path: Path) -> None:
+    bad = tmp_path / "\x1b[31mred\n.pt"
+    bad.write_bytes(b"no model")
+    done = run("inspect", bad)
+    assert done.returncode == 1
+    assert "\x1b" not in done.stdout
+    assert run("inspect", "--format", "json", bad).stdout.count("\n") == 1
+
+
+def test_inspect_goes_on_after_a_bad_file_and_says_no(ada: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.pt").write_bytes(b"no model")
+    done = run("inspect", "--format", "json", tmp_path / "bad.pt", ada)
+    assert done.returncode == 1
+    assert [json.loads(line)["verdict"] for line in done.stdout.splitlines()] == ["invalid", "clean"]
+
+
+def test_sanitize_writes_beside_and_renames_so_that_a_refusal_keeps_the_old_file(tmp_path: Path, ada: Path) -> None:
+    (tmp_path / "eve.pt").write_bytes(builders.unsafe(tmp_path / "RAN"))
+    out = tmp_path / "out.pt"
+    out.write_bytes(b"precious")
+    assert run("sanitize", tmp_path / "eve.pt", "-o", out, "--force").returncode == 1
+    assert out.read_bytes() == b"precious"
+    assert run("sanitize", ada, "-o", out, "--force").returncode == 0
+    assert out.read_bytes() != b"precious"
+    assert run("sanitize", ada, "-o", tmp_path / "no/such/folder.pt").returncode == 2
+    assert not (tmp_path / "RAN").exists()

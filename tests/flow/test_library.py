@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import builders
+import pytest
+import torch
+from torch import nn
+
+import fifomark
+from fifomark import FIFOModelQueue, InvalidModel, ModelRefused, UnsafeModel, inspect_model, sanitize_model
+from fifomark.core.errors import DeclarationMissing
+
+
+def test_the_loop_of_the_readme_runs_as_written(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(str(tmp_path))
+    for name in ("model1.pt", "model2.pt"):
+        torch.save(nn.Linear(3, 2).state_dict(), name)
+    queue = FIFOModelQueue()
+    queue.enqueue("model1.pt")
+    queue.enqueue("model2.pt")
+    seen = []
+    while not queue.is_empty():
+        path = queue.dequeue()
+        sanitized = sanitize_model(path)
+        seen.append((path, sanitized.family))
+    assert seen == [("model1.pt", "logistic"), ("model2.pt", "logistic")]
+
+
+def test_a_sanitized_model_gives_its_weights_saves_and_builds(tmp_path: object) -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    torch.save(model, f"{tmp_path}/whole.pt")
+    sanitized = sanitize_model(f"{tmp_path}/whole.pt")
+    weights = sanitized.state_dict()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
+    saved = torch.load(sanitized.save(f"{tmp_path}/clean.pt"), weights_only=True)
+    assert list(saved) == list(model.state_dict())
+    x = torch.randn(5, 4)
+    with torch.no_grad():
+        assert torch.equal(sanitized.build(activation="relu")(x), model(x))
+    assert sanitized.family == "mlp"
+    assert sanitized.verdict == "clean"
+
+
+def test_a_refusal_is_a_named_error_with_the_findings(tmp_path: object) -> None:
+    from pathlib import Path
+
+    marker = Path(f"{tmp_path}/RAN")
+    Path(f"{tmp_path}/eve.pt").write_bytes(builders.unsafe(marker))
+    with pytest.raises(UnsafeModel, match=r"posix\.system") as caught:
+        sanitize_model(f"{tmp_path}/eve.pt")
+    assert caught.value.findings[0].code == "FM201"
+    assert isinstance(caught.value, ModelRefused)
+    assert sanitize_model(f"{tmp_path}/eve.pt", on_unsafe="disarm").state_dict().keys() == {"weight", "bias"}
+    assert not marker.exists()
+    Path(f"{tmp_path}/text.pt").write_text("hello")
+    with pytest.raises(InvalidModel):
+        sanitize_model(f"{tmp_path}/text.pt")
+    with pytest.raises(FileNotFoundError):
+        sanitize_model(f"{tmp_path}/nobody.pt")
+
+
+def test_inspecting_reads_without_writing(tmp_path: object) -> None:
+    import os
+
+    torch.save(nn.Linear(3, 2).state_dict(), f"{tmp_path}/a.pt")
+    assert inspect_model(f"{tmp_path}/a.pt").verdict == "clean"
+    assert os.listdir(str(tmp_path)) == ["a.pt"]
+
+
+def test_what_a_file_cannot_tell_must_be_declared(tmp_path: object) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.proj = nn.Linear(8, 16)
+            self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(16, 4, 32, batch_first=True), 1, enable_nested_tensor=False)
+            self.head = nn.Linear(16, 10)
+
+    torch.save(Net().state_dict(), f"{tmp_path}/t.pt")
+    sanitized = sanitize_model(f"{tmp_path}/t.pt")
+    with pytest.raises(DeclarationMissing, match="nhead"):
+        sanitized.build(input_shape=(8, 8))
+    assert sanitized.build(input_shape=(8, 8), nhead=4)(torch.randn(2, 8, 8)).shape == (2, 10)
+
+
+def test_importing_the_package_loads_no_torch() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, fifomark; from fifomark import FIFOModelQueue, sanitize_model; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert fifomark.__version__

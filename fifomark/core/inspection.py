@@ -23,7 +23,7 @@ class Inspection(Record):
     """One file, read without running it. `sha256` and `size` are the file's as it came; None where it could not be read.
 
     `would_run` shows, in the words of Python, what loading the file with pickle would have called. `clean` is None where nothing was
-    written. `modules` describes a pickled module's tree of stock layers: path, class and its plain attributes.
+    written.
     """
 
     path: str

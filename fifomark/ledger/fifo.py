@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import psutil
 
 from fifomark.core.errors import UsageError
+from fifomark.ledger.transaction import transaction
 
 _VERSION = 1
 _TABLES = """
@@ -40,7 +39,7 @@ class Fifo:
     def __init__(self, location: str) -> None:
         self._db = sqlite3.connect(location, isolation_level=None, timeout=30.0, check_same_thread=False)
         try:
-            with self._transaction():
+            with transaction(self._db):
                 (version,) = self._db.execute("PRAGMA user_version").fetchone()
                 if version == 0:
                     self._db.execute(_TABLES)
@@ -55,12 +54,12 @@ class Fifo:
             raise
 
     def put(self, path: str, *, is_path: bool) -> None:
-        with self._transaction():
+        with transaction(self._db):
             self._db.execute("INSERT INTO items (path, is_path) VALUES (?, ?)", (os.fsencode(path), is_path))
 
     def take(self) -> Item | None:
         """Remove and return the first that waits."""
-        with self._transaction():
+        with transaction(self._db):
             item = self._first()
             if item is not None:
                 self._db.execute("DELETE FROM items WHERE id = ?", (item.id,))
@@ -68,7 +67,7 @@ class Fifo:
 
     def claim(self) -> Item | None:
         """Mark the first that waits as this process's; it is gone only with `finish`, and waits again if this process dies."""
-        with self._transaction():
+        with transaction(self._db):
             item = self._first()
             if item is not None:
                 self._db.execute(
@@ -77,12 +76,12 @@ class Fifo:
         return item
 
     def finish(self, id: int) -> None:
-        with self._transaction():
+        with transaction(self._db):
             self._db.execute("DELETE FROM items WHERE id = ?", (id,))
 
     def release(self, id: int) -> None:
         """Let a claimed one wait again, at its old place."""
-        with self._transaction():
+        with transaction(self._db):
             self._db.execute("UPDATE items SET owner_pid = NULL, owner_since = NULL WHERE id = ?", (id,))
 
     def waiting(self) -> list[Item]:
@@ -110,16 +109,6 @@ class Fifo:
                 self._db.execute(
                     "UPDATE items SET owner_pid = NULL, owner_since = NULL WHERE owner_pid = ? AND owner_since IS ?", (pid, since)
                 )
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
 
 
 def _started(pid: int) -> float | None:

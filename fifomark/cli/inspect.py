@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +11,8 @@ import msgspec
 import typer
 
 from fifomark.cli.exits import Exit
+from fifomark.cli.options import JsonOption
+from fifomark.cli.output import json_line
 from fifomark.core.errors import UsageError
 from fifomark.core.inspection import Inspection
 from fifomark.reports import tables
@@ -25,6 +26,7 @@ class Format(StrEnum):
 def inspect(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The files to look at.")],
     format: Annotated[Format, typer.Option(help="json: one object a file and line.")] = Format.TABLE,
+    json: JsonOption = False,
 ) -> int:
     from fifomark.sanitizer.sanitizer import Sanitizer
 
@@ -36,13 +38,13 @@ def inspect(
         for file in files:
             seen = sanitizer.inspect(file)
             refused |= seen.verdict.refuses
-            if format is Format.JSON:
-                sys.stdout.buffer.write(line(seen) + b"\n")
+            if json or format is Format.JSON:
+                json_line(as_object(seen))
             else:
                 print(tables.inspection(seen))
     return Exit.NO if refused else Exit.FINE
 
 
-def line(seen: Inspection) -> bytes:
-    """One object of `fifomark.inspection/1`."""
-    return msgspec.json.encode({"schema": "fifomark.inspection/1", **msgspec.to_builtins(seen)})
+def as_object(seen: Inspection) -> dict[str, object]:
+    """What `fifomark.inspection/1` says of a file."""
+    return {"schema": "fifomark.inspection/1", **msgspec.to_builtins(seen)}

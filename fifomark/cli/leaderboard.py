@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from typing import Annotated
 
-import msgspec
 import typer
 
-from fifomark.cli.options import DEFAULT_SPOOL, SpoolOption
+from fifomark.cli.options import DEFAULT_SPOOL, JsonOption, SpoolOption
+from fifomark.cli.output import json_line
 from fifomark.core.errors import UsageError
 from fifomark.reports import tables
 from fifomark.reports.leaderboard import Row, ranked
@@ -29,15 +28,16 @@ def leaderboard(
     rubric: Annotated[str, typer.Option(help="The rubric to rank by; without it, the spool's default one.")] = "",
     format: Annotated[Format, typer.Option(help="What to print.")] = Format.TABLE,
     spool: SpoolOption = DEFAULT_SPOOL,
+    json: JsonOption = False,
 ) -> None:
     target = Spool(spool)
     wanted = rubric or target.settings.default_rubric
     if wanted not in target.rubrics():
         raise UsageError(f"--rubric {wanted}: no such rubric; rubrics here: {', '.join(target.rubrics())}")
     rows = ranking(target.layout, wanted)
-    match format:
+    match Format.JSON if json else format:
         case Format.JSON:
-            sys.stdout.buffer.write(msgspec.json.encode({"schema": "fifomark.leaderboard/1", "rubric": wanted, "rows": rows}) + b"\n")
+            json_line({"schema": "fifomark.leaderboard/1", "rubric": wanted, "rows": rows})
         case Format.CSV:
             print(tables.leaderboard_csv(rows), end="")
         case Format.MARKDOWN:

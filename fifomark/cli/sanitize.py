@@ -11,6 +11,7 @@ import typer
 
 from fifomark.cli.exits import Exit
 from fifomark.cli.options import JsonOption
+from fifomark.cli.output import json_line
 from fifomark.core.errors import UsageError
 from fifomark.core.policy import Policy
 from fifomark.reports import tables
@@ -23,7 +24,7 @@ def sanitize(
     force: Annotated[bool, typer.Option("--force", help="Replace OUT where it exists.")] = False,
     json: JsonOption = False,
 ) -> int:
-    from fifomark.cli.inspect import line
+    from fifomark.cli.inspect import as_object
     from fifomark.sanitizer.sanitizer import Sanitizer
 
     if not os.path.lexists(file):
@@ -35,7 +36,7 @@ def sanitize(
     with Sanitizer(policy=Policy(on_unsafe="disarm" if disarm else "reject")) as sanitizer:
         seen = sanitizer.inspect(file, clean_to=os.fspath(output))
     if json:
-        sys.stdout.buffer.write(line(seen) + b"\n")
+        json_line(as_object(seen))
     else:
         print(tables.inspection(seen))
     if seen.clean is None:

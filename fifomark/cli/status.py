@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-
-import msgspec
-
 from fifomark.cli.options import DEFAULT_SPOOL, JsonOption, SpoolOption
+from fifomark.cli.output import json_line
 from fifomark.daemon.look import look
 from fifomark.reports import tables
 
@@ -14,6 +11,6 @@ from fifomark.reports import tables
 def status(spool: SpoolOption = DEFAULT_SPOOL, json: JsonOption = False) -> None:
     seen = look(spool)
     if json:
-        sys.stdout.buffer.write(msgspec.json.encode(seen) + b"\n")
+        json_line(seen)
     else:
         print(tables.status(seen))

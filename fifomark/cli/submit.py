@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
-from fifomark.cli.options import DEFAULT_SPOOL, SpoolOption
+from fifomark.cli.options import DEFAULT_SPOOL, JsonOption, SpoolOption
+from fifomark.cli.output import json_line
 from fifomark.core.errors import UsageError
+from fifomark.core.text import shown
 from fifomark.spool.spool import Spool, drop
 
 
@@ -17,6 +19,7 @@ def submit(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The files to drop.")],
     rubric: Annotated[str, typer.Option(help="The rubric to be marked against; without it, the spool's default one.")] = "",
     spool: SpoolOption = DEFAULT_SPOOL,
+    json: JsonOption = False,
 ) -> None:
     target = Spool(spool)
     if rubric and rubric not in target.rubrics():
@@ -26,8 +29,10 @@ def submit(
             raise UsageError(f"{file}: no such file")
     for file in files:
         try:
-            print(f"submitted {os.fsdecode(drop(target.layout, os.fspath(file), rubric))}")
+            dropped = shown(drop(target.layout, os.fspath(file), rubric), 4096)
         except FileExistsError as e:
-            raise UsageError(
-                f"{file.name}: a file of that name is waiting already; give yours another name, or delete the one in incoming/"
-            ) from e
+            raise UsageError(f"{file.name}: a file of that name is waiting already; give yours another name, or delete that one") from e
+        if json:
+            json_line({"file": shown(os.fspath(file), 4096), "incoming": dropped})
+        else:
+            print(f"submitted {dropped}")

@@ -21,6 +21,7 @@ _LOCAL = struct.Struct("<4s5H3L2H")
 _DESCRIPTOR, _ENCRYPTED, _KNOWN_FLAGS = 0x0008, 0x2041, 0x080E
 MAX_DIRECTORY = 64 << 20  # bytes
 MAX_MEMBERS = 250_000
+MAX_RATIO = 1100  # bytes that deflate can make of one: 1032, and a little for its first
 MAX_VERSION = 63  # of the zip format, times ten: the last that Python's zipfile opens
 
 
@@ -150,7 +151,7 @@ def _entries(directory: bytes, count: int, problems: list[Problem]) -> Iterator[
         at += n + e + c
         if magic != b"PK\x01\x02" or at > len(directory):
             raise Broken("FM108", "the directory", "has a damaged entry")
-        name = _name(raw)
+        name = raw.decode("utf-8", "surrogateescape")
         if c:
             problems.append(Problem("FM303", name, f"a comment of {c} bytes that no tensor shows"))
         stored, nbytes, header = _wide(extra, name, [(nbytes, 0), (stored, 1), (header, 2)])
@@ -161,15 +162,14 @@ def _entries(directory: bytes, count: int, problems: list[Problem]) -> Iterator[
         raise Broken("FM109", "the directory", f"has {len(directory) - at} bytes more than its entries")
 
 
-def _name(raw: bytes) -> str:
+def _check_name(name: str) -> None:
     try:
-        name = raw.decode("utf-8")
-    except UnicodeDecodeError:
-        raise Broken("FM109", repr(raw[:80]), "a member's name is not UTF-8") from None
+        name.encode()
+    except UnicodeEncodeError:
+        raise Broken("FM109", name[:200], "a member's name is not UTF-8") from None
     parts = name.rstrip("/").split("/")
     if not name or "\\" in name or "\0" in name or any(part in ("", ".", "..") for part in parts) or ":" in parts[0]:
         raise Broken("FM109", name[:200], "a member's name is unsafe as a path")
-    return name
 
 
 def _wide(extra: bytes, name: str, fields: list[tuple[int, int]]) -> tuple[int, int, int]:
@@ -201,6 +201,7 @@ def _extra64(extra: bytes, name: str) -> bytes:
 def _check_names(members: list[Member]) -> None:
     seen: dict[str, str] = {}
     for member in members:
+        _check_name(member.name)
         folded = member.name.casefold()
         if folded in seen:
             raise Broken("FM109", member.name, "two members have this name (some readers ignore case)", seen[folded][:300])
@@ -215,6 +216,8 @@ def _check_features(member: Member) -> None:
         raise Broken("FM109", member.name, "uses a feature of zip that readers disagree on", seen)
     if member.method == 0 and member.stored != member.nbytes:
         raise Broken("FM109", member.name, "is stored, and yet has two sizes", f"{member.stored} and {member.nbytes}")
+    if member.nbytes > MAX_RATIO * member.stored:
+        raise Broken("FM109", member.name, "declares more bytes than deflate can make of it", f"{member.nbytes} of {member.stored}")
 
 
 def _account_for_every_byte(source: Source, members: list[Member], directory: int) -> None:

@@ -20,6 +20,7 @@ from fifomark.torchfile.tensors import MAX_PROBLEMS, QUIET, StorageTable, Tensor
 from fifomark.torchfile.unpickler import StorageRef, Trace, load, pairs_of
 
 _METADATA = ("version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id", ".data/version")
+_SPELT = {name.casefold(): name for name in ("data.pkl", "constants.pkl", "data/", *_METADATA)}
 _LEGACY_MAGIC = legacy.MAGIC.to_bytes(10, "little")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -111,6 +112,7 @@ class _Parse:
             raise Broken(
                 "FM109", "the archive", "has more than one root folder, or a data.pkl beside its root", ", ".join(pickled[:5])[:300]
             )
+        _check_spelling(names, prefix)
         script = f"{prefix}constants.pkl" in archive.members or any(name.startswith(f"{prefix}code/") for name in names)
         self.container = "torchscript" if script else self.container
         self._byteorder(archive, f"{prefix}byteorder")
@@ -141,7 +143,7 @@ class _Parse:
         known = read | {prefix + name for name in _METADATA} | {f"{prefix}data/{storage[0]}" for storage in table.used}
         if self.container == "torchscript":
             known |= {name for name in archive.members if name.startswith((f"{prefix}code/", f"{prefix}constants/"))}
-        self.members = [(m.name, m.nbytes) for m in archive.members.values() if m.name not in known and not m.name.endswith("/")]
+        self.members = [(m.name, m.nbytes) for m in archive.members.values() if m.name not in known and (m.nbytes or m.name[-1] != "/")]
 
     def _whole(self, data: bytes, name: str) -> Any:
         stream = io.BufferedReader(io.BytesIO(data), len(data) + 1)  # one look ahead: all of it
@@ -255,6 +257,15 @@ class _Parse:
                     kinds = {**{k: w for k, w in kinds.items() if k != "new"}, "module": where}
             listed.append({"name": name[:400], "where": next(iter(uses.values()))[:400], "uses": list(kinds)})
         return listed
+
+
+def _check_spelling(names: list[str], prefix: str) -> None:
+    """Broken where torch, whose zip reader ignores case, would find a record that we would not."""
+    for name in names:
+        tail = name[len(prefix) :]
+        part = tail[:5] if tail[:5].casefold() == "data/" else tail
+        if _SPELT.get(part.casefold(), part) != part:
+            raise Broken("FM109", name, "some readers take it for another record: they ignore case", _SPELT[part.casefold()])
 
 
 def _json(value: Any) -> bytes:

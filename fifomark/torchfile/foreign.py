@@ -44,11 +44,21 @@ def name_of(head: bytes, size: int) -> str | None:
 
 def is_tar(head: bytes) -> bool:
     """Whether tarfile, and so torch.load, would open it: the first block's checksum is right. The block may begin with anything."""
+    rest = head[:148] + head[156:512]
+    signed = sum(byte - 256 if byte > 127 else byte for byte in rest)
+    return len(head) >= 512 and _tar_number(head[148:156]) in (256 + sum(rest), 256 + signed)
+
+
+def _tar_number(field: bytes) -> int | None:
+    """What tarfile reads in a field of a header: octal digits up to a NUL, or base 256. None for neither."""
+    if field[:1] == b"\x80":
+        return int.from_bytes(field[1:], "big")
+    if field[:1] == b"\xff":
+        return int.from_bytes(field, "big", signed=True)
     try:
-        said = int(head[148:156].strip(b" \0"), 8)
+        return int(field.split(b"\0")[0], 8)
     except ValueError:
-        return False
-    return len(head) >= 512 and said == 256 + sum(head[:148]) + sum(head[156:512])
+        return None
 
 
 def _is_onnx(head: bytes) -> bool:

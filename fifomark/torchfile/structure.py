@@ -5,6 +5,7 @@ Walks are iterative and visit each object once: lists that contain themselves, o
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from fifomark.torchfile.source import Broken
@@ -17,6 +18,7 @@ MAX_NAME = 4_000
 MAX_TEXT = 32 << 20  # characters of all names and paths: shared modules and deep dicts repeat them
 MAX_PATH = 60
 MAX_OTHERS = 200
+MAX_ITEMS = 10_000_000  # of all dicts and lists: one that is shared counts wherever it is looked into
 
 
 def state_of(value: Any) -> dict[Any, Any] | None:
@@ -42,7 +44,7 @@ class Structure:
     def __init__(self, tensors: Tensors) -> None:
         self._tensors = tensors
         self._seen: set[int] = set()
-        self._count = self._modules = self._entries = self._text = 0
+        self._count = self._modules = self._entries = self._items = self._text = 0
         self.groups: list[dict[str, Any]] = []
         self.layers: list[dict[str, Any]] = []
 
@@ -83,6 +85,7 @@ class Structure:
         entries: list[tuple[str, int | None]] = []
         others: list[tuple[str, str]] = []
         inside: list[tuple[Any, tuple[str, ...]]] = []
+        self._visit(len(pairs))
         for key, value in pairs:
             named = type(key) is str or (type(key) is int and key.bit_length() < 64)
             name = str(key) if named else f"<{what(key)}>"
@@ -112,7 +115,7 @@ class Structure:
             self.layers.append({"path": prefix[:-1], "cls": type(module).full_name[:400], "attributes": _attributes(state)})
             skipped = _members(state.get("_non_persistent_buffers_set"))
             for table in ("_parameters", "_buffers"):
-                for name, value in _named(state.get(table)):
+                for name, value in self._named(state.get(table)):
                     index = self._tensors.index(value, f"{prefix}{name}")
                     if index is not None and (table == "_parameters" or name not in skipped):
                         entries.append((f"{prefix}{name}", index))
@@ -121,7 +124,7 @@ class Structure:
             if len(entries) > self._tensors.limit:
                 raise Broken("FM110", "the pickle", f"more than {self._tensors.limit} names of tensors")
             if len(above) < MAX_PATH:
-                children = reversed(_named(state.get("_modules")))
+                children = reversed(self._named(state.get("_modules")))
                 todo.extend((f"{prefix}{name}.", child, above | {id(module)}) for name, child in children)
         self._group(path, "module", entries, others)
 
@@ -136,7 +139,7 @@ class Structure:
                 continue
             self._descend(value, prefix)
             inside = []
-            for name, attribute in _named(state_of(value)):
+            for name, attribute in self._named(state_of(value)):
                 index = self._tensors.index(attribute, f"{prefix}{name}")
                 if index is not None:
                     entries.append((f"{prefix}{name}", index))
@@ -182,13 +185,18 @@ class Structure:
         if self._text > MAX_TEXT:
             raise Broken("FM208", "the pickle", f"names of more than {MAX_TEXT} characters")
 
+    def _visit(self, items: int) -> None:
+        self._items += items
+        if self._items > MAX_ITEMS:
+            raise Broken("FM110", "the pickle", f"more than {MAX_ITEMS} items in dicts and lists")
 
-def _named(table: Any) -> list[tuple[str, Any]]:
-    """The items of a module's table. Broken where a name is no text: to write it out could take for ever."""
-    pairs = pairs_of(table) or []
-    if not all(type(name) is str for name, _ in pairs):
-        raise Broken("FM304", "the pickle", "a module has attributes whose names are no text")
-    return pairs
+    def _named(self, table: Any) -> list[tuple[str, Any]]:
+        """The items of a module's table. Broken where a name is no text: to write it out could take for ever."""
+        pairs = pairs_of(table) or []
+        self._visit(len(pairs))
+        if not all(type(name) is str for name, _ in pairs):
+            raise Broken("FM304", "the pickle", "a module has attributes whose names are no text")
+        return pairs
 
 
 def what(value: Any) -> str:
@@ -211,7 +219,7 @@ def _members(value: Any) -> frozenset[str]:
 def _attributes(state: dict[Any, Any]) -> dict[str, Any]:
     """The plain attributes of a module: what its constructor was told, as far as it is scalars."""
     kept: dict[str, Any] = {}
-    for name, value in list(state.items())[:100]:
+    for name, value in islice(state.items(), 100):
         if not isinstance(name, str) or name.startswith("_") or name == "training":
             continue
         if isinstance(value, (tuple, list)) and len(value) <= 8 and all(_is_plain(item) for item in value):

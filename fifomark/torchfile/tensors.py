@@ -58,12 +58,13 @@ _DTYPE_NAMES = (
 class StorageTable:
     """The storages that a container offers, by key; filled by zip directories and legacy tables."""
 
-    __slots__ = ("_find", "_index", "used")
+    __slots__ = ("_dtypes", "_find", "_index", "used")
 
     def __init__(self, find: Any) -> None:
         """`find(ref)` gives (key, start, stored, nbytes, method, crc32), or raises Broken where there is none."""
         self._find = find
         self._index: dict[str, int] = {}
+        self._dtypes: dict[str, str | None] = {}
         self.used: list[tuple[str, int, int, int, int, int | None]] = []
 
     def index(self, ref: StorageRef) -> int:
@@ -75,17 +76,23 @@ class StorageTable:
         return known
 
     def complete(self, refs: list[StorageRef]) -> None:
-        """Find what no tensor shows as well; Broken where a storage that the pickle names is missing."""
+        """Find what no tensor shows as well; Broken where a storage that the pickle names is missing, or named in two ways."""
         for ref in refs:
-            if ref.key not in self._index:
-                self.index(ref)
+            self.index(ref)
 
     def _agrees(self, ref: StorageRef, known: int) -> None:
-        nbytes, item = self.used[known][3], ITEM_BYTES.get(STORAGE_DTYPES.get(ref.kind, ""))
+        where = f"storage {ref.key[:100]}"
+        if ref.tampered:
+            raise Broken("FM211", where, "something is put into a storage after it was named", ref.kind)
+        dtype, nbytes = STORAGE_DTYPES.get(ref.kind), self.used[known][3]
+        if self._dtypes.setdefault(ref.key, dtype) != dtype and nbytes:
+            # torch gives every tensor of it the type that comes first.
+            raise Broken("FM109", where, "the pickle gives it two types", f"{self._dtypes[ref.key]} and {dtype}")
+        item = ITEM_BYTES.get(dtype or "")
         if item is not None and (type(ref.numel) is not int or ref.numel != nbytes // item):
             # torch checks this, but not under mmap=True, where the bytes of its neighbours would show.
             said = render(ref.numel)
-            raise Broken("FM109", f"storage {ref.key[:100]}", f"the pickle gives it {said} elements, the file {nbytes // item}", ref.kind)
+            raise Broken("FM109", where, f"the pickle gives it {said} elements, the file {nbytes // item}", ref.kind)
 
 
 class Tensors:
@@ -183,7 +190,8 @@ class Tensors:
 
     def _added(self, storage: StorageRef, dtype: str, shape: list[int], stride: list[int], offset: int, where: str) -> int:
         if storage.view is not None:
-            offset += _ints((storage.view[1],))[0]  # the legacy format's (key, offset, size) of a view of a storage
+            _, start, _ = storage.view  # the legacy format's (key, offset, size) of a view of a storage
+            (offset,) = _ints((offset + _ints((start,))[0],))
         if len(shape) != len(stride) or len(shape) > 64:
             raise ValueError("shape and stride do not fit each other")
         if len(self.list) >= self.limit:

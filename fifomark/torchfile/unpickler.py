@@ -151,10 +151,15 @@ def pairs_of(value: Any) -> list[tuple[Any, Any]] | None:
 class StorageRef:
     """A persistent id that names a storage. `kind` is the full name of its type, `view` the legacy format's view of another storage."""
 
-    __slots__ = ("key", "kind", "numel", "view")
+    __slots__ = ("key", "kind", "numel", "tampered", "view")
 
     def __init__(self, key: str, kind: str, numel: Any, view: Any) -> None:
         self.key, self.kind, self.numel, self.view = key, kind, numel, view
+        self.tampered = False
+
+    def __setstate__(self, state: Any) -> None:
+        """Without this, BUILD would set our own attributes."""
+        self.tampered = True
 
 
 class _Machine(Unpickler):

@@ -143,3 +143,21 @@ def test_sanitize_writes_beside_and_renames_so_that_a_refusal_keeps_the_old_file
     assert out.read_bytes() != b"precious"
     assert run("sanitize", ada, "-o", tmp_path / "no/such/folder.pt").returncode == 2
     assert not (tmp_path / "RAN").exists()
+
+
+def test_every_verb_that_a_program_would_read_speaks_json(spool: Path, ada: Path) -> None:
+    (submitted,) = run("submit", ada, "--json", "--spool", spool).stdout.splitlines()
+    assert json.loads(submitted)["incoming"] == str(spool / "incoming/ada.pt")
+    assert run("drain", "--spool", spool).returncode == 0
+    for arguments in (["status", "--json"], ["report", "ada.pt", "--json"], ["leaderboard", "--json"], ["leaderboard", "--format", "json"]):
+        assert json.loads(run(*arguments, "--spool", spool).stdout)["schema"].startswith("fifomark.")
+    assert json.loads(run("inspect", "--json", ada).stdout)["verdict"] == "clean"
+    assert json.loads(run("sanitize", "--json", ada, "-o", ada.with_name("clean.pt")).stdout)["clean"]["size"] > 0
+
+
+def test_the_leaderboard_comes_in_every_format(spool: Path, ada: Path) -> None:
+    (spool / "incoming/=cmd()__x.pt").write_bytes(ada.read_bytes())
+    assert run("drain", "--spool", spool).returncode == 0
+    assert run("leaderboard", "--format", "csv", "--spool", spool).stdout.splitlines()[1].startswith("1,'=cmd(),logistic,")
+    assert run("leaderboard", "--format", "markdown", "--spool", spool).stdout.startswith("| rank")
+    assert "logistic" in run("leaderboard", "--spool", spool).stdout

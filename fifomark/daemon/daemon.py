@@ -14,7 +14,7 @@ import msgspec
 from fifomark.core.inspection import Inspection
 from fifomark.core.outcome import Failed, Lost, Marked, MarkTicket, Outcome, Reason, Refused, Sanitized, SanitizeTicket
 from fifomark.core.report import encode
-from fifomark.core.states import State
+from fifomark.core.states import FINAL, State
 from fifomark.core.submission import Arrival, Listing, Submission
 from fifomark.core.text import shown
 from fifomark.ledger.ledger import Ledger, Result
@@ -36,9 +36,11 @@ class Daemon:
         self._settings = spool.settings
         self._to_sanitize: list[int] = []
         self.listing = Listing(arrivals=(), unsettled=frozenset())
+        self.settled: list[Submission] = []  # what ended in the last turn
 
     def recover(self, now: float) -> int:
         """Finish what an earlier daemon left half done (docs/recovery.md); returns how many submissions that were."""
+        self.spool.remove_temporaries()
         unfinished = self.ledger.unfinished()
         for submission in unfinished:
             if submission.moving:
@@ -76,6 +78,7 @@ class Daemon:
             moved += self._claim(now)
             started = self._begin(now)
         self._place(moved, now)
+        self.settled = [submission for submission in moved if submission.state in FINAL]
         self._dispatch(started, now)
         return bool(ended or came or moved or started)
 

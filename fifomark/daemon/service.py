@@ -80,7 +80,7 @@ class Loop:
         self._settings = daemon.spool.settings
         self._started_at = time.time()
         self._stopping = False
-        self._swept, self._progressed = 0.0, self._started_at
+        self._swept, self._progressed, self._woken = 0.0, self._started_at, self._started_at
         self._announced: tuple[SlotStatus, ...] | None = None
 
     def run(self) -> None:
@@ -96,8 +96,9 @@ class Loop:
 
     def _turn(self, watcher: Watcher) -> None:
         now = time.time()
-        due = now - self._swept >= self._settings.rescan_seconds or not watcher.alive()
-        sweep = due or bool(self._daemon.listing.unsettled) or bool(wait([watcher.fileno()], timeout=0))
+        if wait([watcher.fileno()], timeout=0):
+            self._woken = now
+        sweep = now - self._swept >= self._patience() or self._woken == now
         if sweep:
             watcher.clear()
             self._swept = now
@@ -108,10 +109,15 @@ class Loop:
 
     def _wait(self, watcher: Watcher, signalled: int) -> None:
         busy = any(state.submission is not None for state in (*self._daemon.sanitizers.slots(), *self._daemon.slots.slots()))
-        pause = _BUSY_SECONDS if busy else self._settings.rescan_seconds
-        if self._daemon.listing.unsettled:
-            pause = min(pause, max(self._settings.settle_seconds, 0.05))
+        pause = min(_BUSY_SECONDS, self._patience()) if busy else self._patience()
         wait([watcher.fileno(), signalled, *self._daemon.sanitizers.waitables(), *self._daemon.slots.waitables()], timeout=pause)
+
+    def _patience(self) -> float:
+        """Seconds until incoming/ is looked at again though nothing happened: soon while a file settles, less soon while one is written."""
+        if not self._daemon.listing.unsettled:
+            return self._settings.rescan_seconds
+        settling = time.time() - self._woken < _PATIENCE + self._settings.settle_seconds
+        return max(self._settings.settle_seconds, 0.05) if settling else 1.0
 
     def _drained(self) -> bool:
         settling = self._daemon.listing.unsettled and time.time() - self._progressed < _PATIENCE + self._settings.settle_seconds

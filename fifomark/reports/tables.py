@@ -12,6 +12,7 @@ from fifomark.core.findings import Finding
 from fifomark.core.inspection import Inspection
 from fifomark.core.report import Report
 from fifomark.core.status import Line, Status
+from fifomark.core.submission import Submission
 from fifomark.core.text import shown
 from fifomark.reports.leaderboard import Row
 
@@ -54,6 +55,12 @@ def _submissions(rows: Iterable[Line]) -> str:
             for row in rows
         ],
     )
+
+
+def ended(row: Submission) -> str:
+    """A submission's end in one line of a log."""
+    words = (row.verdict, row.family, _points(row.points, row.points_possible), "" if row.reason == "marked" else row.message)
+    return f"{row.id:08d} {shown(row.name)}: {row.state} " + " ".join(shown(word, 300) for word in words if word)
 
 
 def _points(points: float | None, possible: float | None) -> str:

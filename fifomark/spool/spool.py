@@ -72,6 +72,13 @@ class Spool:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
 
+    def remove_temporaries(self) -> None:
+        """Remove what writers that were killed left half written; for the start of a daemon, when none is at work."""
+        for folder in ("evaluating", "done", "rejected", "failed", "control"):
+            for name in os.listdir(self.layout.folder(folder)):
+                if name.startswith(".") and name.endswith(".tmp"):
+                    os.unlink(os.path.join(self.layout.folder(folder), name))
+
     def sync(self) -> None:
         """fsync every folder that a move has touched since the last call."""
         for folder in sorted(self._unsynced):

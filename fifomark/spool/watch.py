@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from types import TracebackType
 
@@ -11,6 +12,7 @@ from watchdog.observers import Observer
 
 from fifomark.spool.layout import Layout
 
+_log = logging.getLogger(__name__)
 _WAKING = frozenset({"created", "modified", "moved", "deleted", "closed"})
 
 
@@ -42,11 +44,15 @@ class Watcher(FileSystemEventHandler):
                 pass
 
     def __enter__(self) -> Watcher:
-        self._observer.start()
+        try:
+            self._observer.start()
+        except OSError as e:  # no inotify here, or no watch left: the rescan finds files all the same, only later
+            _log.warning("files cannot be watched (%s): incoming/ is looked at on a timer only", e)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._observer.stop()
-        self._observer.join()
+        if self._observer.is_alive():
+            self._observer.stop()
+            self._observer.join()
         os.close(self._wake)
         os.close(self._alarm)

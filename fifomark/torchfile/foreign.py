@@ -56,7 +56,7 @@ def _tar_number(field: bytes) -> int | None:
     if field[:1] == b"\xff":
         return int.from_bytes(field, "big", signed=True)
     try:
-        return int(field.split(b"\0")[0], 8)
+        return int(field.split(b"\0")[0].strip() or b"0", 8)
     except ValueError:
         return None
 

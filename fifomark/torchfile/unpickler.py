@@ -73,7 +73,7 @@ class Stand(type):
 
     def put(cls, method: str, args: tuple[Any, ...]) -> None:
         cls.trace.use(cls.full_name, "call")
-        cls.trace.called(cls.full_name, lambda: f"{cls.full_name[:400]}.{method}({', '.join(map(render, args))})"[:_CHARACTERS])
+        cls.trace.called(cls.full_name, lambda: f"{_printable(cls.full_name)}.{method}({', '.join(map(render, args))})"[:_CHARACTERS])
 
     def __setitem__(cls, key: Any, value: Any) -> None:
         cls.put("__setitem__", (key, value))
@@ -236,7 +236,7 @@ class _Renderer:
 
     def _nested(self, value: Any, depth: int) -> str:
         if isinstance(value, Inert):
-            named = [f"{k[:100]}={self.text(v, depth)}" for k, v in islice(value.kwargs.items(), _ITEMS)]
+            named = [f"{_printable(k)}={self.text(v, depth)}" for k, v in islice(value.kwargs.items(), _ITEMS)]
             return f"{self.text(value.callee, depth)}({', '.join([*self._texts(value.args, depth), *named])})"
         if isinstance(value, dict):
             pairs = [f"{self.text(k, depth)}: {self.text(v, depth)}" for k, v in islice(value.items(), _ITEMS)]
@@ -255,7 +255,7 @@ class _Renderer:
 def _plain(value: Any) -> str | None:
     """The text of what holds nothing else; None for what does."""
     if isinstance(value, Stand):
-        return value.full_name[:400]
+        return _printable(value.full_name)
     if isinstance(value, (str, bytes)):
         return repr(value[:400]) + ("…" if len(value) > 400 else "")
     if isinstance(value, int):
@@ -263,3 +263,8 @@ def _plain(value: Any) -> str | None:
     if value is None or isinstance(value, (bool, float)):
         return repr(value)
     return None
+
+
+def _printable(name: str) -> str:
+    """A name as it is, or as a Python string would show it where it holds what a terminal obeys."""
+    return name[:400] if name[:400].isprintable() else repr(name[:400])[1:-1]

@@ -16,7 +16,7 @@ from fifomark.workers.slots import Slot
 
 READY = b"ready"
 _OUTCOMES: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Outcome)
-MAX_DEATHS = 3  # deaths in a row without an outcome, after which a slot is taken out of service
+MAX_DEATHS = 3  # deaths in a row before a worker was ready, after which its slot is taken out of service
 
 
 class _Post:
@@ -75,13 +75,10 @@ class LocalPool:
         while post.worker is not None and post.worker.connection.poll():
             message = post.worker.receive()
             if message == READY:
-                post.ready = True
+                post.ready, post.deaths = True, 0
                 continue
             outcome = self._decoded(message)
-            if outcome is not None:
-                post.deaths = 0
-                return outcome
-            return self._bury(post)
+            return self._bury(post) if outcome is None else outcome
         if post.ticket is None or post.worker is None:
             return None
         return self._overrun(post, now)
@@ -99,11 +96,12 @@ class LocalPool:
         assert post.worker is not None
         post.worker.kill(patience=2.0)  # one that has closed its pipe is about to be gone: let it say how
         how = post.worker.how_it_ended()
-        post.deaths += 1
+        # A worker that was ready dies of what it marks; one that dies before says that its slot is not fit.
+        post.deaths += 0 if post.ready else 1
         if post.worker.exitcode == BOOT_FAILURE:
             post.out_of_service = "its worker cannot be set up: see the log"
         elif post.deaths >= MAX_DEATHS:
-            post.out_of_service = f"its worker died {post.deaths} times in a row: {how}"
+            post.out_of_service = f"its worker died {post.deaths} times before it was ready: {how}"
         post.worker, post.ready = None, False
         return Lost(how=how)
 

@@ -62,10 +62,11 @@ class Worker:
     def kill(self, patience: float = 0.0) -> None:
         """End the worker, after `patience` seconds, and everything that it started (it leads a process group of its own)."""
         self._process.join(patience)
-        if self._process.is_alive() and self._process.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
+        if self._process.pid is not None:
+            with contextlib.suppress(ProcessLookupError):  # also when it is gone itself: what it started may not be
                 os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.kill()
+        if self._process.is_alive():
+            self._process.kill()  # it may not have come to lead its group yet
         self._process.join()
         self.connection.close()
 

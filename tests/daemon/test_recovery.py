@@ -105,3 +105,12 @@ def test_what_a_stopped_daemon_had_in_hand_is_put_back_uncounted(bench: Bench) -
     bench.restart()
     bench.drain()
     assert bench.ledger.get(1).state is State.DONE
+
+
+def test_what_a_killed_writer_left_half_written_is_removed_at_the_next_start(bench: Bench) -> None:
+    half = bench.root / "evaluating" / ".00000001-ada.pt.1a2b.tmp"
+    half.write_bytes(b"half")
+    (bench.root / "evaluating" / "not-ours.txt").write_text("kept")
+    bench.restart()
+    assert not half.exists()
+    assert (bench.root / "evaluating" / "not-ours.txt").exists()

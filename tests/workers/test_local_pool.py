@@ -56,6 +56,10 @@ def cannot_boot(connection: Connection, slot: Slot) -> None:
     sys.exit(BOOT_FAILURE)
 
 
+def dies_at_boot(connection: Connection, slot: Slot) -> None:
+    os._exit(1)
+
+
 @pytest.fixture
 def pool() -> Iterator[LocalPool]:
     made = LocalPool(obey, [CPU, GPU])
@@ -149,10 +153,19 @@ def test_a_slot_whose_worker_cannot_be_set_up_is_taken_out_of_service() -> None:
     pool.close()
 
 
-def test_a_slot_whose_worker_keeps_dying_is_taken_out_of_service(pool: LocalPool) -> None:
+def test_a_slot_whose_worker_dies_again_and_again_before_it_is_ready_is_taken_out_of_service() -> None:
+    pool = LocalPool(dies_at_boot, [CPU])
     for _ in range(3):
+        assert pool.free() == [CPU]
+        assert isinstance(outcome(pool, "pid"), Lost)
+    assert [state.state for state in pool.slots()] == ["out of service"]
+    pool.close()
+
+
+def test_models_that_kill_their_worker_do_not_cost_the_slot(pool: LocalPool) -> None:
+    for _ in range(4):
         outcome(pool, "die")
-    assert [state.state for state in pool.slots()] == ["out of service", "free"]
+    assert said(pool, "pid")
 
 
 def test_closing_leaves_no_process_behind(pool: LocalPool) -> None:

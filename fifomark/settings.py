@@ -18,7 +18,7 @@ FILE_NAME = "fifomark.toml"
 class Settings(Record):
     """`slots` is "auto", or one entry a slot: "cpu", "cpu:2" (two threads), "cuda:0", "cuda:GPU-…" (a UUID).
 
-    `order`: by each file's own mtime, or by arrival, which nobody can forge. Times are in seconds.
+    `order`: by each file's own mtime, or by arrival, which nobody can forge. Times are in seconds. `sandbox`: see sandbox.enter.
     """
 
     schema: Literal["fifomark.settings/1"]
@@ -29,6 +29,7 @@ class Settings(Record):
     settle_seconds: Annotated[float, Meta(ge=0)] = 0.2
     rescan_seconds: Seconds = 5.0
     max_attempts: Positive = 3
+    sandbox: Literal["auto", "required", "best-effort", "off"] = "auto"
     policy: Policy = Policy()
     limits: Limits = Limits()
 

@@ -27,6 +27,10 @@ order = "mtime"
 # A file is taken once nobody has it open for writing and it has not changed for this many seconds.
 settle_seconds = 0.2
 
+# How the process that reads the files is locked down. "auto": with all that the kernel offers (Landlock, seccomp); "required": the start
+# is refused where the kernel lacks one; "best-effort"; "off".
+sandbox = "auto"
+
 # How often work that was lost through no fault of the submitter is tried.
 max_attempts = 3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import platform
 import signal
@@ -62,7 +63,7 @@ def run(root: str | os.PathLike[str], mode: Literal["serve", "drain"], on_turn: 
             spool,
             ledger,
             rubrics,
-            sanitizers=LocalPool(serve_sanitizing, posts),
+            sanitizers=LocalPool(functools.partial(serve_sanitizing, spool.settings.sandbox), posts),
             slots=LocalPool(serve_marking, slots),
         )
         try:

@@ -19,11 +19,12 @@ from fifomark.core.errors import InternalError
 from fifomark.core.findings import Finding
 from fifomark.core.policy import Limits
 from fifomark.core.record import Record
+from fifomark.sandbox.enter import InForce, Strictness
 from fifomark.sanitizer.server import GAVE_UP, READY
 from fifomark.torchfile.description import Description, decode
 
 # With -I and -S, and our own folder last, neither the working folder, nor PYTHONPATH, nor site-packages brings a module into the parser.
-PROGRAM = "import sys; sys.path.append({root!r}); from fifomark.sanitizer import server; server.main({fd})"
+PROGRAM = "import sys; sys.path.append({root!r}); from fifomark.sanitizer import server; server.main({fd}, sandbox={sandbox!r})"
 _ROOT = str(Path(fifomark.__file__).resolve().parent.parent)
 _START_SECONDS = 30.0
 _GRACE_SECONDS = 5.0  # that the server may be late with its own clock
@@ -44,9 +45,10 @@ class _Lost(Exception):
 class ParserClient:
     """Owns one parser server, and starts another when it has died. For one thread: the server lives no longer than the one that made it."""
 
-    def __init__(self, program: str = PROGRAM) -> None:
-        """`program` is Python, formatted with the folder that holds fifomark as `root` and the server's socket as `fd`."""
-        self._program = program
+    def __init__(self, program: str = PROGRAM, sandbox: Strictness = "auto") -> None:
+        """`program` is Python, formatted with the folder that holds fifomark as `root`, the server's socket as `fd`, and `sandbox`."""
+        self._program, self._sandbox = program, sandbox
+        self.in_force = InForce(0, False)  # once a server was started
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
@@ -57,7 +59,7 @@ class ParserClient:
         self.close()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control = ours
-        program = self._program.format(root=_ROOT, fd=theirs.fileno())
+        program = self._program.format(root=_ROOT, fd=theirs.fileno(), sandbox=self._sandbox)
         command = [sys.executable, "-I", "-S", "-c", program]
         null, pipe = subprocess.DEVNULL, subprocess.PIPE
         with theirs:
@@ -73,7 +75,9 @@ class ParserClient:
         """Wait until the server is ready. From then on it has nobody to write to but us."""
         assert server.stderr is not None
         with server.stderr:
-            if _received(control, time.monotonic() + _START_SECONDS) == READY:
+            greeting = _received(control, time.monotonic() + _START_SECONDS)
+            if greeting.startswith(READY):
+                self.in_force = InForce(*msgspec.json.decode(greeting.removeprefix(READY), type=tuple[int, bool]))
                 return
             server.kill()
             said = server.stderr.read(_ANSWER_BYTES).decode(errors="replace").strip()

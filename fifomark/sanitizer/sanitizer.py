@@ -14,6 +14,7 @@ from fifomark.core.inspection import CleanFile, Form, Inspection
 from fifomark.core.policy import Limits, Policy
 from fifomark.core.text import shown
 from fifomark.core.weights import FamilySeen, TensorSpec, WeightsSummary
+from fifomark.sandbox.enter import Strictness
 from fifomark.sanitizer import code_rules
 from fifomark.sanitizer.checks import Checked, check
 from fifomark.sanitizer.client import ParserClient
@@ -48,9 +49,14 @@ class _Taken(NamedTuple):
 class Sanitizer:
     """Owns one parser server, from entering the context to leaving it. For one thread; several sanitizers may exist at once."""
 
-    def __init__(self, limits: Limits = Limits(), policy: Policy = Policy()) -> None:  # noqa: B008 (frozen records)
+    def __init__(
+        self,
+        limits: Limits = Limits(),  # noqa: B008 (frozen records)
+        policy: Policy = Policy(),  # noqa: B008
+        sandbox: Strictness = "auto",
+    ) -> None:
         self._limits, self._policy = limits, policy
-        self._parser = ParserClient()
+        self._parser = ParserClient(sandbox=sandbox)
 
     def inspect(
         self,

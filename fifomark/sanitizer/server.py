@@ -1,7 +1,8 @@
 """The parser server: forks one child for each file, and the child describes it. Standard library only.
 
-The server is a process of its own that no folder, variable or site package of its surroundings can bring a module into. Its children get
-one descriptor to read and one pipe to write to, and end by their resource limits or by the server's clock.
+The server is a process of its own that no folder, variable or site package of its surroundings can bring a module into. Before it takes
+the first file it locks itself down: from then on it can open no path, no socket and no program, and its children still less. A child gets
+one descriptor to read and one pipe to write to, and ends by its resource limits or by the server's clock.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from fifomark.sandbox.enter import FORKING, READING, Narrowing, Strictness, enter
 from fifomark.torchfile.describe import describe as describe_file
 from fifomark.torchfile.source import ParseLimits
 
@@ -25,11 +27,15 @@ GAVE_UP = 3  # exit code of a child whose parser raised, which is a bug of ours;
 MAX_REQUEST = 4096
 _PR_SET_PDEATHSIG = 1
 
+Describe = Callable[[int, ParseLimits], bytes]
+
 _libc = ctypes.CDLL(None)
 
 
-def main(control_fd: int, describe: Callable[[int, ParseLimits], bytes] = describe_file) -> None:
-    """Serve requests on the socket `control_fd` until its other end is closed.
+def main(control_fd: int, describe: Describe = describe_file, sandbox: Strictness = "auto") -> None:
+    """Serve requests on the socket `control_fd` until its other end is closed, locked down as far as `sandbox` says.
+
+    The first message is READY and, as JSON, what is in force: [version of Landlock, seccomp].
 
     A request is JSON {"limits", "seconds", "memory_bytes"} with [the file's descriptor, the pipe to write to] beside it; the answer is
     JSON {"code", "overdue"}: how the child ended, as subprocess counts exit codes, and whether it had to be stopped.
@@ -39,7 +45,9 @@ def main(control_fd: int, describe: Callable[[int, ParseLimits], bytes] = descri
     control = socket.socket(fileno=control_fd)
     gc.collect()
     gc.freeze()  # what is frozen the children's collector does not touch, and so not copy
-    control.send(READY)
+    narrowing = Narrowing(READING)
+    entered = enter(FORKING, sandbox)
+    control.send(READY + json.dumps(entered).encode())
     while True:
         message, fds, _, _ = socket.recv_fds(control, MAX_REQUEST, 2)
         if not message:
@@ -49,7 +57,7 @@ def main(control_fd: int, describe: Callable[[int, ParseLimits], bytes] = descri
         pid = os.fork()
         if pid == 0:
             control.close()
-            _child(describe, request, file, pipe)
+            _child(describe, request, file, pipe, lambda: narrowing.enter(entered))
         os.close(file)
         os.close(pipe)
         control.send(json.dumps(_ended(pid, request["seconds"])).encode())
@@ -74,11 +82,12 @@ def _ended(pid: int, seconds: float) -> dict[str, Any]:
     return {"code": os.waitstatus_to_exitcode(status), "overdue": overdue}
 
 
-def _child(describe: Callable[[int, ParseLimits], bytes], request: dict[str, Any], file: int, pipe: int) -> NoReturn:
+def _child(describe: Describe, request: dict[str, Any], file: int, pipe: int, narrow: Callable[[], None]) -> NoReturn:
     code = GAVE_UP
     try:
         _die_with_parent()
         _set_limits(request["seconds"], request["memory_bytes"])
+        narrow()
         _write(pipe, describe(file, ParseLimits(**request["limits"])))
         code = 0
     except BaseException as e:

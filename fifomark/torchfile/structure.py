@@ -18,7 +18,7 @@ MAX_NAME = 4_000
 MAX_TEXT = 32 << 20  # characters of all names and paths: shared modules and deep dicts repeat them
 MAX_PATH = 60
 MAX_OTHERS = 200
-MAX_ITEMS = 10_000_000  # of all dicts and lists: one that is shared counts wherever it is looked into
+MAX_ITEMS = 4_000_000  # of all dicts and lists: one that is shared counts wherever it is looked into
 
 
 def state_of(value: Any) -> dict[Any, Any] | None:

@@ -12,16 +12,17 @@ import msgspec
 
 from fifomark.core.outcome import Failed, MarkTicket, Outcome, Reason, Sanitized, SanitizeTicket
 from fifomark.core.text import shown
+from fifomark.sandbox.enter import Strictness
 from fifomark.workers.local import READY
 from fifomark.workers.process import BOOT_FAILURE
 from fifomark.workers.slots import Slot
 
 
-def serve_sanitizing(connection: Connection, slot: Slot) -> None:
-    """The judge of files: a writer with its parser server. Knows no torch."""
+def serve_sanitizing(sandbox: Strictness, connection: Connection, slot: Slot) -> None:
+    """The judge of files: a writer with its parser server, locked down as `sandbox` says. Knows no torch."""
     from fifomark.sanitizer.sanitizer import Sanitizer
 
-    with Sanitizer() as sanitizer:
+    with Sanitizer(sandbox=sandbox) as sanitizer:
 
         def judge(ticket: SanitizeTicket) -> Outcome:
             inspection = sanitizer.inspect(

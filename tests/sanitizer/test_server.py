@@ -14,6 +14,7 @@ import pytest
 from fifomark.core.errors import InternalError
 from fifomark.core.findings import Finding, Level
 from fifomark.core.policy import Limits
+from fifomark.sandbox.enter import available
 from fifomark.sanitizer import client as client_module
 from fifomark.sanitizer.client import ParserClient
 from fifomark.torchfile.description import Description
@@ -27,7 +28,7 @@ from fifomark.sanitizer import server
 import os, time, signal, ctypes
 def body(fd, limits):
     {body}
-server.main({{fd}}, body)
+server.main({{fd}}, body, {{sandbox!r}})
 """
 
 
@@ -40,8 +41,8 @@ def file(tmp_path: Path) -> Iterator[int]:
 
 
 def said(body: str, fd: int, limits: Limits = LIMITS) -> str:
-    """The message of the finding about a child that does `body`; the next child must do as well as ever."""
-    client = ParserClient(REPLACED.format(body=body))
+    """The message of the finding about a child that does `body`, not locked down; the next child must do as well as ever."""
+    client = ParserClient(REPLACED.format(body=body), sandbox="off")
     try:
         finding = client.describe(fd, limits)
         assert isinstance(finding, Finding)
@@ -223,3 +224,31 @@ def _alive(pid: int) -> bool:
         return ") Z" not in Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return False
+
+
+@pytest.mark.skipif(not all(available()), reason=f"this kernel offers {available()}")
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "open('/etc/hostname')",
+        "os.fork()",
+        "os.kill(os.getppid(), 0)",
+        "os.execv(sys.executable, ['python'])",
+        "__import__('socket').socket()",
+        "ctypes.CDLL(None).prctl(1, 9) and (_ for _ in ()).throw(PermissionError())",
+    ],
+)
+def test_a_child_that_the_parser_forked_cannot_reach_out(file: int, attempt: str) -> None:
+    client = ParserClient(REPLACED.format(body=attempt))
+    finding = client.describe(file, LIMITS)
+    assert client.in_force == available()
+    client.close()
+    assert isinstance(finding, Finding)
+    assert "PermissionError" in f"{finding.message} {finding.evidence}"
+
+
+def test_the_sandbox_can_be_switched_off_and_says_so(file: int) -> None:
+    client = ParserClient(sandbox="off")
+    assert isinstance(client.describe(file, LIMITS), Description)
+    assert client.in_force == (0, False)
+    client.close()

@@ -12,7 +12,7 @@ from fifomark.core.inspection import CleanFile, Inspection
 from fifomark.core.outcome import Cost, Evaluation, Marked, MarkTicket, Metric, Outcome, Sanitized, SanitizeTicket
 from fifomark.daemon.daemon import Daemon
 from fifomark.daemon.new import make_spool
-from fifomark.daemon.service import load_rubrics
+from fifomark.daemon.rubrics import load_rubrics
 from fifomark.ledger.ledger import Ledger
 from fifomark.spool.spool import Spool
 from fifomark.workers.inline import InlinePool

@@ -6,7 +6,7 @@ files move; a state that is committed while its file still lies elsewhere is mar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -17,6 +17,7 @@ from fifomark.core.report import encode
 from fifomark.core.states import FINAL, State
 from fifomark.core.submission import Arrival, Listing, Submission
 from fifomark.core.text import shown
+from fifomark.daemon.rubrics import Rubrics, refresh
 from fifomark.ledger.ledger import Ledger, Result
 from fifomark.marking.grade import grade
 from fifomark.marking.rubric import Rubric
@@ -30,7 +31,7 @@ MAX_WAITING = 4  # sanitized submissions a slot that may wait for it: more would
 class Daemon:
     """`rubrics` are those of the spool by name, each with the hash it was read with."""
 
-    def __init__(self, spool: Spool, ledger: Ledger, rubrics: Mapping[str, tuple[Rubric, str]], sanitizers: Pool, slots: Pool) -> None:
+    def __init__(self, spool: Spool, ledger: Ledger, rubrics: Rubrics, sanitizers: Pool, slots: Pool) -> None:
         self.spool, self.ledger, self._rubrics = spool, ledger, rubrics
         self.sanitizers, self.slots = sanitizers, slots
         self._settings = spool.settings
@@ -67,6 +68,7 @@ class Daemon:
 
     def tick(self, now: float, *, sweep: bool = True) -> bool:
         """One turn at `now` (seconds since the epoch); `sweep` looks at incoming/ first. Returns whether anything happened."""
+        refresh(self.spool, self._rubrics)
         ended = self.sanitizers.collect(now) + self.slots.collect(now)
         if sweep:
             self.listing = self.spool.sweep(now, self._rubrics)

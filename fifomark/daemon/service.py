@@ -15,12 +15,11 @@ from typing import Literal
 
 import fifomark
 from fifomark.core.clock import utc
-from fifomark.core.errors import ConfigError, InternalError
+from fifomark.core.errors import InternalError
 from fifomark.core.status import DaemonStatus, SlotStatus
 from fifomark.daemon.daemon import Daemon
+from fifomark.daemon.rubrics import load_rubrics
 from fifomark.ledger.ledger import Ledger
-from fifomark.marking.data import load_data
-from fifomark.marking.rubric import Rubric, load_rubric, rubric_sha256
 from fifomark.spool.lock import Holder, announce, held
 from fifomark.spool.spool import Spool
 from fifomark.spool.watch import Watcher
@@ -32,20 +31,6 @@ _BUSY_SECONDS = 0.5  # how often overdue workers are looked for; what ends wakes
 _PATIENCE = 1.0  # seconds that drain waits for a file to settle before it leaves it for the next time
 
 OnTurn = Callable[[Daemon], None]
-
-
-def load_rubrics(spool: Spool) -> dict[str, tuple[Rubric, str]]:
-    """Every rubric of the spool with its hash; ConfigError where one or its data is wrong, or the default one is missing."""
-    rubrics: dict[str, tuple[Rubric, str]] = {}
-    for name in spool.rubrics():
-        folder = spool.layout.rubric(name)
-        rubrics[name] = (load_rubric(folder), rubric_sha256(folder))
-        load_data(folder, rubrics[name][0])  # shapes and labels are checked now, not when the first model comes
-    default = spool.settings.default_rubric
-    if default not in rubrics:
-        known = f"rubrics here: {', '.join(rubrics)}" if rubrics else "put one there, or make a new spool with: fifomark init"
-        raise ConfigError(spool.layout.settings, "default_rubric", f"{default!r} has no rubrics/{default}/rubric.toml", known)
-    return rubrics
 
 
 def run(root: str | os.PathLike[str], mode: Literal["serve", "drain"], on_turn: OnTurn = lambda _: None) -> Daemon:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tarfile
 import zipfile
 from collections.abc import Callable
 
@@ -87,14 +88,36 @@ def test_a_legacy_file_with_an_archive_behind_it_is_ambiguous() -> None:
     assert codes(described(legacy + HONEST)) == ["FM109"]
 
 
-def test_a_legacy_file_that_is_a_tar_archive_too_is_ambiguous() -> None:
+def checksum(body: bytearray) -> int:
+    """Of the tar header that `body` begins with, its own field counted as spaces."""
+    return sum(body[:148]) + 8 * ord(" ") + sum(body[156:512])
+
+
+def signed_checksum(body: bytearray, fill: bytes) -> int:
+    """The same of signed bytes, as some old programs have it, once the header's name is `fill`."""
+    body[20:100] = fill * 80
+    return checksum(body) - 256 * sum(byte > 127 for byte in body[:148] + body[156:512])
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        lambda body: b"%06o\0 " % checksum(body),
+        lambda body: b"%05o\0xx" % checksum(body),
+        lambda body: b"\x80" + checksum(body).to_bytes(7, "big"),
+        lambda body: b"%06o\0 " % signed_checksum(body, b"\xff"),
+        lambda body: signed_checksum(body, b"\x80").to_bytes(8, "big", signed=True),
+    ],
+    ids=["octal", "octal up to a NUL", "base 256", "signed", "negative"],
+)
+def test_a_legacy_file_that_is_a_tar_archive_too_is_ambiguous(field: Callable[[bytearray], bytes]) -> None:
     """torch tries tar first; a tar header may begin with anything, since its first field is a name."""
     filler = b.PROTO2 + b"T" + struct.pack("<I", 600) + bytes(600) + b"0" + b.integer(b.LEGACY_MAGIC) + b.STOP
     body = bytearray(filler + b.legacy(PICKLE, {"0": bytes(16)})[len(b.pickled(b.integer(b.LEGACY_MAGIC))) :])
     assert codes(described(bytes(body))) == []
-    body[148:156] = b" " * 8
-    body[148:156] = b"%06o\0 " % sum(body[:512])
-    assert codes(described(bytes(body))) == ["FM109"]
+    body[148:156] = field(body)
+    with tarfile.open(fileobj=io.BytesIO(body), mode="r:"):  # the control: it is one
+        assert codes(described(bytes(body))) == ["FM109"]
 
 
 @pytest.mark.parametrize(
@@ -220,3 +243,39 @@ def test_a_deflated_archive_is_read_with_the_sizes_of_its_storages() -> None:
 def test_metadata_of_torchs_own_is_no_stranger() -> None:
     known = {f"archive/{name}": b"1" for name in (".format_version", ".storage_alignment", ".data/serialization_id")}
     assert described(b.archive(PICKLE, {"0": bytes(16)}, extra=known)).members == ()
+
+
+@pytest.mark.parametrize("name", ["BYTEORDER", "Version", "CONSTANTS.pkl", "DATA/0", ".Format_Version"])
+def test_a_record_of_torchs_in_other_capitals_is_ambiguous(name: str) -> None:
+    """torch's zip reader ignores case: it would swap the bytes of every number for a BYTEORDER that says big."""
+    assert codes(described(b.archive(PICKLE, {"0": bytes(16)}, extra={f"archive/{name}": b"big"}))) == ["FM109"]
+
+
+def test_bytes_under_the_name_of_a_folder_are_listed() -> None:
+    seen = described(b.archive(PICKLE, {"0": bytes(16)}, extra={"archive/code/": b"", "archive/hidden/": b"MZ" * 50}))
+    assert [(member.name, member.nbytes) for member in seen.members] == [("archive/hidden/", 100)]
+
+
+def test_a_size_that_deflate_cannot_reach_is_ambiguous() -> None:
+    """A member that nothing refers to is never inflated, and may yet claim any size."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name in ROOTED:
+            archive.writestr(name, PICKLE if name.endswith("pkl") else bytes(16))
+        archive.writestr("archive/x", b"x" * 1234, zipfile.ZIP_DEFLATED)
+    body = out.getvalue()
+    assert codes(described(body)) == []
+    assert codes(described(body.replace(struct.pack("<L", 1234), struct.pack("<L", 1 << 30)))) == ["FM109"]
+
+
+def test_zeros_deflated_as_far_as_they_go_are_honest() -> None:
+    pickle = b.pickled(b.ordered_dict((b.text("w"), b.tensor("0", (4 << 20,)))))
+    assert codes(described(b.archive(pickle, {"0": bytes(16 << 20)}, deflate=True))) == []
+
+
+@pytest.mark.parametrize("name", [b"\x9abung/net.pt", b"a\\b/net.pt", b"../a/net.pt"], ids=["code page 437", "backslash", "dots"])
+def test_a_zip_of_something_else_may_spell_its_names_as_it_likes(name: bytes) -> None:
+    body = with_names("x" * len(name)).replace(b"x" * len(name), name)
+    description = described(body)
+    assert (codes(description), description.container) == ([], None)
+    assert "net.pt" in str(description.foreign)

@@ -5,6 +5,7 @@ import os
 import pytest
 from daemon_bench import UNSAFE, WRONG_MODEL, Bench
 
+from fifomark.core.errors import ConfigError
 from fifomark.core.outcome import Failed, Lost, Reason, Refused
 from fifomark.core.report import decode
 from fifomark.core.states import State
@@ -143,3 +144,29 @@ def test_names_of_any_bytes_get_their_report(bench: Bench) -> None:
     bench.drain()
     assert len(list((bench.root / "done").glob("*.json"))) == 4
     assert all(p.name.isprintable() for p in (bench.root / "done").iterdir())
+
+
+def test_a_rubric_that_is_changed_is_read_again_before_the_next_model_is_marked(bench: Bench) -> None:
+    rubric = bench.root / "rubrics/digits/rubric.toml"
+    bench.drop("ada.pt")
+    bench.drain()
+    rubric.write_text(rubric.read_text().replace("points = 5", "points = 6"))
+    bench.drop("bob.pt")
+    bench.drain()
+    possible = [decode(path.read_bytes()).grade for path in sorted((bench.root / "done").glob("*.json"))]
+    assert [grade.points_possible for grade in possible if grade] == [100, 101]
+
+
+def test_a_rubric_that_is_broken_later_stops_the_marking_and_loses_nothing(bench: Bench) -> None:
+    rubric = bench.root / "rubrics/digits/rubric.toml"
+    whole = rubric.read_text()
+    bench.drop("ada.pt")
+    bench.tick(2)
+    rubric.write_text("half of it")
+    with pytest.raises(ConfigError, match=r"rubric\.toml"):
+        bench.drain()
+    bench.daemon.release(bench.now)
+    rubric.write_text(whole)
+    bench.restart()
+    bench.drain()
+    assert bench.places("ada.pt") == ["done/00000001-ada.json", "done/00000001-ada.pt", "originals/00000001-ada.pt.original"]

@@ -86,10 +86,10 @@ class Daemon:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits that could be worked on. Where every slot is out of service nothing can, and `stuck` says so."""
+        """Whether nothing is in hand, and nothing waits that could be taken."""
         counts = self.ledger.counts()
-        ours = (State.QUEUED, State.SANITIZING, State.SANITIZED, State.EVALUATING)
-        return not any(counts[state] for state in ours)
+        in_hand = sum(counts[state] for state in (State.SANITIZING, State.SANITIZED, State.EVALUATING))
+        return not in_hand and not self.ledger.has_ready()
 
     @property
     def stuck(self) -> str | None:

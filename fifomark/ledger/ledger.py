@@ -136,6 +136,10 @@ class Ledger:
         self._db.execute("UPDATE submissions SET moving = 1 WHERE id = ?", (submission.id,))
         return Claim(submission=self.get(submission.id))
 
+    def has_ready(self) -> bool:
+        """Whether a submission waits that could be started."""
+        return self._db.execute("SELECT 1 FROM submissions WHERE state = 'queued' AND ready = 1 LIMIT 1").fetchone() is not None
+
     def try_again(self, id: int) -> Submission:
         """Count one more try at whatever is being done with a submission; committed before the work starts."""
         self._db.execute("UPDATE submissions SET tries = tries + 1 WHERE id = ?", (id,))

@@ -85,6 +85,7 @@ def test_a_waiting_file_that_is_being_written_again_is_not_started(ledger: Ledge
     admit(ledger, arrival("a", 1))
     admit(ledger, unsettled=("a",))
     assert start(ledger) is None
+    assert not ledger.has_ready()
     admit(ledger, arrival("a", 1))
     assert start(ledger) == "a"
 

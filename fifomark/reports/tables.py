@@ -117,7 +117,7 @@ def inspection(seen: Inspection) -> str:
     if seen.sha256:
         lines.append(f"  sha256 {seen.sha256}")
     lines += [f"  would run: {call}" for call in seen.would_run]
-    return "\n".join([*lines, *_findings(seen.findings, "  ")])
+    return _printable([*lines, *_findings(seen.findings)])
 
 
 def report(seen: Report) -> str:
@@ -136,20 +136,25 @@ def report(seen: Report) -> str:
         lines += [f"  {c.points:g}/{c.points_possible:g}  {c.title}: {c.message}" for c in seen.grade.criteria]
         band = f", {seen.grade.band}" if seen.grade.band else ""
         lines.append(f"  {_points(seen.grade.points, seen.grade.points_possible)} points{band}: {'pass' if seen.grade.passed else 'fail'}")
-    return "\n".join([*lines, *_findings(seen.findings, "  ")])
+    return _printable([*lines, *_findings(seen.findings)])
 
 
 def _interval(bounds: tuple[float, float] | None) -> str:
     return f" (95 %: {bounds[0]:.4f} to {bounds[1]:.4f})" if bounds else ""
 
 
-def _findings(findings: Iterable[Finding], indent: str) -> list[str]:
+def _printable(lines: Iterable[str]) -> str:
+    """Names of tensors, classes and owners are strangers' words: none of them may break a line or command a terminal."""
+    return "\n".join(shown(line, 4000) for line in lines)
+
+
+def _findings(findings: Iterable[Finding]) -> list[str]:
     lines = []
     for finding in findings:
-        lines.append(f"{indent}{finding.level} {finding.code} {finding.where}: {finding.message}")
+        lines.append(f"  {finding.level} {finding.code} {finding.where}: {finding.message}")
         if finding.evidence:
-            lines.append(f"{indent}    seen: {shown(finding.evidence, 300)}")
-        lines.append(f"{indent}    → {finding.advice}")
+            lines.append(f"      seen: {shown(finding.evidence, 300)}")
+        lines.append(f"      → {finding.advice}")
     return lines
 
 

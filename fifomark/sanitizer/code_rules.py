@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from fifomark.core.catalogue import find
-from fifomark.core.findings import Finding, Level
+from fifomark.core.findings import MAX_TEXT, Finding, Level
 from fifomark.core.policy import Policy
+from fifomark.core.text import shown
 from fifomark.sanitizer.allowlist import BUILDING_BLOCKS, PLAIN_DATA, from_unknown_package
 from fifomark.torchfile.description import Description, GlobalUse
 
@@ -39,7 +40,7 @@ def judge(description: Description, policy: Policy) -> CodeSeen:
     if description.container == "torchscript":
         found.append(find("FM204", "code/", "the file is a TorchScript archive: its code was left out"))
     found.sort(key=lambda finding: -finding.level.rank)
-    return CodeSeen(found[:MAX_FINDINGS], tuple(texts)[:MAX_CALLS])
+    return CodeSeen(found[:MAX_FINDINGS], tuple(shown(text, MAX_TEXT) for text in texts)[:MAX_CALLS])
 
 
 def disarmed(findings: Sequence[Finding]) -> list[Finding]:

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from msgspec.structs import replace
+
+from fifomark.core.catalogue import find
+from fifomark.core.findings import Verdict
+from fifomark.core.inspection import Inspection
+from fifomark.core.outcome import Cost, Evaluation, Metric, Reason
+from fifomark.core.report import Environment, Grade, Report, SubmissionFacts, decode, encode
+from fifomark.core.states import State
+from fifomark.core.weights import FamilySeen
+from fifomark.reports import tables
+from fifomark.reports.compose import refusal
+from fifomark.reports.leaderboard import ranked
+
+RED = "\x1b[31mred\n"
+
+
+def report(id: int, owner: str, accuracy: float | None, **changes: Any) -> Report:
+    at = datetime.fromtimestamp(1_700_000_000 + id, UTC)
+    metric = Metric(id="accuracy", split="all", value=accuracy, n=10, higher_is_better=True)
+    made = Report(
+        schema="fifomark.report/1",
+        id=id,
+        state=State.DONE,
+        verdict=Verdict.CLEAN,
+        reason=Reason(code="marked", message="marked", blame=None),
+        submission=SubmissionFacts(
+            name=f"{owner}.pt", owner=owner, rubric="digits", attempt=1, received_at=at, mtime=at, size=1, sha256="0" * 64
+        ),
+        clean=None,
+        container="zip",
+        form="state_dict",
+        would_run=(),
+        findings=(),
+        model=None,
+        evaluation=Evaluation(
+            rubric_sha256="", dataset_sha256="", device="cpu", metrics=(metric,), audits=(), cost=Cost(forward_seconds=0, total_seconds=0)
+        ),
+        grade=Grade(points=90, points_possible=100, share=0.9, band="A", passed=True, criteria=()),
+        timeline=(),
+        environment=Environment(fifomark="0", python="3", platform="x", torch=None, slot=None),
+    )
+    return replace(made, **changes)
+
+
+def test_the_best_of_each_owner_ranks_and_a_tie_goes_to_the_earlier() -> None:
+    found = [report(1, "ada", 0.8), report(2, "bob", 0.9), report(3, "ada", 0.95), report(4, "eve", 0.9), report(5, "zoe", None)]
+    rows = ranked(found, "digits", "accuracy")
+    assert [(row.rank, row.owner, row.id) for row in rows] == [(1, "ada", 3), (2, "bob", 2), (2, "eve", 4), (4, "zoe", 5)]
+
+
+def test_where_less_is_better_the_least_ranks_first() -> None:
+    def loss(id: int, owner: str, value: float) -> Report:
+        made = report(id, owner, value)
+        assert made.evaluation is not None
+        metrics = tuple(replace(metric, higher_is_better=False) for metric in made.evaluation.metrics)
+        return replace(made, evaluation=replace(made.evaluation, metrics=metrics))
+
+    assert [row.owner for row in ranked([loss(1, "ada", 0.8), loss(2, "bob", 0.1)], "digits", "accuracy")] == ["bob", "ada"]
+
+
+def test_what_was_not_marked_or_is_of_another_rubric_does_not_rank() -> None:
+    assert ranked([report(1, "ada", 0.8, grade=None), report(2, "bob", 0.8)], "other", "accuracy") == []
+
+
+def test_a_report_survives_the_disk() -> None:
+    made = report(1, "ada", 0.8)
+    assert decode(encode(made)) == made
+
+
+def test_strangers_words_never_reach_the_terminal_as_they_are() -> None:
+    finding = find("FM201", RED, RED, evidence=RED)
+    seen = Inspection(
+        path=RED,
+        verdict=Verdict.UNSAFE,
+        container="zip",
+        form="state_dict",
+        family=FamilySeen(name="mlp", evidence=(RED,)),
+        findings=(finding,),
+        weights=None,
+        would_run=(RED,),
+        size=1,
+        sha256=None,
+    )
+    text = tables.inspection(seen) + tables.report(report(1, RED, 0.5, would_run=(RED,), findings=(finding,)))
+    text += tables.leaderboard(ranked([report(1, RED, 0.5)], "digits", "accuracy"))
+    assert "\x1b" not in text
+    assert "red\n" not in text.replace(r"red\n", "")
+
+
+def test_a_refusal_is_told_by_its_worst_finding_and_by_whose_it_is() -> None:
+    note, wrong, unsafe = find("FM501", "a", "note"), find("FM503", "b", "this is a cnn"), find("FM201", "c", "it would run x")
+    assert refusal([note, wrong]) == Reason(code="wrong-model", message="this is a cnn", blame="submitter")
+    assert refusal([note, wrong, unsafe]) == Reason(code="unsafe", message="it would run x (and 1 more)", blame="submitter")

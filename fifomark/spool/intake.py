@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -35,7 +36,7 @@ class Intake:
         arrivals: list[Arrival] = []
         unsettled: set[tuple[str, str]] = set()
         for folder in ("", *sorted(rubrics)):
-            for name, status in _entries(os.path.join(self._incoming, folder)):
+            for name, status in self._listed(folder):
                 if name.startswith(".") or (not folder and stat.S_ISDIR(status.st_mode) and (name in rubrics or name in untouched)):
                     continue
                 if name.lower().endswith(UPLOAD_SUFFIXES):
@@ -49,6 +50,15 @@ class Intake:
         self._seen = {key: seen for key, seen in self._seen.items() if key in present}
         self._settled = {key: seen for key, seen in self._settled.items() if key in present}
         return Listing(arrivals=tuple(arrivals), unsettled=frozenset(unsettled))
+
+    def _listed(self, folder: str) -> list[tuple[str, os.stat_result]]:
+        """What lies in incoming/, or in a subfolder of it: that one may come, go or be closed to us at any time."""
+        if not folder:
+            return _entries(self._incoming)
+        try:
+            return _entries(os.path.join(self._incoming, folder))
+        except OSError:
+            return []
 
     def _is_settled(self, arrival: Arrival, ctime_ns: int, now: float) -> bool:
         key, version = (arrival.folder, arrival.name), (arrival.identity, ctime_ns)
@@ -75,15 +85,10 @@ def uploads(incoming: str) -> list[str]:
 
 def _entries(folder: str) -> list[tuple[str, os.stat_result]]:
     found = []
-    try:
-        with os.scandir(folder) as listing:
-            for entry in listing:
-                try:
-                    found.append((entry.name, entry.stat(follow_symlinks=False)))
-                except FileNotFoundError:
-                    continue  # withdrawn between the listing and the look
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    with os.scandir(folder) as listing:
+        for entry in listing:
+            with contextlib.suppress(FileNotFoundError):  # withdrawn between the listing and the look
+                found.append((entry.name, entry.stat(follow_symlinks=False)))
     return found
 
 

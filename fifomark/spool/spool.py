@@ -82,7 +82,8 @@ class Spool:
     def sync(self) -> None:
         """fsync every folder that a move has touched since the last call."""
         for folder in sorted(self._unsynced):
-            sync_folder(folder)
+            with contextlib.suppress(FileNotFoundError):  # a subfolder of incoming/ is its owners' to remove
+                sync_folder(folder)
         self._unsynced.clear()
 
     def _claim(self, submission: Submission) -> bool:

@@ -138,6 +138,22 @@ def test_a_file_withdrawn_between_listing_and_claim_is_no_error(bench: Bench) ->
     assert bench.seen == []
 
 
+def test_a_subfolder_that_is_removed_as_its_file_is_taken_stops_nothing(bench: Bench) -> None:
+    folder = bench.root / "incoming" / "digits"
+    folder.mkdir()
+    bench.drop("ada.pt", folder="digits")
+    sync = bench.spool.sync
+
+    def remove_then_sync() -> None:
+        if folder.exists():
+            folder.rmdir()
+        sync()
+
+    bench.spool.sync = remove_then_sync  # type: ignore[method-assign]
+    bench.drain()
+    assert (bench.root / "done/00000001-ada.pt").exists()
+
+
 def test_names_of_any_bytes_get_their_report(bench: Bench) -> None:
     for name in (os.fsdecode(b"\xff\n.pt"), "x" * 252 + ".pt", "-rf.pt", "\x1b[31mred.pt"):
         bench.drop(name)

@@ -83,6 +83,15 @@ def test_a_subfolder_named_as_a_rubric_is_looked_into_and_one_not_loaded_yet_is_
     assert [(a.folder, a.name) for a in listing.arrivals] == [("digits", "a.pt")]
 
 
+def test_a_subfolder_may_go_at_any_time_but_not_incoming_itself(incoming: Path) -> None:
+    """Were a lost incoming/ taken for an empty one, everything that waits would be withdrawn."""
+    intake = Intake(str(incoming), settle=0.0)
+    assert intake.sweep(0.0, ("digits",)).arrivals == ()
+    incoming.rmdir()
+    with pytest.raises(FileNotFoundError):
+        intake.sweep(0.0, ())
+
+
 def test_names_may_hold_any_bytes(incoming: Path) -> None:
     names = [b"line\nbreak.pt", b"\xff\xfe.pt", b"-rf.pt", b"x" * 252 + b".pt"]
     for name in names:

@@ -66,7 +66,8 @@ class FIFOModelQueue:
 
         `slots` is "auto" (one for each GPU, or else for each CPU core) or a list such as ["cuda:0", "cpu:2"]. Each worker is a process
         that sees its own slot only (CUDA_VISIBLE_DEVICES), so `function` must be defined at the top level of a module, and what it
-        returns must be plain data (None, numbers, strings, lists, dicts, or records of these, which arrive as dicts).
+        returns must be plain data (None, numbers, strings, bytes, lists, dicts; tuples arrive as lists, records as dicts). In a script,
+        call it below `if __name__ == "__main__":`, since each worker imports the script again.
         A path leaves the queue when its result is given out; what is not finished waits again if the loop ends or this process dies.
         Where `function` raised or its worker died, FunctionFailed is raised in the result's place, or returned with `on_error="return"`.
         """

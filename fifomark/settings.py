@@ -26,7 +26,7 @@ class Settings(Record):
     sanitizers: Annotated[int, Meta(ge=1, le=64)] = 1
     default_rubric: str = "digits"
     order: Literal["mtime", "arrival"] = "mtime"
-    settle_seconds: Annotated[float, Meta(ge=0)] = 0.2
+    settle_seconds: Annotated[float, Meta(ge=0, le=3600)] = 0.2
     rescan_seconds: Seconds = 5.0
     max_attempts: Positive = 3
     sandbox: Literal["auto", "required", "best-effort", "off"] = "auto"

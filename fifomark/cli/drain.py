@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import sys
 
+from fifomark.cli.exits import Exit
 from fifomark.cli.options import DEFAULT_SPOOL, SpoolOption
 from fifomark.cli.progress import queue_bar
 
 
-def drain(spool: SpoolOption = DEFAULT_SPOOL) -> None:
+def drain(spool: SpoolOption = DEFAULT_SPOOL) -> int:
     from fifomark.daemon.service import run
 
     with queue_bar() as on_turn:
-        daemon = run(spool, "drain", on_turn)
-    for _, name in sorted(daemon.listing.unsettled):
+        ending = run(spool, "drain", on_turn)
+    for name in ending.unsettled:
         print(f"left for the next time: {name!r} is still being written", file=sys.stderr)
+    if not ending.idle:
+        print("stopped before everything was marked; what is left waits for the next drain", file=sys.stderr)
+        return Exit.INTERRUPTED
+    return Exit.FINE

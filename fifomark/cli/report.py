@@ -15,6 +15,7 @@ from fifomark.core.errors import UsageError
 from fifomark.core.report import decode
 from fifomark.core.states import FINAL
 from fifomark.core.submission import Submission
+from fifomark.core.text import shown
 from fifomark.daemon.look import open_ledger
 from fifomark.reports import tables
 from fifomark.spool.layout import Layout
@@ -46,9 +47,15 @@ def _find(layout: Layout, which: str) -> Submission:
     if ledger is None:
         raise UsageError(f"{which}: nothing was submitted to {layout.root} yet")
     with contextlib.closing(ledger):
-        named = ledger.named(os.path.basename(which))
-        if named:
-            return named[0]
-        if which.isdecimal():
-            return ledger.get(int(which))
+        if which.isdecimal() and len(which) <= 18 and (submission := ledger.find(int(which))):
+            return submission
+        name = os.path.basename(which)
+        found = ledger.named(name) or ledger.named_without_extension(name)
+    if len({submission.name for submission in found}) > 1:
+        names = ", ".join(sorted({shown(submission.name) for submission in found}))
+        raise UsageError(f"{which}: several names fit; say which: {names}")
+    if len(found) > 1:
+        print(f"{len(found)} submissions have this name; this is the newest, {found[0].id:08d}", file=sys.stderr)
+    if found:
+        return found[0]
     raise UsageError(f"{which}: no submission has this id or name (fifomark status lists them)")

@@ -31,6 +31,8 @@ def sanitize(
         raise UsageError(f"{file}: no such file")
     if os.path.lexists(output) and not force:
         raise UsageError(f"{output}: exists already; choose another name, or replace it with --force")
+    if os.path.lexists(output) and not (output.is_file() and not output.is_symlink()):
+        raise UsageError(f"{output}: is there and is no regular file; it is not replaced")
     if not output.absolute().parent.is_dir():
         raise UsageError(f"{output}: its folder does not exist")
     with Sanitizer(policy=Policy(on_unsafe="disarm" if disarm else "reject")) as sanitizer:

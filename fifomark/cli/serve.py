@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 def serve(spool: SpoolOption = DEFAULT_SPOOL) -> None:
     from fifomark.daemon.service import run
 
-    print(f"serving {spool}; drop files into {spool / 'incoming'}; stop with Ctrl-C or SIGTERM", file=sys.stderr)
-    run(spool, "serve", _log)
+    greeting = [f"serving {spool}; drop files into {spool / 'incoming'}; stop with Ctrl-C or SIGTERM"]
+
+    def on_turn(daemon: Daemon) -> None:
+        """One line for each submission that has ended, after one that says that the spool is ours."""
+        for line in (*greeting, *map(ended, daemon.settled)):
+            print(line, file=sys.stderr, flush=True)
+        greeting.clear()
+
+    run(spool, "serve", on_turn)
     print("stopped; what was in hand waits where it was", file=sys.stderr)
-
-
-def _log(daemon: Daemon) -> None:
-    """One line for each submission that has ended."""
-    for row in daemon.settled:
-        print(ended(row), file=sys.stderr, flush=True)

@@ -12,6 +12,7 @@ from fifomark.cli.options import DEFAULT_SPOOL, JsonOption, SpoolOption
 from fifomark.cli.output import json_line
 from fifomark.core.errors import UsageError
 from fifomark.core.text import shown
+from fifomark.spool.intake import is_passed_over
 from fifomark.spool.spool import Spool, drop
 
 
@@ -27,6 +28,8 @@ def submit(
     for file in files:
         if not file.is_file():
             raise UsageError(f"{file}: no such file")
+        if is_passed_over(file.name):
+            raise UsageError(f"{file}: a file of this name is taken for an unfinished upload and never looked at; give it another name")
     for file in files:
         try:
             dropped = shown(drop(target.layout, os.fspath(file), rubric), 4096)

@@ -23,6 +23,8 @@ _MISSING = re.compile(r"Object missing required field `(?P<key>.*)`$")
 def read_toml(path: Path, type_: type[T]) -> T:
     """The file at `path` as a `type_`; ConfigError says what is wrong and where, also when it is missing or no TOML."""
     try:
+        if not path.is_file() and path.exists():
+            raise ConfigError(path, "", "is no regular file")
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as e:
         raise ConfigError(path, "", f"cannot be read: {e.strerror}") from e

@@ -8,8 +8,8 @@ from msgspec import Meta
 
 from fifomark.core.record import Record
 
-Positive = Annotated[int, Meta(gt=0)]
-Seconds = Annotated[float, Meta(gt=0)]
+Positive = Annotated[int, Meta(gt=0, le=1 << 50)]
+Seconds = Annotated[float, Meta(gt=0, le=1e8)]
 
 
 class Limits(Record):
@@ -32,6 +32,6 @@ class Limits(Record):
 class Policy(Record):
     """`allow` adds exact full names ("my.Config") to the plain data that is dropped without a refusal; nothing is ever imported."""
 
-    extensions: tuple[str, ...] = (".pt",)
+    extensions: Annotated[tuple[str, ...], Meta(min_length=1)] = (".pt",)
     on_unsafe: Literal["reject", "disarm"] = "reject"
     allow: tuple[str, ...] = ()

@@ -24,7 +24,7 @@ FINAL = frozenset({State.DONE, State.REJECTED, State.FAILED, State.WITHDRAWN})
 MOVES: Mapping[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.HELD, State.SANITIZING, State.WITHDRAWN}),
     State.HELD: frozenset({State.QUEUED, State.WITHDRAWN}),
-    State.SANITIZING: frozenset({State.SANITIZED, State.REJECTED, State.FAILED, State.WITHDRAWN}),
+    State.SANITIZING: frozenset({State.SANITIZED, State.REJECTED, State.FAILED, State.WITHDRAWN, State.HELD}),
     State.SANITIZED: frozenset({State.EVALUATING, State.FAILED}),
     State.EVALUATING: frozenset({State.DONE, State.REJECTED, State.FAILED, State.SANITIZED}),
     State.DONE: frozenset(),

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from fifomark.core.errors import UsageError
 from fifomark.core.inspection import Inspection
 from fifomark.core.outcome import Failed, Lost, Marked, MarkTicket, Outcome, Reason, Refused, Sanitized, SanitizeTicket
 from fifomark.core.report import encode
@@ -42,6 +43,8 @@ class Daemon:
     def recover(self, now: float) -> int:
         """Finish what an earlier daemon left half done (docs/recovery.md); returns how many submissions that were."""
         self.spool.remove_temporaries()
+        with self.ledger.batch():
+            self.ledger.release_held(now)
         unfinished = self.ledger.unfinished()
         for submission in unfinished:
             if submission.moving:
@@ -49,7 +52,7 @@ class Daemon:
         interrupted = Reason(code="internal-error", message="the daemon was interrupted", blame="operator")
         moved: list[Submission] = []
         with self.ledger.batch():
-            for submission in map(self.ledger.get, (s.id for s in unfinished)):
+            for submission in map(self.ledger.get, (s.id for s in reversed(unfinished))):  # each goes to the front of the line
                 if submission.state in (State.SANITIZING, State.EVALUATING):
                     moved += self._again(submission, interrupted, now)
         self._place(moved, now)
@@ -77,7 +80,7 @@ class Daemon:
             for submission, _, outcome in ended:
                 moved += self._end(submission, outcome, now)
             came = self._admit(now) if sweep else 0
-            moved += self._claim(now)
+            moved += self._claim(now) + self._orphans(now)
             started = self._begin(now)
         self._place(moved, now)
         self.settled = [submission for submission in moved if submission.state in FINAL]
@@ -133,13 +136,30 @@ class Daemon:
             started.append((self.ledger.begin(waiting.id, slot.name, now), slot.name))
         return started
 
+    def _orphans(self, now: float) -> list[Submission]:
+        """What waits for a rubric that the spool no longer has can never be marked."""
+        waiting = [s for s in self.ledger.in_state((State.SANITIZED,), -1) if not s.moving and s.rubric not in self._rubrics]
+        gone = [Reason(code="internal-error", message=f"its rubric {s.rubric!r} is gone", blame="operator") for s in waiting]
+        return [settled for s, reason in zip(waiting, gone, strict=True) for settled in self._settle(s, State.FAILED, reason, now)]
+
     def _place(self, submissions: Iterable[Submission], now: float) -> None:
         """Let the files follow the states, make the moves last, and say so in the ledger."""
-        placed = [(submission, self.spool.place(submission, self.ledger.report(submission.id))) for submission in submissions]
-        if not placed:
+        placed: list[tuple[Submission, bool]] = []
+        stuck: list[tuple[Submission, OSError]] = []
+        for submission in submissions:
+            try:
+                placed.append((submission, self.spool.place(submission, self.ledger.report(submission.id))))
+            except OSError as e:
+                if submission.state is not State.SANITIZING:
+                    raise
+                stuck.append((submission, e))  # not ours to move: another's folder, another file system
+        if not placed and not stuck:
             return
         self.spool.sync()
         with self.ledger.batch():
+            for submission, error in stuck:
+                self._to_sanitize = [id for id in self._to_sanitize if id != submission.id]
+                self.ledger.hold(submission.id, f"it cannot be taken from incoming/: {error.strerror}", now)
             for submission, found in placed:
                 if not found and submission.state is State.SANITIZING:
                     self._to_sanitize = [id for id in self._to_sanitize if id != submission.id]
@@ -195,6 +215,12 @@ class Daemon:
                 return self._settle(submission, State.DONE, MARKED, now, evaluation=evaluation, grade=mark)
             case Refused(findings=findings):
                 return self._settle(submission, State.REJECTED, refusal(findings), now, findings=findings)
+            case Failed(reason=Reason(code="rubric-error") as reason):
+                raise UsageError(reason.message)  # stops the marking, and puts back what is in hand
+            case Failed(reason=Reason(code="rubric-changed") as reason):
+                self.ledger.uncount(id)
+                self.ledger.put_back(id, now, reason.message)
+                return []
             case Failed(reason=Reason(code="internal-error") as reason):
                 return self._again(submission, reason, now)
             case Failed(reason=reason):

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import wait
 from types import FrameType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import fifomark
 from fifomark.core.clock import utc
@@ -30,11 +30,19 @@ from fifomark.workers.slots import Slot, find_slots
 _BUSY_SECONDS = 0.5  # how often overdue workers are looked for; what ends wakes the loop at once
 _PATIENCE = 1.0  # seconds that drain waits for a file to settle before it leaves it for the next time
 
+
+class Ending(NamedTuple):
+    """How a run ended: whether nothing was left to do, and the names of files that were still being written."""
+
+    idle: bool
+    unsettled: tuple[str, ...]
+
+
 OnTurn = Callable[[Daemon], None]
 
 
-def run(root: str | os.PathLike[str], mode: Literal["serve", "drain"], on_turn: OnTurn = lambda _: None) -> Daemon:
-    """Serve the spool until a signal comes, or drain it until nothing waits; returns the daemon as it ended.
+def run(root: str | os.PathLike[str], mode: Literal["serve", "drain"], on_turn: OnTurn = lambda _: None) -> Ending:
+    """Serve the spool until a signal comes, or drain it until nothing waits.
 
     UsageError before anything is touched where settings or rubrics are wrong or another daemon holds the spool; InternalError where
     no slot is left that could go on.
@@ -55,7 +63,7 @@ def run(root: str | os.PathLike[str], mode: Literal["serve", "drain"], on_turn: 
             Loop(daemon, mode, on_turn).run()
         finally:
             daemon.release(time.time())
-    return daemon
+        return Ending(idle=daemon.idle, unsettled=tuple(sorted(name for _, name in daemon.listing.unsettled)))
 
 
 class Loop:

@@ -10,8 +10,6 @@ import os
 import sqlite3
 from typing import NamedTuple
 
-import psutil
-
 from fifomark.core.errors import UsageError
 from fifomark.ledger.transaction import transaction
 
@@ -22,7 +20,7 @@ CREATE TABLE items (
     path BLOB NOT NULL,
     is_path INTEGER NOT NULL,              -- it came as a pathlib.Path, and goes as one
     owner_pid INTEGER,                     -- the process that is working on it; NULL: it waits
-    owner_since REAL                       -- when that process was started: a pid may be given out again
+    owner_since INTEGER                       -- when that process was started: a pid may be given out again
 ) STRICT
 """
 
@@ -37,7 +35,10 @@ class Fifo:
     """`location` is a file, or ":memory:"."""
 
     def __init__(self, location: str) -> None:
-        self._db = sqlite3.connect(location, isolation_level=None, timeout=30.0, check_same_thread=False)
+        try:
+            self._db = sqlite3.connect(location, isolation_level=None, timeout=30.0, check_same_thread=False)
+        except sqlite3.Error as e:
+            raise UsageError(f"{location}: cannot be used as a queue: {e}") from e
         try:
             with transaction(self._db):
                 (version,) = self._db.execute("PRAGMA user_version").fetchone()
@@ -111,8 +112,10 @@ class Fifo:
                 )
 
 
-def _started(pid: int) -> float | None:
+def _started(pid: int) -> int | None:
+    """When the process was started, in clock ticks since boot (proc(5), stat, field 22): no step of the clock changes it."""
     try:
-        return psutil.Process(pid).create_time()
-    except psutil.NoSuchProcess:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            return int(stat.read().rpartition(b")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
         return None

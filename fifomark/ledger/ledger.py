@@ -39,8 +39,11 @@ class Ledger:
 
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
         self._path = os.fspath(path)
-        uri = "file:" + self._path.replace("%", "%25").replace("?", "%3f").replace("#", "%23")
-        self._db = sqlite3.connect(uri + ("?mode=ro" if read_only else ""), uri=True, isolation_level=None, timeout=10.0)
+        uri = "file:" + self._path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + (self._reading() if read_only else "")
+        try:
+            self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10.0)
+        except sqlite3.Error as e:
+            raise SpoolError(f"{self._path}: cannot be used as a ledger: {e}") from e
         try:
             self._prepare(read_only)
         except sqlite3.DatabaseError as e:
@@ -49,6 +52,11 @@ class Ledger:
         except BaseException:
             self._db.close()
             raise
+
+    def _reading(self) -> str:
+        """How to open for reading: a reader who may not write beside the ledger can do without, as long as nobody writes to it."""
+        closed = not os.path.exists(f"{self._path}-wal") and not os.access(os.path.dirname(self._path), os.W_OK)
+        return "?mode=ro&immutable=1" if closed else "?mode=ro"
 
     def _prepare(self, read_only: bool) -> None:
         if not read_only:
@@ -123,6 +131,8 @@ class Ledger:
             "received_at = ?, ready = 1, updated_at = ? WHERE id = ?",
             (arrival.kind, _order(arrival, now, order), *_stored(arrival.identity), now, now, id),
         )
+        if self.get(id).state is State.HELD:
+            self.move(id, State.QUEUED, now)
         self._record(id, now, State.QUEUED, "replaced in incoming/")
 
     # The way of a submission
@@ -144,6 +154,16 @@ class Ledger:
         """Count one more try at whatever is being done with a submission; committed before the work starts."""
         self._db.execute("UPDATE submissions SET tries = tries + 1 WHERE id = ?", (id,))
         return self.get(id)
+
+    def hold(self, id: int, why: str, now: float) -> None:
+        """Leave a submission where it lies in incoming/ until it is replaced or the daemon starts again."""
+        self.move(id, State.HELD, now, note=why)
+        self._db.execute("UPDATE submissions SET moving = 0, message = ? WHERE id = ?", (why, id))
+
+    def release_held(self, now: float) -> None:
+        """Let everything that is held wait again."""
+        for submission in self.in_state((State.HELD,), -1):
+            self.move(submission.id, State.QUEUED, now)
 
     def uncount(self, id: int) -> None:
         """Take back a try that was stopped by us."""
@@ -205,19 +225,23 @@ class Ledger:
     # Reading
 
     def get(self, id: int) -> Submission:
-        row = self._db.execute(f"SELECT {_COLUMNS} FROM submissions WHERE id = ?", (id,)).fetchone()
-        if row is None:
+        submission = self.find(id)
+        if submission is None:
             raise SpoolError(f"no submission has the id {id}")
-        return _submission(row)
+        return submission
+
+    def find(self, id: int) -> Submission | None:
+        return next(iter(self._select("id = ?", "", (id,))), None)
 
     def named(self, name: str) -> list[Submission]:
-        """Submissions dropped under `name`, with or without its extension, newest first."""
-        wanted = os.fsencode(name)
-        rows = self._db.execute(
-            f"SELECT {_COLUMNS} FROM submissions WHERE name = ? OR substr(name, 1, ?) = ? ORDER BY id DESC",
-            (wanted, len(wanted) + 1, wanted + b"."),
-        )
-        return [_submission(row) for row in rows]
+        """Submissions dropped under exactly this name, newest first."""
+        return self._select("name = ?", "ORDER BY id DESC", (os.fsencode(name),))
+
+    def named_without_extension(self, name: str) -> list[Submission]:
+        """Submissions dropped under `name` and an extension, newest first."""
+        start = os.fsencode(name) + b"."
+        rows = self._select("substr(name, 1, ?) = ?", "ORDER BY id DESC", (len(start), start))
+        return [submission for submission in rows if os.path.splitext(submission.name)[0] == name]
 
     def inspection(self, id: int) -> bytes | None:
         return self._blob("inspection", id)
@@ -258,13 +282,8 @@ def _order(arrival: Arrival, now: float, order: str) -> int:
     return admitted if order == "arrival" else min(arrival.identity.mtime_ns, admitted)
 
 
-def _signed(value: int) -> int:
-    """Device and inode numbers are unsigned 64-bit; SQLite's integers are signed."""
-    return value - (1 << 64) if value >= 1 << 63 else value
-
-
 def _stored(identity: Identity) -> tuple[int, int, int, int]:
-    return _signed(identity.device), _signed(identity.inode), identity.size, identity.mtime_ns
+    return identity.device, identity.inode, identity.size, identity.mtime_ns
 
 
 def _submission(row: tuple[object, ...]) -> Submission:

@@ -16,6 +16,10 @@ from fifomark.marking.rubric import FILE_NAME, load_rubric, rubric_sha256
 from fifomark.marking.schema import Rubric
 
 
+class RubricChanged(Exception):
+    """The rubric on disk is no longer the one that the ticket names: the daemon reads it again, and asks again."""
+
+
 @dataclass(frozen=True)
 class LoadedRubric:
     """A rubric as it had the hash `sha256`, and its data on the CPU: `inputs` (n, *shape), `labels` (n,) int64."""
@@ -37,7 +41,10 @@ class Bench:
         self._loaded: dict[str, LoadedRubric] = {}
 
     def load(self, ticket: MarkTicket) -> LoadedRubric:
-        """The ticket's rubric and data, read once and again when the ticket names another hash; ConfigError where they are wrong."""
+        """The ticket's rubric and data, read once and again when the ticket names another hash; ConfigError where they are wrong.
+
+        RubricChanged where what is on disk has yet another one.
+        """
         known = self._loaded.get(ticket.rubric)
         if known is None or known.sha256 != ticket.rubric_sha256:
             self._loaded[ticket.rubric] = known = _read(ticket)
@@ -62,7 +69,7 @@ def _read(ticket: MarkTicket) -> LoadedRubric:
     rubric = load_rubric(ticket.rubric)
     sha256 = rubric_sha256(ticket.rubric)
     if sha256 != ticket.rubric_sha256:
-        raise ConfigError(place, "", "has changed since the queue was started", "restart it, so that all are marked by the same rubric")
+        raise RubricChanged(f"{place}: changed after the ticket was written")
     try_metrics(rubric, place)
     data = load_data(ticket.rubric, rubric)
     return LoadedRubric(ticket.rubric, sha256, rubric, torch.from_numpy(data.inputs), torch.from_numpy(data.labels), data.sha256)

@@ -15,7 +15,7 @@ from fifomark.core.errors import ConfigError
 from fifomark.core.findings import Finding
 from fifomark.core.outcome import Audit, Cost, Evaluation, Failed, Marked, MarkTicket, Outcome, Reason, Refused
 from fifomark.core.text import shown
-from fifomark.marking.bench import Bench, LoadedRubric
+from fifomark.marking.bench import Bench, LoadedRubric, RubricChanged
 from fifomark.marking.metrics import measure
 from fifomark.marking.model import Built, rebuild
 from fifomark.marking.rubric import FILE_NAME
@@ -36,8 +36,10 @@ def evaluate(ticket: MarkTicket, bench: Bench) -> Outcome:
         weights = torch.load(ticket.path, map_location="cpu", weights_only=True, mmap=True)
         built = rebuild(weights, loaded.rubric, os.path.join(ticket.rubric, FILE_NAME))
         return built if isinstance(built, Refused) else _marked(built, loaded, device, started)
+    except RubricChanged as e:
+        return Failed(reason=Reason(code="rubric-changed", message=str(e), blame="operator"))
     except ConfigError as e:
-        return Failed(reason=Reason(code="internal-error", message=str(e), blame="operator"))
+        return Failed(reason=Reason(code="rubric-error", message=str(e), blame="operator"))
     except Exception as e:
         _log.exception("submission %d could not be marked", ticket.submission)
         return Failed(reason=Reason(code="internal-error", message=f"{type(e).__name__}: {shown(str(e), 500)}", blame="operator"))

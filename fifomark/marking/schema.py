@@ -22,7 +22,7 @@ class About(Record):
 
     schema: Literal["fifomark.rubric/1"]
     id: Name
-    title: Name
+    title: str = ""
     version: str = "1"
 
 

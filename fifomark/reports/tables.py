@@ -70,7 +70,14 @@ def _points(points: float | None, possible: float | None) -> str:
 def leaderboard(rows: Sequence[Row], style: str = "simple") -> str:
     """`style` is tabulate's name of a format ("simple", "pipe" for Markdown)."""
     headers, body = _ranking(rows)
+    if style == "pipe":
+        body = [tuple(_escaped(cell) for cell in row) for row in body]
     return _table(headers, body, style)
+
+
+def _escaped(cell: object) -> str:
+    """Fit for a Markdown table: no cell ends early, no owner's name is HTML."""
+    return str(cell).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")
 
 
 def leaderboard_csv(rows: Sequence[Row]) -> str:

@@ -10,6 +10,7 @@ import stat
 from collections.abc import Collection
 
 from fifomark.core.submission import Arrival, Identity, Kind, Listing
+from fifomark.spool.moves import opened_folder
 
 # Names that uploaders use while they write. Never looked at.
 UPLOAD_SUFFIXES = (".part", ".tmp", ".crdownload", ".filepart", ".partial", ".download", ".swp", ".upload")
@@ -35,11 +36,12 @@ class Intake:
         """incoming/ as it is at `now` (seconds since the epoch); a subfolder that is named as a rubric is looked into."""
         arrivals: list[Arrival] = []
         unsettled: set[tuple[str, str]] = set()
-        for folder in ("", *sorted(rubrics)):
-            for name, status in self._listed(folder):
-                if name.startswith(".") or (not folder and stat.S_ISDIR(status.st_mode) and (name in rubrics or name in untouched)):
-                    continue
-                if name.lower().endswith(UPLOAD_SUFFIXES):
+        root = _entries(self._incoming)
+        # lstat has said that they are folders: a link in incoming/ is never looked through.
+        subfolders = sorted(name for name, status in root if name in rubrics and stat.S_ISDIR(status.st_mode))
+        for folder, entries in (("", root), *((folder, self._listed(folder)) for folder in subfolders)):
+            for name, status in entries:
+                if is_passed_over(name) or (not folder and stat.S_ISDIR(status.st_mode) and (name in rubrics or name in untouched)):
                     continue
                 arrival = Arrival(folder=folder, name=name, kind=_kind(status), identity=_identity(status))
                 if self._is_settled(arrival, status.st_ctime_ns, now):
@@ -52,11 +54,10 @@ class Intake:
         return Listing(arrivals=tuple(arrivals), unsettled=frozenset(unsettled))
 
     def _listed(self, folder: str) -> list[tuple[str, os.stat_result]]:
-        """What lies in incoming/, or in a subfolder of it: that one may come, go or be closed to us at any time."""
-        if not folder:
-            return _entries(self._incoming)
+        """What lies in a subfolder of incoming/, which may go, become a link, or be closed to us at any time."""
         try:
-            return _entries(os.path.join(self._incoming, folder))
+            with opened_folder(os.path.join(self._incoming, folder)) as fd:
+                return _entries(fd)
         except OSError:
             return []
 
@@ -78,12 +79,19 @@ class Intake:
         return True
 
 
+def is_passed_over(name: str) -> bool:
+    """Whether a file of this name is never looked at: a hidden one, or one that an uploader is still writing."""
+    return name.startswith(".") or name.lower().endswith(UPLOAD_SUFFIXES)
+
+
 def uploads(incoming: str) -> list[str]:
     """Names in incoming/ that an uploader is still writing under a temporary name."""
+    if not os.path.isdir(incoming):
+        return []
     return [name for name, _ in _entries(incoming) if not name.startswith(".") and name.lower().endswith(UPLOAD_SUFFIXES)]
 
 
-def _entries(folder: str) -> list[tuple[str, os.stat_result]]:
+def _entries(folder: str | int) -> list[tuple[str, os.stat_result]]:
     found = []
     with os.scandir(folder) as listing:
         for entry in listing:
@@ -100,7 +108,18 @@ def _kind(status: os.stat_result) -> Kind:
 
 
 def _identity(status: os.stat_result) -> Identity:
-    return Identity(device=status.st_dev, inode=status.st_ino, size=status.st_size, mtime_ns=status.st_mtime_ns)
+    """As the ledger can keep it: in signed 64 bits, where file systems have unsigned numbers and times of any year."""
+    largest = (1 << 63) - 1
+    return Identity(
+        device=_signed(status.st_dev),
+        inode=_signed(status.st_ino),
+        size=status.st_size,
+        mtime_ns=max(-largest, min(status.st_mtime_ns, largest)),
+    )
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >= 1 << 63 else value
 
 
 def _has_writer(path: str) -> bool:

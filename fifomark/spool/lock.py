@@ -29,7 +29,10 @@ class Holder(Record):
 @contextlib.contextmanager
 def held(layout: Layout) -> Iterator[None]:
     """Hold the spool; SpoolError names the daemon that holds it already."""
-    fd = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fd = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as e:
+        raise SpoolError(f"{layout.lock}: cannot be locked: {e.strerror}") from e
     try:
         if not _locked(fd, fcntl.LOCK_EX, _PATIENCE):
             other = _read(layout)

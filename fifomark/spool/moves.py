@@ -13,14 +13,25 @@ _RENAME_NOREPLACE = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def rename(source: str, target: str) -> None:
+@contextmanager
+def opened_folder(path: str) -> Iterator[int]:
+    """A descriptor of the folder itself, never of what a link there points to; OSError where it is a link or no folder."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def rename(source: str, target: str, source_folder: int | None = None) -> None:
     """Move `source` to `target` in one step; FileExistsError where something is there already, never an overwrite.
 
-    renameat2(2) with RENAME_NOREPLACE: os.rename overwrites in silence.
+    renameat2(2) with RENAME_NOREPLACE: os.rename overwrites in silence. With `source_folder`, a descriptor, `source` is a name in it.
     """
+    from_folder = _AT_FDCWD if source_folder is None else source_folder
     renameat2 = getattr(_libc, "renameat2", None)
     if renameat2 is not None:
-        if renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE) == 0:
+        if renameat2(from_folder, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE) == 0:
             return
         code = ctypes.get_errno()
         if code not in (errno.ENOSYS, errno.EINVAL):
@@ -28,13 +39,13 @@ def rename(source: str, target: str) -> None:
     # A file system without RENAME_NOREPLACE (NFS): the spool has one daemon, so looking first is enough.
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), source, None, target)
-    os.rename(source, target)
+    os.rename(source, target, src_dir_fd=source_folder)
 
 
-def advance(source: str, target: str) -> bool:
+def advance(source: str, target: str, source_folder: int | None = None) -> bool:
     """Make sure that what lay at `source` lies at `target`, whether or not it was moved before; False where it is in neither place."""
     try:
-        rename(source, target)
+        rename(source, target, source_folder)
     except FileNotFoundError:
         return os.path.lexists(target)
     return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from collections.abc import Collection
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from fifomark.core.submission import Listing, Submission
 from fifomark.settings import FILE_NAME, Settings, load_settings
 from fifomark.spool.intake import Intake
 from fifomark.spool.layout import FOLDERS, Layout
-from fifomark.spool.moves import advance, publishing, rename, sync_folder
+from fifomark.spool.moves import advance, opened_folder, publishing, rename, sync_folder
 
 
 class Spool:
@@ -24,8 +25,11 @@ class Spool:
         if not self.layout.settings.exists():
             raise SpoolError(f"{self.layout.root}: no spool here ({FILE_NAME} is missing); make one with: fifomark init {root}")
         self.settings: Settings = load_settings(self.layout.root)
-        for folder in FOLDERS:
-            os.makedirs(self.layout.folder(folder), exist_ok=True)
+        try:
+            for folder in FOLDERS:
+                os.makedirs(self.layout.folder(folder), exist_ok=True)
+        except FileExistsError as e:
+            raise SpoolError(f"{e.filename}: must be a folder, and something else is there; move it away") from e
         self._intake = Intake(self.layout.folder("incoming"), self.settings.settle_seconds)
         self._unsynced: set[str] = set()
 
@@ -82,15 +86,22 @@ class Spool:
     def sync(self) -> None:
         """fsync every folder that a move has touched since the last call."""
         for folder in sorted(self._unsynced):
-            with contextlib.suppress(FileNotFoundError):  # a subfolder of incoming/ is its owners' to remove
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # a subfolder of incoming/ is its owners' to remove
                 sync_folder(folder)
         self._unsynced.clear()
 
     def _claim(self, submission: Submission) -> bool:
-        source, target = self.layout.incoming(submission), self.layout.claimed(submission)
+        folder, name = os.path.split(self.layout.incoming(submission))
+        target = self.layout.claimed(submission)
         if os.path.lexists(target):
             return True  # moved before an interruption; what lies in incoming/ under that name now is another submission
-        return self._advance(source, target)
+        self._unsynced |= {folder, os.path.dirname(target)}
+        try:
+            # By descriptor: others may write to incoming/, and must not lead us elsewhere through a link in place of a subfolder.
+            with opened_folder(folder) as source_folder:
+                return advance(name, target, source_folder)
+        except FileNotFoundError:
+            return False
 
     def _quarantine(self, submission: Submission) -> bool:
         """What was submitted goes to rejected/, from wherever it lies; a clean file made from it is ours and goes away."""
@@ -124,7 +135,7 @@ def drop(layout: Layout, source: str, folder: str) -> str:
     """
     target = os.path.join(layout.folder("incoming"), folder, os.path.basename(source))
     os.makedirs(os.path.dirname(target), exist_ok=True)
-    temporary = os.path.join(os.path.dirname(target), f".{os.path.basename(source)}.{os.getpid()}.part")
+    temporary = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}.part")
     try:
         with open(source, "rb") as reading, open(temporary, "xb") as writing:
             _copy(reading.fileno(), writing.fileno())

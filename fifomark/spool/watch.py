@@ -13,6 +13,7 @@ from watchdog.observers import Observer
 from fifomark.spool.layout import Layout
 
 _log = logging.getLogger(__name__)
+logging.getLogger("watchdog").setLevel(logging.CRITICAL)  # its emitters complain of events that come while they are stopped
 _WAKING = frozenset({"created", "modified", "moved", "deleted", "closed"})
 
 

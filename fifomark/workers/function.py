@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import pickle
@@ -24,9 +25,9 @@ class Call(Record):
 
 
 class Answer(Record):
-    """`value` is the function's result as JSON, or `error` says what it raised."""
+    """`value` is the function's result as MessagePack, or `error` says what it raised."""
 
-    value: bytes = b"null"
+    value: bytes = b"\xc0"
     error: str | None = None
 
 
@@ -54,7 +55,7 @@ def _answer(function: Function, path: str) -> Answer:
         traceback.print_exc()
         return Answer(error=f"{getattr(function, '__name__', function)} raised {type(e).__name__}: {e}")
     try:
-        return Answer(value=msgspec.json.encode(value))
+        return Answer(value=msgspec.msgpack.encode(value))
     except (TypeError, OverflowError, UnicodeEncodeError) as e:
         return Answer(
             error=f"its result cannot travel between processes ({e}): return numbers, strings, lists, dicts or msgspec/dataclass records"
@@ -94,11 +95,19 @@ class Processing:
 
     def _start(self, path: str, busy: Iterable[str]) -> str:
         slot = next(slot for slot in self._slots if slot.name not in busy)
+        # Latin-1: a path may hold any bytes, and msgpack's strings are UTF-8.
+        call = msgspec.msgpack.encode(Call(path=os.fsencode(path).decode("latin-1")))
         worker = self._workers.get(slot.name)
+        if worker is not None:
+            try:
+                worker.send(call)
+            except OSError:  # it died after its last answer, of something that it had left running
+                worker.kill()
+                worker = None
         if worker is None:
             worker = self._workers[slot.name] = Worker(slot, self._serve)
-        # Latin-1: a path may hold any bytes, and msgpack's strings are UTF-8.
-        worker.send(msgspec.msgpack.encode(Call(path=os.fsencode(path).decode("latin-1"))))
+            with contextlib.suppress(OSError):  # dead at birth: `_collect` sees its end
+                worker.send(call)
         return slot.name
 
     def _ended(self, running: Iterable[str]) -> list[str]:
@@ -109,11 +118,11 @@ class Processing:
         message = self._workers[name].receive()
         if message is None:
             worker = self._workers.pop(name)
-            worker.kill()
+            worker.kill(patience=2.0)  # let it say how it ended
             return FunctionFailed(path, f"its worker was lost: {worker.how_it_ended()}")
         try:
             answer = msgspec.msgpack.decode(message, type=Answer)
-            return FunctionFailed(path, answer.error) if answer.error is not None else msgspec.json.decode(answer.value)
+            return FunctionFailed(path, answer.error) if answer.error is not None else msgspec.msgpack.decode(answer.value)
         except msgspec.DecodeError as e:
             return FunctionFailed(path, f"its worker said something unreadable: {e}")
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 import builders
+import numpy as np
 import pytest
 
 FIFOMARK = str(Path(sys.executable).parent / "fifomark")
@@ -115,6 +117,61 @@ def test_output_that_nobody_reads_to_its_end_is_no_error(ada: Path) -> None:
         f"{FIFOMARK} inspect {ada} {ada} --format json | head -c 1", shell=True, capture_output=True, text=True, check=False
     )
     assert done.stderr == ""
+
+
+def test_a_report_cannot_be_hidden_behind_another_name(spool: Path, ada: Path) -> None:
+    for name in ("alice.pt", "1.pt"):
+        (spool / "incoming" / name).write_bytes(ada.read_bytes())
+        assert run("drain", "--spool", spool).returncode == 0
+    (spool / "incoming/alice.pt.pt").write_bytes(ada.read_bytes())
+    assert run("drain", "--spool", spool).returncode == 0
+    for which in ("alice.pt", "1", "00000001"):
+        assert json.loads(run("report", which, "--json", "--spool", spool).stdout)["id"] == 1
+    assert run("report", "9" * 30, "--spool", spool).returncode == 2
+
+
+@pytest.mark.parametrize("name", [".hidden.pt", "x.pt.part"])
+def test_submit_refuses_a_name_that_would_never_be_taken(spool: Path, ada: Path, name: str) -> None:
+    ada.with_name(name).write_bytes(ada.read_bytes())
+    assert run("submit", ada.with_name(name), "--spool", spool).returncode == 2
+    assert list((spool / "incoming").iterdir()) == []
+
+
+def test_sanitize_replaces_nothing_but_a_regular_file(tmp_path: Path, ada: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        assert run("sanitize", ada, "-o", tmp_path / name, "--force").returncode == 2
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_settings_that_are_no_file_or_make_no_sense_stop_the_start(spool: Path) -> None:
+    settings = spool / "fifomark.toml"
+    text = settings.read_text()
+    for bad in (text.replace("settle_seconds = 0.2", "settle_seconds = inf"), text.replace('[".pt"]', "[]")):
+        settings.write_text(bad)
+        assert run("drain", "--spool", spool).returncode == 2
+    settings.unlink()
+    os.mkfifo(settings)
+    done = run("drain", "--spool", spool)
+    assert (done.returncode, "no regular file" in done.stderr) == (2, True)
+
+
+def test_the_smallest_rubric_of_the_readme_works(spool: Path, tmp_path: Path, ada: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (block,) = (block for block in readme.split("```toml\n")[1:] if "[rubric]" in block)
+    folder = spool / "rubrics/mine"
+    folder.mkdir()
+    np.savez(folder / "data.npz", x=np.zeros((20, 64), np.float32), y=np.arange(20) % 10)
+    sha256 = hashlib.sha256((folder / "data.npz").read_bytes()).hexdigest()
+    (folder / "rubric.toml").write_text(
+        block.split("```")[0].replace("…", sha256, 1).replace('families = ["mlp"]', 'families = ["logistic"]')
+    )
+    (spool / "incoming/mine").mkdir()
+    (spool / "incoming/mine/ada.pt").write_bytes(ada.read_bytes())
+    done = run("drain", "--spool", spool)
+    assert done.returncode == 0, done.stderr
+    assert (spool / "done/00000001-ada.pt").exists()
 
 
 def test_names_of_strangers_cannot_command_the_terminal(tmp_path: Path) -> None:

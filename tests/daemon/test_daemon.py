@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import pytest
 from daemon_bench import UNSAFE, WRONG_MODEL, Bench
 
-from fifomark.core.errors import ConfigError
+from fifomark.core.errors import ConfigError, UsageError
 from fifomark.core.outcome import Failed, Lost, Reason, Refused
 from fifomark.core.report import decode
 from fifomark.core.states import State
+from fifomark.core.submission import Submission
 
 
 def test_a_good_submission_ends_in_done_with_its_report_and_its_original(bench: Bench) -> None:
@@ -150,6 +152,81 @@ def test_a_subfolder_that_is_removed_as_its_file_is_taken_stops_nothing(bench: B
         sync()
 
     bench.spool.sync = remove_then_sync  # type: ignore[method-assign]
+    bench.drain()
+    assert (bench.root / "done/00000001-ada.pt").exists()
+
+
+def test_a_subfolder_that_becomes_a_link_as_its_file_is_taken_leads_nowhere(bench: Bench) -> None:
+    folder, private = bench.root / "incoming" / "digits", bench.root.parent / "private"
+    folder.mkdir()
+    private.mkdir()
+    (private / "ada.pt").write_text("not for you")
+    bench.drop("ada.pt", folder="digits")
+    claim = bench.spool._claim
+
+    def swap_then_claim(submission: Submission) -> bool:
+        folder.rename(bench.root.parent / "aside")
+        folder.symlink_to(private)
+        return claim(submission)
+
+    bench.spool._claim = swap_then_claim  # type: ignore[method-assign]
+    bench.tick()
+    assert (private / "ada.pt").read_text() == "not for you"
+    assert bench.ledger.get(1).state is State.HELD
+
+
+def test_what_cannot_be_taken_is_held_with_its_reason_and_the_next_goes_on(bench: Bench) -> None:
+    claim = bench.spool._claim
+
+    def refuse_bobs(submission: Submission) -> bool:
+        if submission.name == "bob.pt":
+            raise PermissionError(13, "Permission denied")
+        return claim(submission)
+
+    bench.spool._claim = refuse_bobs  # type: ignore[method-assign]
+    bench.drop("bob.pt", 100)
+    bench.drop("eve.pt", 200)
+    bench.drain()
+    assert (bench.root / "incoming/bob.pt").exists()
+    assert bench.ledger.get(1).message == "it cannot be taken from incoming/: Permission denied"
+    assert (bench.root / "done/00000002-eve.pt").exists()
+    bench.restart()
+    bench.drain()
+    assert (bench.root / "done/00000001-bob.pt").exists()
+
+
+def test_what_waits_for_a_rubric_that_is_gone_fails_as_the_operators(bench: Bench) -> None:
+    shutil.copytree(bench.root / "rubrics/digits", bench.root / "rubrics/extra")
+    (bench.root / "incoming/extra").mkdir()
+    bench.restart()
+    bench.slots.free = list  # type: ignore[method-assign]
+    bench.drop("ada.pt", folder="extra")
+    bench.tick(4)
+    shutil.rmtree(bench.root / "rubrics/extra")
+    bench.restart()
+    bench.drain()
+    report = decode((bench.root / "failed/00000001-ada.json").read_bytes())
+    assert (report.reason.blame, report.reason.message) == ("operator", "its rubric 'extra' is gone")
+
+
+def test_a_rubric_that_only_the_worker_can_tell_is_wrong_stops_the_marking_and_costs_nobody_a_try(bench: Bench) -> None:
+    bench.outcomes["ada.pt"] = Failed(reason=Reason(code="rubric-error", message="rubric.toml: metric.args: no such", blame="operator"))
+    bench.drop("ada.pt")
+    with pytest.raises(UsageError, match="no such"):
+        bench.drain()
+    bench.daemon.release(bench.now)
+    del bench.outcomes["ada.pt"]
+    bench.restart()
+    bench.drain()
+    assert (bench.root / "done/00000001-ada.pt").exists()
+
+
+def test_a_rubric_that_changes_between_ticket_and_worker_only_delays(bench: Bench) -> None:
+    bench.outcomes["ada.pt"] = Failed(reason=Reason(code="rubric-changed", message="changed", blame="operator"))
+    bench.drop("ada.pt")
+    bench.tick(9)
+    assert bench.ledger.get(1).tries <= 1
+    del bench.outcomes["ada.pt"]
     bench.drain()
     assert (bench.root / "done/00000001-ada.pt").exists()
 

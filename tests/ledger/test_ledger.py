@@ -140,9 +140,41 @@ def test_names_of_any_bytes_come_back_as_they_were(ledger: Ledger) -> None:
     assert ledger.get(1).name == name
 
 
-def test_inode_numbers_beyond_signed_64_bits_fit(ledger: Ledger) -> None:
-    admit(ledger, arrival("a", 1, inode=(1 << 64) - 3))
-    assert ledger.counts()[State.QUEUED] == 1
+def test_a_name_with_its_extension_comes_before_one_without(ledger: Ledger) -> None:
+    admit(ledger, arrival("alice.pt", 1), arrival("alice.pt.pt", 2), arrival("alice.txt", 3))
+    assert [s.name for s in ledger.named("alice.pt")] == ["alice.pt"]
+    assert {s.name for s in ledger.named_without_extension("alice")} == {"alice.pt", "alice.txt"}
+
+
+def test_what_cannot_be_taken_is_held_until_it_is_replaced_or_the_daemon_starts_again(ledger: Ledger) -> None:
+    admit(ledger, arrival("a", 1), arrival("b", 2))
+    for name in ("a", "b"):
+        assert start(ledger) == name
+        with ledger.batch():
+            ledger.hold(ledger.named(name)[0].id, "not ours", NOW)
+    admit(ledger, arrival("a", 3, inode=9), arrival("b", 2))
+    assert [ledger.named(name)[0].state for name in ("a", "b")] == [State.QUEUED, State.HELD]
+    with ledger.batch():
+        ledger.release_held(NOW)
+    assert ledger.named("b")[0].state is State.QUEUED
+
+
+def test_a_reader_needs_no_right_to_write_beside_a_ledger_that_is_closed(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admit(ledger, arrival("a", 1))
+    ledger.close()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    reader = Ledger(tmp_path / "ledger.sqlite3", read_only=True)
+    assert reader.counts()[State.QUEUED] == 1
+    assert not (tmp_path / "ledger.sqlite3-shm").exists()
+    reader.close()
+
+
+def test_a_folder_in_the_ledgers_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / "l").mkdir()
+    with pytest.raises(SpoolError, match="cannot be used as a ledger"):
+        Ledger(tmp_path / "l")
 
 
 def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:

@@ -75,7 +75,6 @@ def test_the_smallest_rubric_measures_accuracy_for_a_hundred_points(write_rubric
         ("", {"shape = [4]": "shape = []"}, "input.shape", "length"),
         ("", {"toy.npz": "elsewhere.npz"}, "data.path", "cannot be read"),
         ("", {'sha256 = "': 'sha256 = "00'}, "data.sha256", "does not match"),
-        ("", {'title = "Toy"': ""}, "rubric.title", "is missing"),
     ],
 )
 def test_what_is_wrong_in_a_rubric_is_named_by_its_key(write_rubric, more: str, changes: dict[str, str], key: str, said: str) -> None:

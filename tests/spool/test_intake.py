@@ -92,6 +92,24 @@ def test_a_subfolder_may_go_at_any_time_but_not_incoming_itself(incoming: Path) 
         intake.sweep(0.0, ())
 
 
+def test_a_link_named_as_a_rubric_is_never_looked_through(incoming: Path, tmp_path: Path) -> None:
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "a.pt").write_bytes(b"x")
+    (incoming / "digits").symlink_to(tmp_path / "private")
+    listing = Intake(str(incoming), settle=0.0).sweep(now_of(incoming) + LATER, ("digits",))
+    assert [(a.folder, a.name, a.kind) for a in listing.arrivals] == [("", "digits", "link")]
+
+
+def test_numbers_beyond_signed_64_bits_are_bounded(incoming: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (incoming / "a.pt").write_bytes(b"x")
+    real = os.stat(incoming / "a.pt")
+    wild = type("Status", (), {name: getattr(real, name) for name in dir(real) if name.startswith("st_")})()
+    wild.st_ino, wild.st_mtime_ns = (1 << 64) - 3, 1 << 70
+    monkeypatch.setattr("fifomark.spool.intake._entries", lambda folder: [("a.pt", wild)])
+    (arrival,) = Intake(str(incoming), settle=0.0).sweep(LATER + real.st_ctime, ()).arrivals
+    assert (arrival.identity.inode, arrival.identity.mtime_ns) == (-3, (1 << 63) - 1)
+
+
 def test_names_may_hold_any_bytes(incoming: Path) -> None:
     names = [b"line\nbreak.pt", b"\xff\xfe.pt", b"-rf.pt", b"x" * 252 + b".pt"]
     for name in names:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -29,6 +31,15 @@ def picky(path: str) -> str:
         raise ValueError("not this one")
     if path == "fatal":
         os.kill(os.getpid(), signal.SIGKILL)
+    return path
+
+
+def odd(path: str) -> object:
+    return {1: float("nan"), "inf": float("inf"), "raw": b"\xff", "pair": (1, 2)}
+
+
+def dies_afterwards(path: str) -> str:
+    threading.Timer(0.2, os._exit, (1,)).start()
     return path
 
 
@@ -77,6 +88,20 @@ def test_failures_can_be_returned_in_their_place() -> None:
     assert [results[0], results[3]] == ["a", "d"]
     assert isinstance(results[1], FunctionFailed)
     assert "SIGKILL" in str(results[2])
+
+
+def test_results_arrive_as_they_were(tmp_path: Path) -> None:
+    (result,) = filled("a").process(odd, slots=["cpu"])
+    assert isinstance(result, dict)
+    assert math.isnan(result[1])
+    assert (result["inf"], result["raw"], result["pair"]) == (math.inf, b"\xff", [1, 2])
+
+
+def test_a_worker_that_dies_between_two_calls_is_replaced() -> None:
+    results = filled("a", "b").process(dies_afterwards, slots=["cpu"])
+    first = next(results)
+    time.sleep(0.6)
+    assert [first, *results] == ["a", "b"]
 
 
 def test_what_cannot_travel_is_an_error_with_the_next_step() -> None:

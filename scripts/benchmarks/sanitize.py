@@ -43,9 +43,8 @@ def small(folder: Path, times: int = 300) -> None:
             taken["off"].append(seconds(lambda: free.inspect(source, clean_to=str(target))))
             taken["torch"].append(seconds(lambda: round_trip(source, target)))
     auto, off, plain = (statistics.median(taken[name][1:]) for name in ("auto", "off", "torch"))
-    print(
-        f"{source.stat().st_size} bytes, medians of {times}: {auto * 1e3:.2f} ms sandboxed, {off * 1e3:.2f} ms not (ratio {auto / off:.2f}),"
-    )
+    print(f"{source.stat().st_size} bytes, medians of {times}:")
+    print(f"  {auto * 1e3:.2f} ms sandboxed, {off * 1e3:.2f} ms not (ratio {auto / off:.2f}),")
     print(f"  {plain * 1e3:.2f} ms for the plain torch round trip (ratio {auto / plain:.2f})")
 
 

@@ -73,6 +73,7 @@ class Bench:
         if isinstance(ticket, MarkTicket):
             return self.outcomes.get(name) or Marked(evaluation=EVALUATION)
         if name in self.outcomes and name.startswith("lost-in-sanitizing"):
+            Path(ticket.clean_path).write_bytes(b"clean, and then it died")
             return self.outcomes[name]
         findings = (self.bad[name],) if name in self.bad else ()
         clean = None

@@ -138,9 +138,12 @@ class Daemon:
 
     def _orphans(self, now: float) -> list[Submission]:
         """What waits for a rubric that the spool no longer has can never be marked."""
-        waiting = [s for s in self.ledger.in_state((State.SANITIZED,), -1) if not s.moving and s.rubric not in self._rubrics]
-        gone = [Reason(code="internal-error", message=f"its rubric {s.rubric!r} is gone", blame="operator") for s in waiting]
-        return [settled for s, reason in zip(waiting, gone, strict=True) for settled in self._settle(s, State.FAILED, reason, now)]
+        moved: list[Submission] = []
+        for submission in self.ledger.in_state((State.SANITIZED,), -1):
+            if not submission.moving and submission.rubric not in self._rubrics:
+                reason = Reason(code="internal-error", message=f"its rubric {submission.rubric!r} is gone", blame="operator")
+                moved += self._settle(submission, State.FAILED, reason, now)
+        return moved
 
     def _place(self, submissions: Iterable[Submission], now: float) -> None:
         """Let the files follow the states, make the moves last, and say so in the ledger."""
@@ -156,13 +159,13 @@ class Daemon:
         if not placed and not stuck:
             return
         self.spool.sync()
+        lost = {submission.id for submission, _ in stuck} | {submission.id for submission, found in placed if not found}
+        self._to_sanitize = [id for id in self._to_sanitize if id not in lost]
         with self.ledger.batch():
             for submission, error in stuck:
-                self._to_sanitize = [id for id in self._to_sanitize if id != submission.id]
                 self.ledger.hold(submission.id, f"it cannot be taken from incoming/: {error.strerror}", now)
             for submission, found in placed:
                 if not found and submission.state is State.SANITIZING:
-                    self._to_sanitize = [id for id in self._to_sanitize if id != submission.id]
                     self.ledger.move(submission.id, State.WITHDRAWN, now, note="its file was deleted before it could be taken")
                 self.ledger.in_place(submission.id)
 

@@ -11,7 +11,7 @@ import sqlite3
 from typing import NamedTuple
 
 from fifomark.core.errors import UsageError
-from fifomark.ledger.transaction import transaction
+from fifomark.ledger.database import opened, transaction
 
 _VERSION = 1
 _TABLES = """
@@ -35,24 +35,17 @@ class Fifo:
     """`location` is a file, or ":memory:"."""
 
     def __init__(self, location: str) -> None:
-        try:
-            self._db = sqlite3.connect(location, isolation_level=None, timeout=30.0, check_same_thread=False)
-        except sqlite3.Error as e:
-            raise UsageError(f"{location}: cannot be used as a queue: {e}") from e
-        try:
-            with transaction(self._db):
-                (version,) = self._db.execute("PRAGMA user_version").fetchone()
-                if version == 0:
-                    self._db.execute(_TABLES)
-                    self._db.execute(f"PRAGMA user_version = {_VERSION}")
-            if version > _VERSION:
-                raise UsageError(f"{location}: a queue made by a newer fifomark (version {version}); update fifomark")
-        except sqlite3.DatabaseError as e:
-            self._db.close()
-            raise UsageError(f"{location}: cannot be used as a queue: {e}") from e
-        except BaseException:
-            self._db.close()
-            raise
+        self._location = location
+        self._db = opened(location, self._prepare, "a queue", UsageError, timeout=30.0)
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        with transaction(db):
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            if version == 0:
+                db.execute(_TABLES)
+                db.execute(f"PRAGMA user_version = {_VERSION}")
+        if version > _VERSION:
+            raise UsageError(f"{self._location}: a queue made by a newer fifomark (version {version}); update fifomark")
 
     def put(self, path: str, *, is_path: bool) -> None:
         with transaction(self._db):

@@ -12,8 +12,8 @@ from fifomark.core.findings import Verdict
 from fifomark.core.record import Record
 from fifomark.core.states import MOVES, State
 from fifomark.core.submission import Arrival, Claim, Identity, Listing, Submission
+from fifomark.ledger.database import opened, transaction
 from fifomark.ledger.schema import MIGRATIONS, migrate
-from fifomark.ledger.transaction import transaction
 
 _COLUMNS = (
     "id, folder, name, kind, rubric, owner, state, moving, attempt, tries, order_ns, device, inode, size, mtime_ns, received_at, "
@@ -40,30 +40,21 @@ class Ledger:
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
         self._path = os.fspath(path)
         uri = "file:" + self._path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + (self._reading() if read_only else "")
-        try:
-            self._db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10.0)
-        except sqlite3.Error as e:
-            raise SpoolError(f"{self._path}: cannot be used as a ledger: {e}") from e
-        try:
-            self._prepare(read_only)
-        except sqlite3.DatabaseError as e:
-            self._db.close()
-            raise SpoolError(f"{self._path}: cannot be used as a ledger: {e}") from e
-        except BaseException:
-            self._db.close()
-            raise
+        self._db = opened(uri, self._check if read_only else self._prepare, "a ledger", SpoolError, uri=True)
 
     def _reading(self) -> str:
         """How to open for reading: a reader who may not write beside the ledger can do without, as long as nobody writes to it."""
         closed = not os.path.exists(f"{self._path}-wal") and not os.access(os.path.dirname(self._path), os.W_OK)
         return "?mode=ro&immutable=1" if closed else "?mode=ro"
 
-    def _prepare(self, read_only: bool) -> None:
-        if not read_only:
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            migrate(self._db)
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        migrate(db)
+        self._check(db)
+
+    def _check(self, db: sqlite3.Connection) -> None:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
         if version > len(MIGRATIONS):
             raise SpoolError(f"{self._path}: made by a newer fifomark (version {version} of the ledger); update fifomark")
 

@@ -64,6 +64,7 @@ class Spool:
             case State.REJECTED:
                 return self._quarantine(submission)
             case State.FAILED:
+                _remove(self.layout.unpublished(submission))  # of a sanitizing that came to no end
                 return self._advance(self.layout.clean(submission), self.layout.failed(submission)) or self._advance(
                     self.layout.claimed(submission), self.layout.failed_original(submission)
                 )
@@ -72,9 +73,8 @@ class Spool:
 
     def forget_clean(self, submission: Submission) -> None:
         """Remove what an interrupted sanitizing may have left: it is written again."""
-        for path in (self.layout.unpublished(submission), self.layout.clean(submission)):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+        _remove(self.layout.unpublished(submission))
+        _remove(self.layout.clean(submission))
 
     def remove_temporaries(self) -> None:
         """Remove what writers that were killed left half written; for the start of a daemon, when none is at work."""
@@ -117,6 +117,11 @@ class Spool:
             raise InternalError(f"{target} is in the way of {source}; move it aside and start again") from e
 
 
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
 def create(root: str | os.PathLike[str], settings: str) -> Layout:
     """Make the folders of a spool and its settings file; what is there already stays as it is."""
     layout = Layout(root)
@@ -142,8 +147,7 @@ def drop(layout: Layout, source: str, folder: str) -> str:
             os.fsync(writing.fileno())
         rename(temporary, target)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
+        _remove(temporary)
         raise
     sync_folder(os.path.dirname(target))
     return target

@@ -73,6 +73,7 @@ def test_a_lost_worker_is_tried_again_and_then_fails_as_ours(bench: Bench, name:
     assert "killed by SIGKILL" in report.reason.message
     kept = "failed/00000001-lost-in-marking.pt" if ticket == "MarkTicket" else "failed/00000001-lost-in-sanitizing.pt.original"
     assert (bench.root / kept).exists()
+    assert os.listdir(bench.root / "evaluating") == []
 
 
 def test_submissions_start_in_order_of_mtime(bench: Bench) -> None:

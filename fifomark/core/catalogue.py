@@ -16,6 +16,7 @@ class Rule(NamedTuple):
 
 
 _RESAVE = "Save again with torch.save(model.state_dict(), 'model.pt') and submit that file."
+_TRAINED = "Check that this layer was trained and that the right epoch was saved."
 _UPLOAD = "Save or upload the file again; compare its size with the original."
 
 RULES: Mapping[str, Rule] = {
@@ -61,6 +62,15 @@ RULES: Mapping[str, Rule] = {
     # FM4xx: parameters
     "FM401": Rule("NaN in the weights", Level.INVALID, "Training diverged: lower the learning rate, or save an earlier epoch."),
     "FM402": Rule("Inf in the weights", Level.INVALID, "Training overflowed: lower the learning rate, or train in float32."),
+    "FM403": Rule("layer of zeros", Level.WARNING, _TRAINED),
+    "FM404": Rule("layer of one and the same value", Level.WARNING, _TRAINED),
+    "FM405": Rule("extreme magnitude", Level.WARNING, "Look at this layer's weights: lower the learning rate or clip gradients."),
+    "FM406": Rule("dead units", Level.NOTE, "Units whose weights are all zero answer nothing: train on, or remove them."),
+    "FM407": Rule("variance that is negative", Level.INVALID, "Running variances cannot be negative: save the model again after training."),
+    "FM408": Rule("variance of zero", Level.WARNING, "This channel gave the same value for every input: check that it was trained."),
+    "FM409": Rule("negative counter", Level.WARNING, "num_batches_tracked counts batches: save the model again after training."),
+    "FM410": Rule("subnormal values", Level.NOTE, "Set weights this close to zero to 0: on many processors they are slow."),
+    "FM411": Rule("low bits that look like data", Level.WARNING, "Check where this file came from: training leaves such bits random."),
     # FM5xx: architecture
     "FM501": Rule("prefix stripped", Level.NOTE, "Nothing to do. To avoid it, save model.module.state_dict()."),
     "FM502": Rule(

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
-from fifomark.core.findings import Finding, Verdict
+from fifomark.core.findings import Finding, Verdict, verdict_of
 from fifomark.core.record import Record
+from fifomark.core.text import shown
 from fifomark.core.weights import FamilySeen, WeightsSummary
 
 Form = Literal["state_dict", "checkpoint", "module", "torchscript"]
+
+
+MAX_PATH = 4096
 
 
 class CleanFile(Record):
@@ -37,3 +42,12 @@ class Inspection(Record):
     size: int | None
     sha256: str | None
     clean: CleanFile | None = None
+
+
+def conclude(path: str, findings: Sequence[Finding], **seen: Any) -> Inspection:
+    """An inspection with these findings, the worst first, and the verdict that they add up to; `seen` are its other fields, None or empty
+    where they are left out."""
+    ordered = tuple(sorted(findings, key=lambda finding: (-finding.level.rank, finding.code)))
+    nothing = dict.fromkeys(("container", "form", "family", "weights", "size", "sha256"))
+    facts: dict[str, Any] = {**nothing, "would_run": (), **seen}
+    return Inspection(path=shown(path, MAX_PATH), verdict=verdict_of(ordered), findings=ordered, **facts)

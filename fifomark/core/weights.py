@@ -20,13 +20,17 @@ class TensorSpec(Record):
 
 
 class TensorSummary(TensorSpec, frozen=True, kw_only=True):
-    """A tensor and its values: smallest and largest finite one (None: empty, or not a real number type), counts of NaN and ±Inf.
+    """A tensor and its values: the finite ones' range, mean, standard deviation (over their number) and share of zeros, to six digits;
+    None where there are none, or they are no real numbers. Counts of NaN and ±Inf.
 
     `tied_to` names the tensor that it shares its numbers with.
     """
 
     minimum: float | None = None
     maximum: float | None = None
+    mean: float | None = None
+    std: float | None = None
+    zero_share: float | None = None
     nan: int = 0
     infinite: int = 0
     tied_to: str | None = None

@@ -23,7 +23,14 @@ FORKING = (
     *READING,
     *("recvmsg", "sendmsg", "sendto", "poll", "ppoll"),
     *("clone", "clone3", "fork", "getppid", "set_robust_list", "rseq", "wait4", "waitid", "pidfd_open", "pidfd_send_signal"),
-    *("prctl", "setrlimit", "prlimit64"),
+    *("prctl", "setrlimit", "prlimit64", "socketpair"),
+)
+# What a writer needs besides that is handed descriptors to read and to write, asks a server, and hashes in threads.
+WRITING = (
+    *READING,
+    *("recvmsg", "recvfrom", "sendmsg", "sendto", "poll", "ppoll", "pipe2"),
+    *("pwrite64", "fsync", "memfd_create"),
+    *(seccomp.THREADS, "set_robust_list", "rseq"),
 )
 
 
@@ -42,11 +49,15 @@ def available() -> InForce:
 def enter(calls: tuple[str, ...], strictness: Strictness) -> InForce:
     """Lock this process down, for good: no path can be opened any more, and of the system calls only `calls` are left.
 
+    It must not have started a thread yet: RuntimeError. Those that it starts later are bound as well.
+
     "required": OSError unless both can be had. "auto": OSError only where the kernel offers one and it cannot be entered.
     "best-effort": whatever can be had. "off": nothing.
     """
     if strictness == "off":
         return InForce(0, False)
+    if (threads := len(os.listdir("/proc/self/task"))) > 1:
+        raise RuntimeError(f"{threads} threads run already: the sandbox would bind one of them only")
     offered = available()
     if strictness == "required" and not all(offered):
         raise OSError(f'sandbox = "required", but this machine offers {offered}')

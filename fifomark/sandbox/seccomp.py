@@ -17,17 +17,22 @@ from fifomark.sandbox.syscalls import AUDIT_ARCH, numbers, prctl
 _LOAD, _IF_EQUAL, _IF_ANY_BIT, _IF_AT_LEAST, _RETURN = 0x20, 0x15, 0x45, 0x35, 0x06
 _ALLOW, _KILL = 0x7FFF0000, 0x80000000
 _REFUSE = 0x00050000 | errno.EPERM
+_UNKNOWN = 0x00050000 | errno.ENOSYS
 _NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16  # offsets in struct seccomp_data
 _X32 = 0x40000000  # x86-64's second table of calls, which no filter by number may forget
 _PROT_EXEC = 4
+_AF_UNIX = 1
+_CLONE_THREAD = 0x00010000
 _PR_SET_SECCOMP, _FILTER = 22, 2
 
-# Calls that are allowed with one argument bound: (which argument, "no bits of" or "exactly", value).
+# Calls that are allowed with one argument bound: (which argument, "no bits of", "bits of" or "exactly", value).
 _BOUND = {
     "mmap": (2, "no bits of", _PROT_EXEC),
     "mprotect": (2, "no bits of", _PROT_EXEC),
     "prlimit64": (0, "exactly", 0),  # its own limits only
+    "socketpair": (0, "exactly", _AF_UNIX),
 }
+THREADS = "threads"  # stands for: clone, for threads and no processes
 
 
 class _Program(ctypes.Structure):
@@ -49,13 +54,20 @@ def compiled(calls: Iterable[str], machine: str | None = None) -> bytes:
         _step(_RETURN, _REFUSE),
     ]
     for name in calls:
-        if name in known:
+        if name == THREADS:
+            # clone3's flags lie in memory, where no filter sees them: without it the C library falls back to clone.
+            code += [
+                *_bound(known["clone"], 0, "bits of", _CLONE_THREAD),
+                _step(_IF_EQUAL, known["clone3"], no=1),
+                _step(_RETURN, _UNKNOWN),
+            ]
+        elif name in known:
             code += _bound(known[name], *_BOUND[name]) if name in _BOUND else _allowed(known[name])
     return b"".join([*code, _step(_RETURN, _REFUSE)])
 
 
 def install(program: bytes) -> None:
-    """Bind this thread and all that it will start. Needs no-new-privileges. OSError where it cannot be done."""
+    """Bind this thread and all that it will start; there must be no other. Needs no-new-privileges. OSError where it cannot be done."""
     # The pointer must outlive the call, which `held` sees to.
     held = ctypes.create_string_buffer(program, len(program))
     filter_ = _Program(len(program) // 8, ctypes.cast(held, ctypes.c_char_p))
@@ -69,10 +81,12 @@ def _allowed(number: int) -> list[bytes]:
 def _bound(number: int, argument: int, kind: str, value: int) -> list[bytes]:
     """The low half of the argument decides; the kernel takes these arguments as 32-bit ones."""
     load = _step(_LOAD, _ARGUMENTS + 8 * argument)
-    if kind == "exactly":
-        test = [_step(_IF_EQUAL, value, no=1), _step(_RETURN, _ALLOW), _step(_RETURN, _REFUSE)]
-    else:
-        test = [_step(_IF_ANY_BIT, value, yes=1), _step(_RETURN, _ALLOW), _step(_RETURN, _REFUSE)]
+    jump = {
+        "exactly": _step(_IF_EQUAL, value, no=1),
+        "bits of": _step(_IF_ANY_BIT, value, no=1),
+        "no bits of": _step(_IF_ANY_BIT, value, yes=1),
+    }
+    test = [jump[kind], _step(_RETURN, _ALLOW), _step(_RETURN, _REFUSE)]
     return [_step(_IF_EQUAL, number, no=1 + len(test)), load, *test]
 
 

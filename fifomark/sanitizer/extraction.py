@@ -1,24 +1,46 @@
-"""The pass over the bytes: hashes, checksums and values of the weights, and the clean file as they go by."""
+"""The pass over the bytes: hashes, checksums and values of the weights, and the clean file as they go by.
+
+The file is read once, forwards. Only what does not lie in it as it will in the clean file (a part of a storage, a transposed view, a
+compressed storage) is read again, from the cache of the operating system.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 from itertools import groupby
 from typing import NamedTuple
 
 from fifomark.core.catalogue import find
 from fifomark.core.findings import Finding
+from fifomark.core.inspection import CleanFile
 from fifomark.core.weights import TensorSummary, WeightsSummary
+from fifomark.sanitizer import anomalies
 from fifomark.sanitizer.parameters import Values
+from fifomark.torchfile import writer
 from fifomark.torchfile.description import Storage
-from fifomark.torchfile.views import CHUNK, View, chunks, opened, read_exactly
-from fifomark.torchfile.writer import CleanWriter, Plan
+from fifomark.torchfile.digest import Digest
+from fifomark.torchfile.output import Output
+from fifomark.torchfile.views import CHUNK, BrokenStorage, View, chunks, opened, read_exactly
+from fifomark.torchfile.writer import Plan
 
-_SHOWN = 20
+MAX_WRONG = 20  # storages whose checksum is wrong that are listed
+Views = Sequence[tuple[str, View]]
+Pieces = Iterable[bytes | memoryview]
+Format = Callable[[Output, Sequence[Plan]], writer.CleanFile]
+
+
+class Extraction(NamedTuple):
+    """What reading a file came to. `sha256` is None where it could not be read to its end, `clean` where nothing was written."""
+
+    sha256: str | None
+    findings: list[Finding]
+    weights: WeightsSummary | None = None
+    clean: CleanFile | None = None
 
 
 class _Read(NamedTuple):
@@ -28,24 +50,112 @@ class _Read(NamedTuple):
     sha256: str
 
 
-def read_through(fd: int, size: int, storages: Sequence[Storage] = ()) -> tuple[str, list[Storage]]:
-    """The SHA-256 of the file, and those uncompressed storages whose CRC-32 is wrong. The storages lie in the file and apart.
+def extract(fd: int, size: int, storages: Sequence[Storage], views: Views, out: int | None, form: Format) -> Extraction:
+    """Read a file of `size` bytes: its hash, what its views hold, and what is wrong with that. With `out`, write and fsync a clean file.
 
-    BrokenStorage where the file has become shorter.
+    The views and storages are checked: they lie in the file, and the storages apart. What is checked here is what is written: the same
+    bytes. BrokenStorage where they are not what was declared; OSError where the clean file cannot be written.
     """
-    sha256, wrong, at = hashlib.sha256(), [], 0
-    for storage in sorted((s for s in storages if s.method == 0 and s.stored), key=lambda s: s.start):
-        for data in _pieces(fd, at, storage.start):
-            sha256.update(data)
-        crc, at = 0, storage.start + storage.stored
-        for data in _pieces(fd, storage.start, at):
-            sha256.update(data)
-            crc = zlib.crc32(data, crc)
-        if storage.crc32 not in (None, crc):
-            wrong.append(storage)
-    for data in _pieces(fd, at, size):
-        sha256.update(data)
-    return sha256.hexdigest(), wrong
+    with ExitStack() as stack:
+        file = Digest(size)
+        stack.callback(file.close)
+        reading = _Reading(fd, size, storages, views, file)
+        if out is not None:
+            output = Output(out, sum(view.nbytes for view in reading.order))
+            stack.callback(output.abandon)
+            clean = form(output, reading.plans())
+            reading.clean, reading.output = clean, output
+        reading.run()
+        written = None
+        if reading.clean is not None and not reading.findings:
+            reading.clean.close()
+            written = output.close()
+        weights = _summary(views, reading.read) if views else None
+        findings = reading.findings + anomalies.judge(_by_name(views, reading.read))
+        if written is None or weights is None or weights.sha256 is None:
+            return Extraction(file.hexdigest(), findings, weights)
+        return Extraction(file.hexdigest(), findings, weights, CleanFile(size=written[0], sha256=written[1], weights_sha256=weights.sha256))
+
+
+class _Reading:
+    """One file on its way through. `read` fills with its views, `findings` with storages whose checksum is wrong."""
+
+    def __init__(self, fd: int, size: int, storages: Sequence[Storage], views: Views, file: Digest) -> None:
+        self._fd, self._size, self._storages, self._views, self._file = fd, size, storages, views, file
+        # In the order of the file, so that it is read forwards and a compressed storage inflated once.
+        self.order = sorted(
+            dict.fromkeys(view for _, view in views), key=lambda view: (storages[view.storage].start, view.storage, view.offset)
+        )
+        self.clean: writer.CleanFile | None = None
+        self.output: Output | None = None
+        self.read: dict[View, _Read] = {}
+        self.findings: list[Finding] = []
+
+    def plans(self) -> list[Plan]:
+        number = {view: i for i, view in enumerate(self.order)}
+        return [Plan(name, view.dtype, view.shape, number[view]) for name, view in self._views]
+
+    def run(self) -> None:
+        shown = {storage: list(group) for storage, group in groupby(self.order, key=lambda view: view.storage)}
+        at = 0
+        for i in sorted(range(len(self._storages)), key=lambda i: (self._storages[i].start, i)):
+            storage = self._storages[i]
+            start = storage.start if storage.stored else at  # one without bytes lies anywhere
+            self._pass_over(at, start)
+            self._storage(storage, shown.get(i, []))
+            at = start + storage.stored
+        self._pass_over(at, self._size)
+
+    def _pass_over(self, start: int, end: int) -> None:
+        for data in _pieces(self._fd, start, end):
+            self._file.update(data)
+
+    def _storage(self, storage: Storage, views: Sequence[View]) -> None:
+        if len(views) == 1 and _is_whole(views[0], storage):
+            again = partial(_pieces, self._fd, storage.start, storage.start + storage.stored)
+            crc = self._take(views[0], self._through(storage), storage.crc32, again)
+        else:
+            crc = _crc32(self._through(storage))
+            with opened(self._fd, storage) as source:
+                for view in views:
+                    self._take(view, chunks(view, source), None, partial(chunks, view, source))
+        if storage.method == 0 and storage.crc32 not in (None, crc) and len(self.findings) < MAX_WRONG:
+            self.findings.append(find("FM111", f"storage {storage.key}", "its checksum does not match its bytes"))
+
+    def _through(self, storage: Storage) -> Iterator[bytes]:
+        for data in _pieces(self._fd, storage.start, storage.start + storage.stored):
+            self._file.update(data)
+            yield data
+
+    def _take(self, view: View, data: Pieces, claimed: int | None, again: Callable[[], Pieces]) -> int:
+        """Look at the bytes of a view, and write them; gives their CRC-32.
+
+        `claimed` is what the file says that is; `again` reads the bytes anew.
+        """
+        expected = claimed
+        if self.clean is not None:
+            if claimed is None and view.nbytes <= CHUNK:
+                data = [b"".join(data)]
+                expected = _crc32(data)
+            elif claimed is None:
+                expected = _crc32(again())
+            self.clean.storage(view.nbytes, expected or 0)
+        values, sha256, crc = Values(view.dtype, view.shape), hashlib.sha256(), 0
+        for piece in data:
+            values.feed(piece)
+            sha256.update(piece)
+            crc = zlib.crc32(piece, crc)
+            if self.output is not None:
+                self.output.write(piece)
+        if expected != crc and claimed is None and self.clean is not None:
+            raise BrokenStorage("FM113", "the file changed while it was read")
+        self.read[view] = _Read(values, sha256.hexdigest())
+        return crc
+
+
+def _is_whole(view: View, storage: Storage) -> bool:
+    """Whether the view's elements are the storage, as it lies in the file."""
+    return storage.method == 0 and view.contiguous and view.offset == 0 and view.nbytes == storage.nbytes
 
 
 def _pieces(fd: int, start: int, end: int) -> Iterator[bytes]:
@@ -53,45 +163,27 @@ def _pieces(fd: int, start: int, end: int) -> Iterator[bytes]:
         yield read_exactly(fd, at, min(CHUNK, end - at))
 
 
-def extract(
-    fd: int, storages: Sequence[Storage], views: Sequence[tuple[str, View]], out: int | None
-) -> tuple[WeightsSummary, list[Finding]]:
-    """Read every view once: what the weights are, and what is wrong with their values. With `out`, the clean file is written to it.
-
-    The views are checked. What is checked here is what is written: the same bytes. BrokenStorage where they are not what was declared.
-    """
-    # In the order of the file, so that it is read forwards and a compressed storage inflated once.
-    order = sorted(dict.fromkeys(view for _, view in views), key=lambda view: (storages[view.storage].start, view.storage, view.offset))
-    number = {view: i for i, view in enumerate(order)}
-    plans = [Plan(name, view.dtype, view.shape, number[view]) for name, view in views]
-    writer = None if out is None else CleanWriter(out, plans)
-    read: dict[View, _Read] = {}
-    for storage, group in groupby(order, key=lambda view: view.storage):
-        with opened(fd, storages[storage]) as source:
-            for view in group:
-                read[view] = _taken(view, chunks(view, source), writer)
-    if writer is not None:
-        writer.close()
-    return _summary(views, read), _broken_values(views, read)
+def _crc32(data: Pieces) -> int:
+    crc = 0
+    for piece in data:
+        crc = zlib.crc32(piece, crc)
+    return crc
 
 
-def _taken(view: View, data: Iterator[bytes | memoryview], writer: CleanWriter | None) -> _Read:
-    values, sha256 = Values(view.dtype), hashlib.sha256()
-    with writer.storage(view.nbytes) if writer is not None else nullcontext() as record:
-        for piece in data:
-            values.feed(piece)
-            sha256.update(piece)
-            if record is not None:
-                record.write(piece)
-    return _Read(values, sha256.hexdigest())
+def _by_name(views: Views, read: dict[View, _Read]) -> dict[str, Values]:
+    """The values of each tensor by its name, ties once, by their first name."""
+    names: dict[View, str] = {}
+    for name, view in views:
+        names.setdefault(view, name)
+    return {name: read[view].values for view, name in names.items()}
 
 
-def _summary(views: Sequence[tuple[str, View]], read: dict[View, _Read]) -> WeightsSummary:
+def _summary(views: Views, read: dict[View, _Read]) -> WeightsSummary:
     first: dict[View, str] = {}
     tensors: list[TensorSummary] = []
     for name, view in views:
         tied_to = first.setdefault(view, name)
-        tensors.append(read[view].values.summary(name, view.dtype, view.shape, tied_to if tied_to != name else None))
+        tensors.append(read[view].values.summary(name, tied_to if tied_to != name else None))
     return WeightsSummary(
         parameters=sum(view.numel for view in first),
         bytes=sum(view.nbytes for view in first),
@@ -107,25 +199,3 @@ def _weights_sha256(rows: Sequence[tuple[str, str, tuple[int, ...], str]]) -> st
     for row in sorted(rows):
         sha256.update(json.dumps(row).encode() + b"\n")
     return sha256.hexdigest()
-
-
-def _broken_values(views: Sequence[tuple[str, View]], read: dict[View, _Read]) -> list[Finding]:
-    names = {view: name for name, view in reversed(views)}  # ties once, by their first name
-    values = {names[view]: read[view].values for view in reversed(names)}
-    nan = {name: (seen.nan, seen.first_nan) for name, seen in values.items() if seen.nan}
-    infinite = {name: (seen.infinite, seen.first_infinite) for name, seen in values.items() if seen.infinite}
-    return [
-        find(code, next(iter(seen)), _counted(what, seen, len(values)), evidence=_located(seen))
-        for code, what, seen in (("FM401", "NaN", nan), ("FM402", "infinite", infinite))
-        if seen
-    ]
-
-
-def _counted(what: str, seen: dict[str, tuple[int, int | None]], tensors: int) -> str:
-    count = sum(count for count, _ in seen.values())
-    return f"{count:,} {'value is' if count == 1 else 'values are'} {what}, in {len(seen)} of {tensors} tensors"
-
-
-def _located(seen: dict[str, tuple[int, int | None]]) -> str:
-    shown = [f"{name}: {count:,}, the first at flat index {first}" for name, (count, first) in list(seen.items())[:_SHOWN]]
-    return "; ".join(shown)

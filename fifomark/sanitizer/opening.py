@@ -9,6 +9,7 @@ from types import TracebackType
 
 from fifomark.core.catalogue import find
 from fifomark.core.findings import Finding
+from fifomark.core.record import Record
 
 _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
     (stat.S_ISLNK, "a symbolic link"),
@@ -22,16 +23,19 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
+class Version(Record):
+    """Two versions of a file that are equal hold the same bytes, as far as anybody can tell who has not read them."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
 class Submission:
-    """An open file, as it was when it was opened. Closed on leaving the context."""
+    """An open file, and its version when it was opened. Closed on leaving the context."""
 
     def __init__(self, fd: int, status: os.stat_result) -> None:
-        self.fd, self.size = fd, status.st_size
-        self._status = status
-
-    def changed(self) -> bool:
-        """Whether the file is another than when it was opened."""
-        return _version(os.fstat(self.fd)) != _version(self._status)
+        self.fd, self.version = fd, version_of(status)
 
     def __enter__(self) -> Submission:
         return self
@@ -67,5 +71,5 @@ def _refusal(status: os.stat_result) -> Finding | None:
     return None
 
 
-def _version(status: os.stat_result) -> tuple[int, int, int]:
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+def version_of(status: os.stat_result) -> Version:
+    return Version(size=status.st_size, mtime_ns=status.st_mtime_ns, ctime_ns=status.st_ctime_ns)

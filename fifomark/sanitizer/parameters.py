@@ -1,83 +1,169 @@
-"""The values of one tensor: how many are NaN or infinite, where the first is, and the smallest and largest finite one."""
+"""The values of one tensor, seen once, piece by piece: what is not finite, the range, the mean, what is zero or next to it."""
 
 from __future__ import annotations
 
+from math import isfinite, prod, sqrt
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fifomark.core.weights import TensorSummary
+from fifomark.sanitizer.low_bits import LowBits
 from fifomark.torchfile.dtypes import DType
 
-_FLOATS = {np.dtype(np.float64), np.dtype(np.float32)}
+SAMPLE = 8192  # values, evenly spaced, by which the usual magnitude in a tensor is told
+MAX_ROWS = 1 << 22
+_NATIVE = {np.dtype(np.float32): (np.uint32, 0x01000000, 0xFF000000), np.dtype(np.float64): (np.uint64, 1 << 53, 0x7FF << 53)}
 
 
 class Values:
-    """Fed with the bytes of a tensor, piece by piece in row-major order, it counts and compares."""
+    """Fed with the bytes of a tensor in row-major order, in pieces of whole elements."""
 
-    def __init__(self, dtype: DType) -> None:
-        self.nan = self.infinite = 0
+    def __init__(self, dtype: DType, shape: tuple[int, ...] = ()) -> None:
+        self.dtype, self.shape = dtype, shape
+        self.nan = self.infinite = self.positive_infinite = 0
         self.first_nan: int | None = None  # flat indices
         self.first_infinite: int | None = None
-        self.minimum: float | None = None  # of the finite values; None for complex numbers and bool
+        self.minimum: float | None = None  # of the finite values; these and all that follows: None or 0 for complex numbers
         self.maximum: float | None = None
-        self._dtype = dtype.numpy
+        self.finite = self.zeros = self.subnormal = 0
+        self.low_bits = LowBits() if dtype.name in ("float32", "float64") else None
+        self._real = dtype.real
         self._complex = dtype.name.startswith("complex")
-        self._floating = self._complex or "float" in dtype.name
-        self._ordered = not self._complex and dtype.name != "bool"
+        self._floating = self._real is not None and (self._complex or "float" in dtype.name)
         self._fed = 0
+        self._shift = self._sum = self._squares = 0.0  # sums of the differences from `_shift`: near the mean, nothing cancels
+        self._sample: list[npt.NDArray[Any]] = []
+        self._step = max(1, prod(shape) // SAMPLE)
+        self._row = prod(shape[1:]) if len(shape) > 1 and 0 not in shape and shape[0] <= MAX_ROWS else 0  # elements
+        self._alive = np.zeros(shape[0] if self._row else 0, bool)
 
     def feed(self, data: bytes | memoryview) -> None:
         """`data`: whole elements, little-endian."""
-        values = np.frombuffer(data, self._dtype)
-        if not values.size:
+        if self._real is None or not len(data):
             return
+        values = np.frombuffer(data, self._real)
         # A signalling NaN is what we look for, no reason to warn.
         with np.errstate(all="ignore"):
-            if self._floating:
-                self._feed_floats(values)
-            elif self._ordered:
-                self._span(values)
-        self._fed += values.size
+            if self._complex:
+                self._feed_complex(values)
+            else:
+                self._feed_real(values)
+        self._fed += len(data) // self.dtype.itemsize
 
-    def _feed_floats(self, values: npt.NDArray[Any]) -> None:
-        """NaN and Inf show in the minimum and maximum, which one fast pass gives; only where they do is every value asked."""
-        if not self._complex and values.dtype not in _FLOATS:
-            values = values.astype(np.float32)  # exact for every float of 16 bits or fewer
-        parts = values.view(np.float32 if values.dtype == np.complex64 else np.float64) if self._complex else values
-        if not (np.isfinite(parts.min()) and np.isfinite(parts.max())):
-            values = self._without_bad(values)
-        if self._ordered and values.size:
-            self._span(values)
+    @property
+    def mean(self) -> float | None:
+        return self._shift + self._sum / self.finite if self.finite else None
+
+    @property
+    def std(self) -> float | None:
+        """The standard deviation of the finite values, over their number."""
+        return sqrt(max(0.0, self._squares / self.finite - (self._sum / self.finite) ** 2)) if self.finite else None
+
+    @property
+    def dead_rows(self) -> int:
+        """Indices of the first dimension under which everything is zero; 0 for a vector."""
+        return int(self._alive.size - np.count_nonzero(self._alive))
+
+    @property
+    def sample(self) -> npt.NDArray[Any]:
+        """Magnitudes of up to about SAMPLE values, evenly spaced."""
+        return np.abs(np.concatenate(self._sample)) if self._sample else np.zeros(0)
+
+    def summary(self, name: str, tied_to: str | None) -> TensorSummary:
+        """What a report shows of the tensor."""
+        return TensorSummary(
+            name=name,
+            dtype=self.dtype.name,
+            shape=self.shape,
+            minimum=self.minimum,
+            maximum=self.maximum,
+            mean=_rounded(self.mean),
+            std=_rounded(self.std),
+            zero_share=_rounded(self.zeros / self.finite) if self.finite else None,
+            nan=self.nan,
+            infinite=self.infinite,
+            tied_to=tied_to,
+        )
+
+    def _feed_complex(self, parts: npt.NDArray[Any]) -> None:
+        if not np.isfinite(parts).all():
+            pairs = parts.reshape(-1, 2)
+            self._count_bad(np.isnan(pairs).any(1), np.isinf(pairs).any(1), np.zeros(1, bool))
+
+    def _feed_real(self, values: npt.NDArray[Any]) -> None:
+        """Looks at the values as float32 (exact for every float of 16 bits or fewer) or float64."""
+        native = values if values.dtype in _NATIVE else values.astype(np.float32 if self._floating else np.float64)
+        bits, normal, infinite = _NATIVE[native.dtype]
+        magnitude = native.view(bits) << 1  # without the sign, magnitudes are ordered as their bits are
+        small = magnitude.min() < normal
+        bad = magnitude.max() >= infinite
+        self._see_rows(native, bool(small and not bad))  # what is not finite is not zero
+        if bad:
+            native = self._without_bad(native)
+        else:
+            self._look(native)
+        if not native.size:
+            return
+        if small:
+            zeros = native.size - int(np.count_nonzero(native))
+            self.zeros += zeros
+            self.subnormal += int(np.count_nonzero(magnitude < normal)) - zeros
+        self._add(native)
+
+    def _look(self, values: npt.NDArray[Any]) -> None:
+        if self._row:
+            self._sample.append(values[-self._fed % self._step :: self._step].copy())
+        if self.low_bits is not None:
+            self.low_bits.feed(values)
+
+    def _add(self, values: npt.NDArray[Any]) -> None:
+        low, high = float(values.min()), float(values.max())
+        self.minimum = low if self.minimum is None else min(self.minimum, low)
+        self.maximum = high if self.maximum is None else max(self.maximum, high)
+        if not self.finite:
+            self._shift = float(values.mean(dtype=np.float64))
+        apart = values - values.dtype.type(self._shift)
+        total, squares = float(apart.sum()), float(np.dot(apart, apart))
+        if not (isfinite(total) and isfinite(squares)):
+            apart = values.astype(np.float64) - self._shift
+            total, squares = float(apart.sum()), float(np.dot(apart, apart))
+        self._sum += total
+        self._squares += squares
+        self.finite += values.size
 
     def _without_bad(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Count what is not finite, and give the rest. A complex number with a NaN in either part counts as NaN."""
-        nan = np.isnan(values)
-        infinite = np.isinf(values) & ~nan
+        """Count what is not finite, and give the rest."""
+        nan, infinite = np.isnan(values), np.isinf(values)
+        self._count_bad(nan, infinite, infinite & (values > 0))
+        finite: npt.NDArray[Any] = values[~(nan | infinite)]
+        return finite
+
+    def _count_bad(self, nan: npt.NDArray[Any], infinite: npt.NDArray[Any], positive: npt.NDArray[Any]) -> None:
+        """A complex number with a NaN in either part counts as NaN, whatever the other part is."""
+        infinite = infinite & ~nan
         if self.first_nan is None and nan.any():
             self.first_nan = self._fed + int(nan.argmax())
         if self.first_infinite is None and infinite.any():
             self.first_infinite = self._fed + int(infinite.argmax())
         self.nan += int(nan.sum())
         self.infinite += int(infinite.sum())
-        finite: npt.NDArray[Any] = values[~(nan | infinite)]
-        return finite
+        self.positive_infinite += int(positive.sum())
 
-    def _span(self, values: npt.NDArray[Any]) -> None:
-        low, high = float(values.min()), float(values.max())
-        self.minimum = low if self.minimum is None else min(self.minimum, low)
-        self.maximum = high if self.maximum is None else max(self.maximum, high)
+    def _see_rows(self, values: npt.NDArray[Any], small: bool) -> None:
+        """Which rows have something in them. Where nothing is small, all that these values touch do."""
+        if not self._row:
+            return
+        first, last = self._fed // self._row, (self._fed + values.size - 1) // self._row
+        if not small:
+            self._alive[first : last + 1] = True
+            return
+        starts = np.arange(first, last + 1) * self._row - self._fed
+        starts[0] = 0
+        self._alive[first : last + 1] |= np.logical_or.reduceat(values != 0, starts)
 
-    def summary(self, name: str, dtype: DType, shape: tuple[int, ...], tied_to: str | None) -> TensorSummary:
-        """What a report shows of the tensor."""
-        return TensorSummary(
-            name=name,
-            dtype=dtype.name,
-            shape=shape,
-            minimum=self.minimum,
-            maximum=self.maximum,
-            nan=self.nan,
-            infinite=self.infinite,
-            tied_to=tied_to,
-        )
+
+def _rounded(value: float | None) -> float | None:
+    """Six digits: the rest depends on the order of the summing. None beyond what JSON can say."""
+    return float(f"{value:.6g}") if value is not None and isfinite(value) else None

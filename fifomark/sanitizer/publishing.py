@@ -19,9 +19,12 @@ class Publication:
         self.fd = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         self._published = False
 
+    def empty(self) -> None:
+        """Forget what was written."""
+        os.ftruncate(self.fd, 0)
+
     def publish(self) -> None:
-        """Make it last, then give it its name, in place of what bears that name."""
-        os.fsync(self.fd)
+        """Give it its name, in place of what bears that name. Whoever wrote it has made it last."""
         os.rename(self._temporary, self._path)
         self._published = True
 

@@ -10,7 +10,10 @@ import numpy as np
 
 
 class DType(NamedTuple):
-    """`name` is torch's without "torch."; `storage` the typed storage class in `torch`, None where only UntypedStorage and a dtype do."""
+    """`name` is torch's without "torch."; `numpy` holds the same bits, for complex32 and float4 as raw ones: numpy has no such numbers.
+
+    `storage` is the typed storage class in `torch`, None where only UntypedStorage and a dtype do.
+    """
 
     name: str
     numpy: np.dtype[np.generic]
@@ -20,6 +23,20 @@ class DType(NamedTuple):
     def itemsize(self) -> int:
         """Bytes of one element."""
         return self.numpy.itemsize
+
+    @property
+    def real(self) -> np.dtype[np.generic] | None:
+        """The type of the real numbers that an element is made of: itself, or the two halves of a complex one. None: no numbers for us."""
+        return _REAL.get(self.name, self.numpy)
+
+
+_REAL: dict[str, np.dtype[np.generic] | None] = {
+    "complex32": np.dtype("<f2"),
+    "complex64": np.dtype("<f4"),
+    "complex128": np.dtype("<f8"),
+    "float4_e2m1fn_x2": None,
+    "bool": None,
+}
 
 
 def _dtype(name: str, scalar: object, storage: str | None = None) -> tuple[str, DType]:
@@ -37,6 +54,8 @@ DTYPES: Mapping[str, DType] = dict(
         _dtype("float8_e5m2", ml_dtypes.float8_e5m2),
         _dtype("float8_e5m2fnuz", ml_dtypes.float8_e5m2fnuz),
         _dtype("float8_e8m0fnu", ml_dtypes.float8_e8m0fnu),
+        _dtype("float4_e2m1fn_x2", np.uint8),  # two numbers in a byte
+        _dtype("complex32", np.uint32),
         _dtype("complex64", np.complex64, "ComplexFloatStorage"),
         _dtype("complex128", np.complex128, "ComplexDoubleStorage"),
         _dtype("int64", np.int64, "LongStorage"),
@@ -53,10 +72,8 @@ DTYPES: Mapping[str, DType] = dict(
 
 # Names that torch knows and we refuse, each with the reason that its owner reads.
 REFUSED: Mapping[str, str] = {
-    "complex32": "half-precision complex numbers: save them as complex64",
-    "float4_e2m1fn_x2": "two numbers packed in a byte: save them as float8 or larger",
     **dict.fromkeys(("qint8", "quint8", "qint32", "quint4x2", "quint2x4"), "a quantized tensor: call .dequantize() on it before saving"),
-    **dict.fromkeys(("bits8", "bits16", "bits1x8", "bits2x4", "bits4x2"), "raw bits without a number type"),
+    **dict.fromkeys(("bit", "bits8", "bits16", "bits1x8", "bits2x4", "bits4x2"), "raw bits without a number type"),
     **{f"{sign}int{bits}": "a number of less than a byte: save it as int8" for sign in ("", "u") for bits in range(1, 8)},
 }
 

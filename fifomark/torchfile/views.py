@@ -18,8 +18,10 @@ import numpy.typing as npt
 from fifomark.torchfile.description import Storage
 from fifomark.torchfile.dtypes import DType
 
-CHUNK = 4 << 20  # bytes read at once
-BLOCK = 64 << 20  # bytes of a strided view gathered at once
+CHUNK = 1 << 20  # bytes read at once: they stay in a core's cache while they are hashed, looked at and written
+BLOCK = 32 << 20  # bytes of a strided view gathered at once
+_FAR = 64 << 10  # bytes: elements that lie farther apart are worth a read of their own
+_CALL = 4 << 10  # what a read costs beside its bytes, in bytes
 
 
 class BrokenStorage(Exception):
@@ -55,8 +57,12 @@ class View(NamedTuple):
 
     @property
     def reads(self) -> int:
-        """Bytes that `chunks` reads, roughly: every BLOCK of a strided view may walk its whole extent."""
-        return self.nbytes if self.contiguous else self.extent * self.dtype.itemsize * (1 + self.nbytes // BLOCK)
+        """What `chunks` costs in bytes read, roughly: with strides, every row of every BLOCK may be a read of its own."""
+        if self.contiguous:
+            return self.nbytes
+        item = self.dtype.itemsize
+        far = prod(n for n, d in zip(self.shape, self.stride, strict=True) if d * item > _FAR)
+        return 4 * self.nbytes + far * _CALL * (1 + self.nbytes // BLOCK)
 
     @property
     def contiguous(self) -> bool:
@@ -188,9 +194,10 @@ def _gathered(view: View, source: Source) -> memoryview:
 
 
 def _fill(out: npt.NDArray[np.void], view: View, source: Source) -> None:
-    """Copy `view` into `out`, reading CHUNK at a time: halved along its widest stride until a part fits."""
+    """Copy `view` into `out`: halved along its widest stride until a part lies close enough together to be read at once."""
     item = view.dtype.itemsize
-    if view.extent * item <= CHUNK:
+    reach = view.extent * item
+    if reach <= CHUNK and (reach <= _FAR or reach <= 4 * view.nbytes):
         data = source.read(view.offset * item, view.extent * item)
         strides = [d * item if n > 1 else 0 for n, d in zip(view.shape, view.stride, strict=True)]
         out[...] = np.ndarray(view.shape, out.dtype, data, strides=strides)

@@ -5,15 +5,14 @@ Stored, 64-byte aligned, without times: the same weights give the same bytes. to
 
 from __future__ import annotations
 
-import os
 import struct
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import NamedTuple
+from collections.abc import Sequence
+from math import prod
+from typing import NamedTuple, Protocol
+from zlib import crc32
 
 from fifomark.torchfile.dtypes import DType
-from fifomark.torchfile.views import write_all
+from fifomark.torchfile.output import Output
 
 ROOT = "archive"
 ALIGNMENT = 64
@@ -36,6 +35,20 @@ class Plan(NamedTuple):
     shape: tuple[int, ...]
     storage: int
 
+    @property
+    def nbytes(self) -> int:
+        return prod(self.shape) * self.dtype.itemsize
+
+
+class CleanFile(Protocol):
+    """A clean file under way in any format: the plans are given first, then the bytes of storages 0, 1, … in that order."""
+
+    def storage(self, nbytes: int, crc: int) -> None:
+        """The next storage: exactly `nbytes` with the CRC-32 `crc` will be written to the output, contiguous and little-endian."""
+
+    def close(self) -> None:
+        """Write what comes after the storages."""
+
 
 class _Record(NamedTuple):
     name: bytes
@@ -45,54 +58,53 @@ class _Record(NamedTuple):
 
 
 class Archive:
-    """A zip under way, written from the descriptor's start. `zip64_from` is where 32-bit fields end; tests make it small."""
+    """A zip under way. Headers are written before their data and never touched again, so that what is written can be hashed as it goes.
 
-    def __init__(self, fd: int, zip64_from: int = _ZIP64, many: int = _MANY) -> None:
-        self._fd, self._zip64_from, self._many = fd, zip64_from, many
+    `zip64_from` is where 32-bit fields end, `many` where 16-bit counts do; tests make them small.
+    """
+
+    def __init__(self, out: Output, zip64_from: int = _ZIP64, many: int = _MANY) -> None:
+        self._out, self._zip64_from, self._many = out, zip64_from, many
         self._records: list[_Record] = []
-        self._at = 0
+        self._end = out.at  # of the last record, as announced
 
     def add(self, name: str, data: bytes) -> None:
-        with self.record(name, len(data)) as record:
-            record.write(data)
+        self.announce(name, len(data), crc32(data))
+        self._out.write(data)
 
-    @contextmanager
-    def record(self, name: str, size: int) -> Iterator[RecordWriter]:
-        """A record of exactly `size` bytes, to be written piece by piece; its checksum is put into the header afterwards."""
-        start, path = self._at, f"{ROOT}/{name}".encode()
-        self._write(self._header(path, size))
-        writer = RecordWriter(self._fd)
-        yield writer
-        assert writer.written == size, f"{name}: {writer.written} bytes were written, {size} announced"
-        self._at += size
-        os.pwrite(self._fd, struct.pack("<I", writer.crc), start + 14)
-        self._records.append(_Record(path, start, size, writer.crc))
+    def announce(self, name: str, size: int, crc: int) -> None:
+        """A record whose `size` bytes with the CRC-32 `crc` are written to the output next."""
+        self._check()
+        record = _Record(f"{ROOT}/{name}".encode(), self._out.at, size, crc)
+        self._out.write(self._header(record))
+        self._records.append(record)
+        self._end = self._out.at + size
 
     def close(self) -> None:
         """Write the directory."""
-        start = self._at
+        self._check()
+        start = self._out.at
         for record in self._records:
-            self._write(self._entry(record))
-        size, count = self._at - start, len(self._records)
+            self._out.write(self._entry(record))
+        size, count = self._out.at - start, len(self._records)
         if count >= self._many or start >= self._zip64_from or size >= self._zip64_from:
-            locator = _LOCATOR.pack(b"PK\6\7", 0, self._at, 1)
-            self._write(_END64.pack(b"PK\6\6", _END64.size - 12, 45, 45, 0, 0, count, count, size, start) + locator)
-            self._write(_END.pack(b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, _ZIP64, _ZIP64, 0))
+            locator = _LOCATOR.pack(b"PK\6\7", 0, self._out.at, 1)
+            self._out.write(_END64.pack(b"PK\6\6", _END64.size - 12, 45, 45, 0, 0, count, count, size, start) + locator)
+            self._out.write(_END.pack(b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, _ZIP64, _ZIP64, 0))
         else:
-            self._write(_END.pack(b"PK\5\6", 0, 0, count, count, size, start, 0))
+            self._out.write(_END.pack(b"PK\5\6", 0, 0, count, count, size, start, 0))
 
-    def _write(self, data: bytes) -> None:
-        write_all(self._fd, data)
-        self._at += len(data)
+    def _check(self) -> None:
+        assert self._out.at == self._end, f"{self._out.at - self._end} bytes more were written than announced"
 
-    def _header(self, path: bytes, size: int) -> bytes:
-        large = size >= self._zip64_from
+    def _header(self, record: _Record) -> bytes:
+        path, size, large = record.name, record.size, record.size >= self._zip64_from
         extra = struct.pack("<2H2Q", 1, 16, size, size) if large else b""
         # Data begins at a multiple of ALIGNMENT; the padding is an extra field of the kind that torch itself writes ("FB").
-        padding = -(self._at + _LOCAL.size + len(path) + len(extra) + 4) % ALIGNMENT
+        padding = -(record.start + _LOCAL.size + len(path) + len(extra) + 4) % ALIGNMENT
         extra += b"FB" + struct.pack("<H", padding) + b"Z" * padding
-        short = _ZIP64 if large else size
-        return _LOCAL.pack(b"PK\3\4", 45 if large else 20, _UTF8, 0, 0, _DATE, 0, short, short, len(path), len(extra)) + path + extra
+        needs, short = (45, _ZIP64) if large else (20, size)
+        return _LOCAL.pack(b"PK\3\4", needs, _UTF8, 0, 0, _DATE, record.crc, short, short, len(path), len(extra)) + path + extra
 
     def _entry(self, record: _Record) -> bytes:
         large, far = record.size >= self._zip64_from, record.start >= self._zip64_from
@@ -104,33 +116,17 @@ class Archive:
         return _CENTRAL.pack(*fixed) + path + extra
 
 
-class RecordWriter:
-    """Where the bytes of one record go."""
+class CleanPt:
+    """The clean file as torch reads it."""
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self.written = self.crc = 0
-
-    def write(self, data: bytes | memoryview) -> None:
-        write_all(self._fd, data)
-        self.crc = zlib.crc32(data, self.crc)
-        self.written += len(data)
-
-
-class CleanWriter:
-    """A clean file under way: the plan first, then the bytes of storages 0, 1, … in that order, each by `storage`, then `close`."""
-
-    def __init__(self, fd: int, plans: Sequence[Plan]) -> None:
-        self._archive = Archive(fd)
+    def __init__(self, out: Output, plans: Sequence[Plan]) -> None:
+        self._archive = Archive(out)
         self._archive.add("data.pkl", pickled(plans))
         self._archive.add("byteorder", b"little")
         self._storages = 0
 
-    @contextmanager
-    def storage(self, nbytes: int) -> Iterator[RecordWriter]:
-        """The next storage, of exactly `nbytes`: contiguous, little-endian."""
-        with self._archive.record(f"data/{self._storages}", nbytes) as record:
-            yield record
+    def storage(self, nbytes: int, crc: int) -> None:
+        self._archive.announce(f"data/{self._storages}", nbytes, crc)
         self._storages += 1
 
     def close(self) -> None:

@@ -70,7 +70,7 @@ def test_indices_that_do_not_exist_are_unsafe() -> None:
     assert codes(nobody) == [("FM301", Level.UNSAFE)]
 
 
-@pytest.mark.parametrize("dtype", ["complex32", "qint8", "float4_e2m1fn_x2", "int3", "float99"])
+@pytest.mark.parametrize("dtype", ["qint8", "int3", "bits8", "float99"])
 def test_a_dtype_without_a_twin_is_refused_by_name(dtype: str) -> None:
     result = one(tensor((4,), dtype=dtype))
     assert codes(result) == [("FM304", Level.INVALID)]
@@ -129,8 +129,8 @@ def test_too_many_bytes_and_too_many_tensors_are_refused() -> None:
 
 
 def test_views_that_would_cost_more_reading_than_they_are_worth_are_refused() -> None:
-    seen = description(storages=(storage(4_000_000),), tensors=tuple(tensor((2,), (999_000,), i) for i in range(20)))
-    assert codes(checked(seen, 4_000_000, Limits(clean_bytes=10_000_000)))[0] == ("FM302", Level.INVALID)
+    seen = description(storages=(storage(4_000_000),), tensors=tuple(tensor((40,), (25_000,), i) for i in range(20)))
+    assert codes(checked(seen, 4_000_000, Limits(clean_bytes=500_000)))[0] == ("FM302", Level.INVALID)
 
 
 def test_bytes_that_no_tensor_shows_are_a_note_with_their_number() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from fifomark.core.findings import Finding
 from fifomark.sanitizer import opening
-from fifomark.sanitizer.opening import open_submission
+from fifomark.sanitizer.opening import open_submission, version_of
 
 
 def refused(path: Path) -> tuple[str, str]:
@@ -25,7 +25,7 @@ def test_a_plain_file_is_opened_and_closed_again(tmp_path: Path) -> None:
     opened = open_submission(str(tmp_path / "a.pt"))
     assert not isinstance(opened, Finding)
     with opened as file:
-        assert (os.read(file.fd, 10), file.size) == (b"abc", 3)
+        assert (os.read(file.fd, 10), file.version.size) == (b"abc", 3)
         assert not os.get_inheritable(file.fd)
     assert len(os.listdir("/proc/self/fd")) == before
 
@@ -108,6 +108,6 @@ def test_a_change_of_size_or_time_shows(tmp_path: Path) -> None:
     opened = open_submission(str(path))
     assert not isinstance(opened, Finding)
     with opened as file:
-        assert not file.changed()
+        assert version_of(os.fstat(file.fd)) == file.version
         os.utime(path, ns=(1, 1))
-        assert file.changed()
+        assert version_of(os.fstat(file.fd)) != file.version

@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import builders
 import msgspec
@@ -15,13 +14,16 @@ import torch
 from judged import codes, loaded
 
 from fifomark.core.errors import InternalError
-from fifomark.core.findings import Level, Verdict
+from fifomark.core.findings import Finding, Level, Verdict
 from fifomark.core.inspection import Inspection
 from fifomark.core.policy import Limits, Policy
-from fifomark.sanitizer import extraction
-from fifomark.sanitizer import sanitizer as module
+from fifomark.sanitizer.messages import Item, Request
+from fifomark.sanitizer.opening import open_submission
+from fifomark.sanitizer.parser_client import ParserClient
+from fifomark.sanitizer.publishing import Publication
 from fifomark.sanitizer.sanitizer import Sanitizer
-from fifomark.torchfile.description import Problem
+from fifomark.sanitizer.writer_server import Describe, answered
+from fifomark.torchfile.description import Description, Problem
 
 DISARM = Policy(on_unsafe="disarm")
 
@@ -65,6 +67,7 @@ def test_values_that_are_no_numbers_refuse_the_file(
     inspect: Callable[..., Inspection], clean: Path, value: float, code: str, dtype: torch.dtype
 ) -> None:
     broken = torch.ones(4, 5)
+    broken[0, 0] = 2
     broken[2, 3] = value
     seen = inspect({"good": torch.ones(3), "bad": broken.to(dtype), "tied": torch.ones(2)})
     assert (seen.verdict, codes(seen)) == (Verdict.INVALID, [code])
@@ -128,32 +131,47 @@ def test_any_bytes_may_be_a_path(sanitizer: Sanitizer, tmp_path: Path) -> None:
     assert b"\x1b" not in msgspec.json.encode(seen)
 
 
-def test_a_file_that_changes_under_the_reader_is_refused(
-    inspect: Callable[..., Inspection], tmp_path: Path, clean: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def meddled(*args: Any) -> Any:
-        with (tmp_path / "a.pt").open("r+b") as file:
+# What happens between opening a file and reading it, in this process and not in the writer's.
+
+
+def inspected(path: Path, clean: Path, meddle: Callable[[], object] = lambda: None, describe: Describe | None = None) -> Inspection:
+    """The inspection of the file at `path`, where `meddle` is done after it was opened and described."""
+    opened = open_submission(str(path))
+    assert not isinstance(opened, Finding)
+    parser = ParserClient()
+    with opened as file, Publication(str(clean)) as out:
+        request = Request(
+            items=(Item(path=str(path), version=file.version, findings=(), write=True),), policy=Policy(), limits=Limits(), format="pt"
+        )
+
+        def meddled(fds: list[int], limits: Limits) -> list[Description | Finding]:
+            seen = (describe or parser.describe)(fds, limits)
+            meddle()
+            return seen
+
+        (answer,) = answered(request, [file.fd, out.fd], meddled)
+    parser.close()
+    assert answer.inspection is not None, answer.trouble
+    return answer.inspection
+
+
+def test_a_file_that_changes_under_the_reader_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.pt"
+    path.write_bytes(builders.logistic())
+
+    def meddle() -> None:
+        with path.open("r+b") as file:
             file.write(b"PK")
-        os.utime(tmp_path / "a.pt", ns=(5, 5))
-        return extraction.extract(*args)
+        os.utime(path, ns=(5, 5))
 
-    monkeypatch.setattr(module, "extract", meddled)
-    seen = inspect(builders.logistic())
+    seen = inspected(path, tmp_path / "clean", meddle)
     assert (seen.verdict, codes(seen), seen.clean) == (Verdict.INVALID, ["FM113"], None)
-    assert os.listdir(clean.parent) == []
 
 
-def test_a_file_that_shrinks_under_the_reader_is_refused(
-    inspect: Callable[..., Inspection], tmp_path: Path, clean: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def cut(*args: Any) -> Any:
-        os.truncate(tmp_path / "a.pt", 500)
-        return extraction.extract(*args)
-
-    monkeypatch.setattr(module, "extract", cut)
-    seen = inspect(builders.logistic())
+def test_a_file_that_shrinks_under_the_reader_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(builders.logistic())
+    seen = inspected(tmp_path / "a.pt", tmp_path / "clean", lambda: os.truncate(tmp_path / "a.pt", 500))
     assert (seen.verdict, codes(seen), seen.clean) == (Verdict.INVALID, ["FM113"], None)
-    assert os.listdir(clean.parent) == []
 
 
 # Hostile structure, through the real parser
@@ -170,7 +188,7 @@ def test_a_view_of_forty_gigabytes_in_two_kilobytes_is_refused(inspect: Callable
 
 
 def test_a_storage_dragged_along_by_a_slice_is_left_behind(inspect: Callable[..., Inspection], clean: Path) -> None:
-    seen = inspect({"w": torch.zeros(1000, 1000)[:2, :2]})
+    seen = inspect({"w": torch.eye(1000)[:2, :2]})
     assert (seen.verdict, codes(seen)) == (Verdict.CLEAN, ["FM303"])
     assert "3,999,984 bytes" in seen.findings[0].message
     assert clean.stat().st_size < 2000
@@ -235,15 +253,16 @@ def test_a_parser_that_cannot_be_started_is_an_internal_error(monkeypatch: pytes
         pass
 
 
-def test_a_parser_that_lies_about_codes_is_not_believed(sanitizer: Sanitizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_parser_that_lies_about_codes_is_not_believed(tmp_path: Path) -> None:
     (tmp_path / "a.pt").write_bytes(builders.logistic())
-    real = sanitizer._parser.describe
 
-    def lying(fd: int, limits: Limits) -> Any:
-        return msgspec.structs.replace(real(fd, limits), problems=(Problem(code="FM299", where="", message=""),))
+    def lying(fds: list[int], limits: Limits) -> list[Description | Finding]:
+        parser = ParserClient()
+        (seen,) = parser.describe(fds, limits)
+        parser.close()
+        return [msgspec.structs.replace(seen, problems=(Problem(code="FM299", where="", message=""),))]
 
-    monkeypatch.setattr(sanitizer._parser, "describe", lying)
-    assert codes(sanitizer.inspect(tmp_path / "a.pt")) == ["FM208"]
+    assert codes(inspected(tmp_path / "a.pt", tmp_path / "clean", describe=lying)) == ["FM208"]
 
 
 def test_an_inspection_survives_the_way_to_another_process(inspect: Callable[..., Inspection], tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -20,11 +22,13 @@ from fifomark.core.findings import Finding
 from fifomark.core.policy import Limits
 from fifomark.core.record import Record
 from fifomark.sandbox.enter import InForce, Strictness
-from fifomark.sanitizer.server import GAVE_UP, READY
+from fifomark.sanitizer.parser_server import GAVE_UP, LENGTH_BYTES, MAX_FILES, READY
 from fifomark.torchfile.description import Description, decode
 
 # With -I and -S, and our own folder last, neither the working folder, nor PYTHONPATH, nor site-packages brings a module into the parser.
-PROGRAM = "import sys; sys.path.append({root!r}); from fifomark.sanitizer import server; server.main({fd}, sandbox={sandbox!r})"
+PROGRAM = (
+    "import sys; sys.path.append({root!r}); from fifomark.sanitizer import parser_server; parser_server.main({fd}, sandbox={sandbox!r})"
+)
 _ROOT = str(Path(fifomark.__file__).resolve().parent.parent)
 _START_SECONDS = 30.0
 _GRACE_SECONDS = 5.0  # that the server may be late with its own clock
@@ -51,6 +55,7 @@ class ParserClient:
         self.in_force = InForce(0, False)  # once a server was started
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._owed = 0  # answers of the server on how a child ended that were not asked for yet
 
     def start(self) -> socket.socket:
         """The control socket of a living server. InternalError where none can be started."""
@@ -84,12 +89,17 @@ class ParserClient:
         self.close()
         raise InternalError(f"the parser cannot be started: {said.splitlines()[-1] if said else 'it says nothing'}")
 
-    def describe(self, fd: int, limits: Limits) -> Description | Finding:
-        """What the parser says of the file open at `fd`; a finding where it died, took too long, or said nonsense."""
+    def describe(self, fds: Sequence[int], limits: Limits) -> list[Description | Finding]:
+        """What the parser says of the files open at `fds`, at most MAX_FILES, all read by one child.
+
+        A finding where it died, took too long, or said nonsense. A child of many that ends early is no word on those that it left: each
+        of them is read again, by a child of its own.
+        """
+        assert len(fds) <= MAX_FILES
         for _ in range(2):
             control = self.start()
             try:
-                return self._asked(control, fd, limits)
+                seen = self._asked(control, fds, limits)
             except _Lost:
                 # Killed from outside, perhaps: an honest file is not refused for that. One that does it again is.
                 self.close(kill=True)
@@ -97,26 +107,45 @@ class ParserClient:
                 # Interrupted between question and answer: the answer must not be taken for the next file's.
                 self.close(kill=True)
                 raise
-        return find("FM208", "the file", "the parser's server was lost twice while it read the file")
+            else:
+                return seen
+        lost = find("FM208", "the file", "the parser's server was lost twice while it read the file")
+        return [lost] if len(fds) == 1 else self._one_by_one(fds, limits)
 
-    def _asked(self, control: socket.socket, fd: int, limits: Limits) -> Description | Finding:
+    def _one_by_one(self, fds: Sequence[int], limits: Limits) -> list[Description | Finding]:
+        return [seen for fd in fds for seen in self.describe([fd], limits)]
+
+    def _asked(self, control: socket.socket, fds: Sequence[int], limits: Limits) -> list[Description | Finding]:
         until = time.monotonic() + limits.parse_seconds + _GRACE_SECONDS
         reading, writing = os.pipe2(os.O_CLOEXEC)
         try:
             try:
-                socket.send_fds(control, [_request(limits)], [fd, writing])
+                socket.send_fds(control, [_request(limits)], [*fds, writing])
             except OSError as e:
                 raise _Lost from e
             finally:
                 os.close(writing)
-            body = _read_all(reading, limits.description_bytes, until)
+            said = _read_bodies(reading, len(fds), limits.description_bytes, until)
         finally:
             os.close(reading)
+        self._owed += 1
+        seen = [_understood(body, limits) for body in said.bodies]
+        if len(seen) == len(fds):
+            return seen  # how its child ended need not be known; the server says it all the same
+        ended = self._ended(control, until)
+        if len(fds) > 1:
+            return seen + self._one_by_one(fds[len(seen) :], limits)
+        return [_failed(ended, said.rest, limits)]
+
+    def _ended(self, control: socket.socket, until: float) -> _Ended:
+        """How the last child ended: the last of the answers that the server owes us."""
+        while self._owed:
+            answer = _received(control, until)
+            self._owed -= 1
         try:
-            ended = msgspec.json.decode(_received(control, until), type=_Ended)
+            return msgspec.json.decode(answer, type=_Ended)
         except msgspec.DecodeError as e:
             raise _Lost from e
-        return _understood(ended, body, limits)
 
     def close(self, *, kill: bool = False) -> None:
         """End the server; with `kill` at once, else it ends by itself."""
@@ -129,6 +158,7 @@ class ParserClient:
                 self._server.kill()
                 self._server.wait()
         self._server = self._control = None
+        self._owed = 0
 
 
 def _request(limits: Limits) -> bytes:
@@ -150,32 +180,58 @@ def _received(control: socket.socket, until: float) -> bytes:
         return b""
 
 
-def _read_all(fd: int, limit: int, until: float) -> bytes | None:
-    """Everything until the end of the pipe; None where that is more than `limit` bytes, or the clock runs out."""
-    parts: list[bytes] = []
-    while limit >= 0 and _readable(fd, until):
-        part = os.read(fd, 1 << 20)
+class _Said(NamedTuple):
+    """The descriptions that came whole, and what came instead of the next one; None for one that is too long."""
+
+    bodies: list[bytes]
+    rest: bytes | None
+
+
+def _read_bodies(fd: int, count: int, limit: int, until: float) -> _Said:
+    """Read until there are `count` descriptions of at most `limit` bytes, the pipe ends, or the clock runs out.
+
+    Each comes behind its length. None is empty: behind a length of zero stands why the child gave up.
+    """
+    bodies: list[bytes] = []
+    rest = bytearray()
+    while len(bodies) < count:
+        size = int.from_bytes(rest[:LENGTH_BYTES], "little")
+        if size > limit or len(rest) > limit + LENGTH_BYTES:
+            return _Said(bodies, None)
+        if size and len(rest) >= LENGTH_BYTES + size:
+            bodies.append(bytes(rest[LENGTH_BYTES : LENGTH_BYTES + size]))
+            del rest[: LENGTH_BYTES + size]
+            continue
+        part = os.read(fd, 1 << 20) if _readable(fd, until) else b""
         if not part:
-            return b"".join(parts)
-        parts.append(part)
-        limit -= len(part)
-    return None
+            break
+        rest += part
+    return _Said(bodies, bytes(rest[LENGTH_BYTES:]))
 
 
-def _understood(ended: _Ended, body: bytes | None, limits: Limits) -> Description | Finding:
-    if ended.overdue or -ended.code in (signal.SIGKILL, signal.SIGXCPU):
-        return find("FM208", "the file", f"reading it was stopped: it takes more than {limits.parse_seconds:g} seconds, or too much memory")
-    if ended.code < 0:
-        return find("FM208", "the file", f"the parser was killed by {_signal(-ended.code)} while it read the file")
-    if body is None:
-        return find("FM208", "the file", f"its description takes more than {limits.description_bytes:,} bytes")
-    if ended.code != 0:
-        said = body.decode(errors="replace") if ended.code == GAVE_UP else None
-        return find("FM208", "the file", f"the parser gave up on the file (exit code {ended.code})", evidence=said)
+def _understood(body: bytes, limits: Limits) -> Description | Finding:
     try:
         return decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as e:
         return find("FM208", "the file", "the parser's description of the file cannot be understood", evidence=str(e))
+
+
+def _too_long(limits: Limits) -> Finding:
+    return find("FM208", "the file", f"its description takes more than {limits.description_bytes:,} bytes")
+
+
+def _failed(ended: _Ended, said: bytes | None, limits: Limits) -> Finding:
+    """Why there is no description of a file. `said` is what came instead; None where that was too much."""
+    if ended.overdue or -ended.code in (signal.SIGKILL, signal.SIGXCPU):
+        return find("FM208", "the file", f"reading it was stopped: it takes more than {limits.parse_seconds:g} seconds, or too much memory")
+    if ended.code < 0:
+        return find("FM208", "the file", f"the parser was killed by {_signal(-ended.code)} while it read the file")
+    if said is None:
+        return _too_long(limits)
+    if ended.code == 0:
+        return find("FM208", "the file", "the parser's description of the file cannot be understood")
+    text = said.decode(errors="replace") if ended.code == GAVE_UP else None
+    return find("FM208", "the file", f"the parser gave up on the file (exit code {ended.code})", evidence=text)
 
 
 def _signal(number: int) -> str:

@@ -15,8 +15,9 @@ from fifomark.core.errors import InternalError
 from fifomark.core.findings import Finding, Level
 from fifomark.core.policy import Limits
 from fifomark.sandbox.enter import available
-from fifomark.sanitizer import client as client_module
-from fifomark.sanitizer.client import ParserClient
+from fifomark.sanitizer import parser_client as client_module
+from fifomark.sanitizer.parser_client import ParserClient
+from fifomark.sanitizer.parser_server import MAX_FILES
 from fifomark.torchfile.description import Description
 
 LIMITS = Limits(parse_seconds=1.0)
@@ -24,11 +25,11 @@ LIMITS = Limits(parse_seconds=1.0)
 # A server whose children run BODY(fd, limits) in place of the parser.
 REPLACED = """
 import sys; sys.path.append({{root!r}})
-from fifomark.sanitizer import server
+from fifomark.sanitizer import parser_server
 import os, time, signal, ctypes
 def body(fd, limits):
     {body}
-server.main({{fd}}, body, {{sandbox!r}})
+parser_server.main({{fd}}, body, {{sandbox!r}})
 """
 
 
@@ -44,10 +45,10 @@ def said(body: str, fd: int, limits: Limits = LIMITS) -> str:
     """The message of the finding about a child that does `body`, not locked down; the next child must do as well as ever."""
     client = ParserClient(REPLACED.format(body=body), sandbox="off")
     try:
-        finding = client.describe(fd, limits)
+        finding = client.describe([fd], limits)[0]
         assert isinstance(finding, Finding)
         assert (finding.code, finding.level) == ("FM208", Level.UNSAFE)
-        again = client.describe(fd, limits)
+        again = client.describe([fd], limits)[0]
         assert again == finding
         return f"{finding.message} {finding.evidence}"
     finally:
@@ -56,7 +57,7 @@ def said(body: str, fd: int, limits: Limits = LIMITS) -> str:
 
 def test_an_honest_file_is_described(file: int) -> None:
     client = ParserClient()
-    seen = client.describe(file, LIMITS)
+    seen = client.describe([file], LIMITS)[0]
     client.close()
     assert isinstance(seen, Description)
     assert (seen.container, [entry.name for entry in seen.groups[0].entries]) == ("zip", ["weight", "bias"])
@@ -119,23 +120,23 @@ def test_a_server_that_was_killed_is_started_again(file: int) -> None:
     assert client._server is not None
     first = client._server.pid
     os.kill(first, signal.SIGKILL)
-    assert isinstance(client.describe(file, LIMITS), Description)
+    assert isinstance(client.describe([file], LIMITS)[0], Description)
     assert client._server.pid != first
     client.close()
 
 
 def test_an_answer_that_nobody_waited_for_is_not_the_next_files(file: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(*_: object) -> bytes:
+    def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
     client = ParserClient()
     with monkeypatch.context() as patched:
-        patched.setattr(client_module, "_read_all", interrupted)
+        patched.setattr(client_module, "_read_bodies", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            client.describe(file, LIMITS)
+            client.describe([file], LIMITS)[0]
     (tmp_path / "b.pt").write_bytes(b"I am not a model\n")
     with (tmp_path / "b.pt").open("rb") as other:
-        seen = client.describe(other.fileno(), LIMITS)
+        seen = client.describe([other.fileno()], LIMITS)[0]
     client.close()
     assert isinstance(seen, Description)
     assert seen.foreign == "a text file"
@@ -159,7 +160,7 @@ def test_nothing_of_the_surroundings_gets_into_the_parser(file: int, tmp_path: P
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("PYTHONSTARTUP", str(tmp_path / "site.py"))
     client = ParserClient()
-    assert isinstance(client.describe(file, LIMITS), Description)
+    assert isinstance(client.describe([file], LIMITS)[0], Description)
     client.close()
     assert not (tmp_path / "RAN").exists()
 
@@ -171,7 +172,7 @@ def test_the_server_loads_the_standard_library_only(file: int) -> None:
 
 def test_closing_ends_the_server_and_leaves_no_zombie(file: int) -> None:
     client = ParserClient()
-    client.describe(file, LIMITS)
+    client.describe([file], LIMITS)[0]
     assert client._server is not None
     pid = client._server.pid
     client.close()
@@ -183,7 +184,7 @@ def test_two_servers_live_side_by_side(file: int) -> None:
     one.start()
     two.start()
     one.close()
-    assert isinstance(two.describe(file, LIMITS), Description)
+    assert isinstance(two.describe([file], LIMITS)[0], Description)
     two.close()
 
 
@@ -192,12 +193,78 @@ def test_two_hundred_files_leak_no_descriptor_and_no_child(file: int) -> None:
     client.start()
     assert client._server is not None
     server = client._server.pid
-    before = len(os.listdir("/proc/self/fd")), len(os.listdir(f"/proc/{server}/fd"))
+    before = _held(server)
     for _ in range(200):
-        assert isinstance(client.describe(file, LIMITS), Description)
-    assert (len(os.listdir("/proc/self/fd")), len(os.listdir(f"/proc/{server}/fd"))) == before
-    assert not Path(f"/proc/{server}/task/{server}/children").read_text().strip()
+        assert isinstance(client.describe([file], LIMITS)[0], Description)
+    until = time.monotonic() + 5  # the last child may still be ending
+    while _held(server) != before and time.monotonic() < until:
+        time.sleep(0.01)
+    assert _held(server) == before
     client.close()
+
+
+def _held(server: int) -> tuple[int, int, int]:
+    """Our descriptors, the server's, and its children: the one that waits for the next file."""
+    children = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+    return len(os.listdir("/proc/self/fd")), len(os.listdir(f"/proc/{server}/fd")), len(children)
+
+
+def test_a_child_that_is_killed_while_it_waits_costs_nobody_anything(file: int) -> None:
+    client = ParserClient()
+    client.start()
+    assert client._server is not None
+    server = client._server.pid
+    (waiting,) = Path(f"/proc/{server}/task/{server}/children").read_text().split()
+    os.kill(int(waiting), signal.SIGKILL)
+    while _alive(int(waiting)):
+        time.sleep(0.001)
+    assert isinstance(client.describe([file], LIMITS)[0], Description)
+    assert client._server.pid == server
+    client.close()
+
+
+# Several files, one child
+
+
+def several(body: str, file: int, count: int = 5, limits: Limits = LIMITS) -> list[Description | Finding]:
+    """What is said of `count` files by a server whose children do `body` in place of the parser; `n` counts the calls in one child."""
+    counted = f"global n; n = globals().get('n', 0) + 1; {body}"
+    client = ParserClient(REPLACED.format(body=counted), sandbox="off")
+    try:
+        return client.describe([file] * count, limits)
+    finally:
+        client.close()
+
+
+def test_files_that_are_handed_over_together_are_read_by_one_child(file: int) -> None:
+    client = ParserClient()
+    seen = client.describe([file] * MAX_FILES, LIMITS)
+    client.close()
+    assert len(seen) == MAX_FILES
+    assert all(one == seen[0] and isinstance(one, Description) for one in seen)
+
+
+HONEST = "from fifomark.torchfile.describe import describe; return describe(fd, limits)"
+
+
+@pytest.mark.parametrize("death", ["os._exit(3)", "os.kill(os.getpid(), signal.SIGSEGV)", "raise ValueError", "time.sleep(60)"])
+def test_a_child_that_dies_of_one_file_does_not_take_the_others_along(file: int, death: str) -> None:
+    body = f"\n    if n == 3: {death}\n    {HONEST}"
+    started = time.monotonic()
+    seen = several(body, file)
+    assert all(isinstance(one, Description) for one in seen)
+    assert time.monotonic() - started < 9
+
+
+def test_of_many_files_that_all_kill_each_gets_its_own_finding(file: int) -> None:
+    seen = several("os.kill(os.getpid(), signal.SIGABRT)", file, 3)
+    assert [one.message for one in seen if isinstance(one, Finding)] == ["the parser was killed by SIGABRT while it read the file"] * 3
+
+
+def test_an_answer_that_is_too_long_stops_no_other_file(file: int) -> None:
+    body = f"\n    if n == 2: return b'x' * 99999\n    {HONEST}"
+    seen = several(body, file, 3, Limits(parse_seconds=1.0, description_bytes=20_000))
+    assert [isinstance(one, Description) for one in seen] == [True, True, True]  # the second, read again alone, is honest here
 
 
 def test_the_server_dies_with_the_process_that_made_it(tmp_path: Path) -> None:
@@ -240,7 +307,7 @@ def _alive(pid: int) -> bool:
 )
 def test_a_child_that_the_parser_forked_cannot_reach_out(file: int, attempt: str) -> None:
     client = ParserClient(REPLACED.format(body=attempt))
-    finding = client.describe(file, LIMITS)
+    finding = client.describe([file], LIMITS)[0]
     assert client.in_force == available()
     client.close()
     assert isinstance(finding, Finding)
@@ -249,6 +316,6 @@ def test_a_child_that_the_parser_forked_cannot_reach_out(file: int, attempt: str
 
 def test_the_sandbox_can_be_switched_off_and_says_so(file: int) -> None:
     client = ParserClient(sandbox="off")
-    assert isinstance(client.describe(file, LIMITS), Description)
+    assert isinstance(client.describe([file], LIMITS)[0], Description)
     assert client.in_force == (0, False)
     client.close()

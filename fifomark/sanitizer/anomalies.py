@@ -1,0 +1,142 @@
+"""What is wrong or strange about the values of the weights, as findings: one for each kind, over all tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import sqrt
+
+import numpy as np
+
+from fifomark.core.catalogue import find
+from fifomark.core.findings import Finding, Level
+from fifomark.sanitizer.parameters import Values
+
+OUTLIER = 1000.0  # times the usual magnitude of its tensor
+DEAD_SHARE = 0.1  # of the units of a layer, from which on it is a warning
+SUBNORMAL_SHARE = 0.01  # of the values of a tensor, likewise
+_SHOWN = 20  # tensors in an evidence
+
+Tensors = Mapping[str, Values]
+Seen = dict[str, str]  # the name of a tensor → what was seen in it
+
+
+def judge(tensors: Tensors) -> list[Finding]:
+    """`tensors`: the values of each by its name, ties once."""
+    return [finding for rule in _RULES for finding in rule(tensors)]
+
+
+def _one(code: str, seen: Seen, tensors: Tensors, what: str, level: Level | None = None) -> Iterator[Finding]:
+    if seen:
+        listed = "; ".join(f"{name}: {text}" for name, text in list(seen.items())[:_SHOWN])
+        yield find(code, next(iter(seen)), f"{what}, in {len(seen)} of {len(tensors)} tensors", evidence=listed, level=level)
+
+
+def _nan(tensors: Tensors) -> Iterator[Finding]:
+    seen = {name: f"{v.nan:,}, the first at flat index {v.first_nan}" for name, v in tensors.items() if v.nan}
+    yield from _one("FM401", seen, tensors, _counted(sum(v.nan for v in tensors.values()), "NaN"))
+
+
+def _infinite(tensors: Tensors) -> Iterator[Finding]:
+    bad = {name: v for name, v in tensors.items() if v.infinite}
+    masks = {name: v for name, v in bad.items() if _is_mask(v)}
+    for level, of in ((None, {name: v for name, v in bad.items() if name not in masks}), (Level.WARNING, masks)):
+        seen = {name: f"{v.infinite:,}, the first at flat index {v.first_infinite}" for name, v in of.items()}
+        what = _counted(sum(v.infinite for v in of.values()), "infinite")
+        yield from _one("FM402", seen, tensors, what + (" and the rest zero, as in an attention mask" if level else ""), level)
+
+
+def _is_mask(values: Values) -> bool:
+    """Zeros, and minus infinity where a Transformer must not look: torch's own square subsequent mask."""
+    return values.minimum == values.maximum == 0 and not values.nan and not values.positive_infinite
+
+
+def _constant(tensors: Tensors) -> Iterator[Finding]:
+    same = {
+        name: v for name, v in tensors.items() if _is_layer(v) and v.finite > 1 and v.minimum == v.maximum and not (v.infinite or v.nan)
+    }
+    yield from _one("FM403", {name: _shape(v) for name, v in same.items() if v.minimum == 0}, tensors, "all weights are zero")
+    other = {name: f"{v.minimum:g} everywhere" for name, v in same.items() if v.minimum != 0}
+    yield from _one("FM404", other, tensors, "all weights have one and the same value")
+
+
+def _extreme(tensors: Tensors) -> Iterator[Finding]:
+    ratios = {name: _outlier(v) for name, v in tensors.items() if _is_layer(v)}
+    seen = {name: f"±{_peak(tensors[name]):g}, {ratio:,.0f} times the usual" for name, ratio in ratios.items() if ratio > OUTLIER}
+    yield from _one("FM405", seen, tensors, f"a value is more than {OUTLIER:,.0f} times as large as is usual in its tensor")
+
+
+def _outlier(values: Values) -> float:
+    """How many times larger than the root mean square of the rest the largest value is; the rest is without its largest thousandth."""
+    if values.finite < 8 or values.mean is None or values.std is None:
+        return 0.0
+    count, peak = values.finite, _peak(values)
+    without = max(1, count // 1000)
+    squares = count * (values.mean**2 + values.std**2)
+    if peak**2 * (count - without) <= OUTLIER**2 * (squares - without * peak**2):
+        return 0.0  # whichever values are left out, none of them is larger than the largest
+    sample = np.sort(values.sample.astype(np.float64))
+    usual = sqrt(float(np.mean(sample[: sample.size - max(1, sample.size // 1000)] ** 2)))
+    return peak / usual if usual else 0.0
+
+
+def _dead(tensors: Tensors) -> Iterator[Finding]:
+    dead = {name: v for name, v in tensors.items() if _is_layer(v) and v.maximum != v.minimum and v.dead_rows}
+    many = {name for name, v in dead.items() if v.dead_rows >= DEAD_SHARE * v.shape[0] and v.dead_rows > 1}
+    for level, names in ((Level.WARNING, many), (None, dead.keys() - many)):
+        seen = {name: f"{v.dead_rows:,} of {v.shape[0]:,}" for name, v in dead.items() if name in names}
+        yield from _one("FM406", seen, tensors, "units have no weight but zero", level)
+
+
+def _statistics(tensors: Tensors) -> Iterator[Finding]:
+    variances = {name: v for name, v in tensors.items() if _named(name, "running_var") and v.minimum is not None}
+    negative = {name: f"down to {v.minimum:g}" for name, v in variances.items() if v.minimum is not None and v.minimum < 0}
+    yield from _one("FM407", negative, tensors, "running variances are negative")
+    zero = {name: f"{v.zeros:,} of {v.finite:,}" for name, v in variances.items() if v.zeros}
+    yield from _one("FM408", zero, tensors, "running variances are zero")
+    counters = {name: v.minimum for name, v in tensors.items() if _named(name, "num_batches_tracked")}
+    below = {name: f"{count:g}" for name, count in counters.items() if count is not None and count < 0}
+    yield from _one("FM409", below, tensors, "counters of batches are negative")
+
+
+def _subnormal(tensors: Tensors) -> Iterator[Finding]:
+    few = {name: v for name, v in tensors.items() if v.subnormal}
+    many = {name for name, v in few.items() if v.subnormal > SUBNORMAL_SHARE * v.finite}
+    for level, names in ((Level.WARNING, many), (None, few.keys() - many)):
+        seen = {name: f"{v.subnormal:,} of {v.finite:,}" for name, v in few.items() if name in names}
+        what = _counted(sum(few[name].subnormal for name in names), "subnormal")
+        yield from _one("FM410", seen, tensors, what, level)
+
+
+def _hidden(tensors: Tensors) -> Iterator[Finding]:
+    seen = {}
+    for name, values in tensors.items():
+        if values.low_bits is not None and (pattern := values.low_bits.pattern):
+            chance = f"{pattern.expected:.1f} by chance"
+            seen[name] = f"{pattern.printable:.0%} of {pattern.size:,} printable, {pattern.repeats:,} groups of four repeat ({chance})"
+    yield from _one("FM411", seen, tensors, "the lowest bytes of the weights look like a text or a program")
+
+
+_RULES: tuple[Callable[[Tensors], Iterable[Finding]], ...] = (
+    _nan, _infinite, _constant, _extreme, _dead, _statistics, _subnormal, _hidden,
+)  # fmt: skip
+
+
+def _is_layer(values: Values) -> bool:
+    """Whether this is a weight that works on inputs: floating, of two dimensions or more."""
+    return "float" in values.dtype.name and len(values.shape) > 1
+
+
+def _peak(values: Values) -> float:
+    return max(abs(values.minimum or 0.0), abs(values.maximum or 0.0))
+
+
+def _named(name: str, last: str) -> bool:
+    return name.rsplit(".", 1)[-1] == last
+
+
+def _shape(values: Values) -> str:
+    return f"({', '.join(map(str, values.shape))})"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {'value is' if count == 1 else 'values are'} {what}"

@@ -1,0 +1,139 @@
+"""The other end of the writer: starts it, hands it descriptors, and gets inspections."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from fifomark.core.errors import InternalError
+from fifomark.sandbox.enter import Strictness
+from fifomark.sanitizer import messages
+from fifomark.sanitizer.messages import Answer, Greeting, Request
+
+# With -I, neither the working folder, nor PYTHONPATH, nor the user's own site packages bring a module into the writer. What it needs it
+# takes from where we have it from.
+PROGRAM = "import sys; sys.path += {homes!r}; from fifomark.sanitizer import writer_server; writer_server.main({fd}, sandbox={sandbox!r})"
+_NEEDED = ("fifomark", "msgspec", "numpy", "ml_dtypes")
+# One thread: the sandbox binds the one that enters it, and what it starts.
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_START_SECONDS = 60.0
+
+
+class Lost(Exception):
+    """The writer died, or took longer than it may: `overdue`."""
+
+    def __init__(self, overdue: bool) -> None:
+        super().__init__()
+        self.overdue = overdue
+
+
+class WriterClient:
+    """Owns one writer, and with it a parser server. For one thread: the writer lives no longer than the one that made it."""
+
+    def __init__(self, sandbox: Strictness = "auto", program: str = PROGRAM) -> None:
+        """`program` is Python, formatted with the folders to import from as `homes`, the writer's socket as `fd`, and `sandbox`."""
+        self._sandbox, self._program = sandbox, program
+        self._process: subprocess.Popen[bytes] | None = None
+        self._line: socket.socket | None = None
+        self.greeting = Greeting()  # once a writer was started
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None else None
+
+    def start(self) -> socket.socket:
+        """The line to a living writer. InternalError where none can be started."""
+        if self._line is not None and self._process is not None and self._process.poll() is None:
+            return self._line
+        self.close()
+        ours, theirs = socket.socketpair()
+        self._line = ours
+        program = self._program.format(homes=_homes(), fd=theirs.fileno(), sandbox=self._sandbox)
+        null, environment = subprocess.DEVNULL, {**os.environ, **_ENVIRONMENT}
+        with theirs:
+            try:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-I", "-c", program],
+                    pass_fds=[theirs.fileno()],
+                    stdin=null,
+                    stdout=null,
+                    stderr=subprocess.PIPE,
+                    cwd="/",
+                    env=environment,
+                )
+            except OSError as e:
+                self.close()
+                raise InternalError(f"the writer cannot be started: {e}") from e
+        self._greeted(ours, self._process)
+        return ours
+
+    def _greeted(self, line: socket.socket, process: subprocess.Popen[bytes]) -> None:
+        assert process.stderr is not None
+        with process.stderr:
+            try:
+                _await(line, time.monotonic() + _START_SECONDS)
+                self.greeting = msgspec.json.decode(messages.receive(line)[0], type=Greeting)
+                trouble = self.greeting.trouble
+            except (messages.Gone, Lost, OSError, msgspec.DecodeError):
+                process.kill()
+                said = process.stderr.read().decode(errors="replace").strip()
+                trouble = said.splitlines()[-1] if said else "it says nothing"
+        if trouble is not None:
+            self.close()
+            raise InternalError(f"the writer cannot be started: {trouble}")
+
+    def ask(self, request: Request, fds: Sequence[int], seconds: float) -> list[Answer]:
+        """One answer for each item. Lost where there is none within `seconds`; the next call starts another writer."""
+        line = self.start()
+        try:
+            messages.send(line, msgspec.json.encode(request), fds)
+            _await(line, time.monotonic() + seconds)
+            answers = msgspec.json.decode(messages.receive(line)[0], type=list[Answer])
+        except BaseException as e:
+            # Interrupted between question and answer, too: the answer must not be taken for the next one's.
+            self.close(kill=True)
+            if isinstance(e, (messages.Gone, OSError, msgspec.DecodeError)):
+                raise Lost(overdue=False) from e
+            raise
+        return answers
+
+    def close(self, *, kill: bool = False) -> None:
+        """End the writer; with `kill` at once, else it ends by itself."""
+        if self._line is not None:
+            self._line.close()
+        if self._process is not None:
+            if kill:
+                self._process.kill()
+            try:
+                self._process.wait(timeout=5.0)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._process = self._line = None
+
+
+def _await(line: socket.socket, until: float) -> None:
+    poll = select.poll()
+    poll.register(line, select.POLLIN)
+    if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
+        raise Lost(overdue=True)
+
+
+def _homes() -> list[str]:
+    """The folders that hold the packages which the writer needs. Nothing is imported for that."""
+    homes = []
+    for name in _NEEDED:
+        found = importlib.util.find_spec(name)
+        if found is None or found.origin is None:
+            raise InternalError(f"the writer cannot be started: there is no package {name}")
+        homes.append(str(Path(found.origin).resolve().parent.parent))
+    return list(dict.fromkeys(homes))

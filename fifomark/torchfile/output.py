@@ -1,0 +1,74 @@
+"""Where a clean file goes: an open descriptor, hashed on the way."""
+
+from __future__ import annotations
+
+import os
+
+from fifomark.torchfile.digest import Digest
+from fifomark.torchfile.views import CHUNK, read_exactly
+
+_BUFFER = 1 << 18  # bytes: headers and small tensors go out together
+
+
+class Output:
+    """Written from its start on; `at` is where the next bytes go. OSError where they cannot be written."""
+
+    def __init__(self, fd: int, expected: int) -> None:
+        """`expected`: about how many bytes will come."""
+        self.at = self._end = 0
+        self._fd = fd
+        self._digest: Digest | None = Digest(expected)
+        self._waiting: list[bytes | memoryview] = []
+        self._waits = 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        """`data` is kept for a while: nobody may change it afterwards."""
+        self.at += len(data)
+        self._waiting.append(data)
+        self._waits += len(data)
+        if self._waits >= _BUFFER:
+            self._flush()
+
+    def seek(self, at: int) -> None:
+        """Go on elsewhere. What is not written from its start to its end is hashed at its end."""
+        if at != self.at:
+            self._flush()
+            self._forget()
+            self.at = at
+
+    def copy(self, start: int, size: int) -> None:
+        """Write once more what was written at `start`."""
+        self._flush()
+        for at in range(start, start + size, CHUNK):
+            self.write(read_exactly(self._fd, at, min(CHUNK, start + size - at)))
+
+    def close(self) -> tuple[int, str]:
+        """Make all of it last; gives its size and its SHA-256."""
+        self._flush()
+        os.fsync(self._fd)
+        if self._digest is None:
+            self._digest = Digest(self._end)
+            for at in range(0, self._end, CHUNK):
+                self._digest.update(read_exactly(self._fd, at, min(CHUNK, self._end - at)))
+        return self._end, self._digest.hexdigest()
+
+    def abandon(self) -> None:
+        """Let go of the thread that hashes. Does nothing after `close`."""
+        self._forget()
+
+    def _forget(self) -> None:
+        if self._digest is not None:
+            self._digest.close()
+            self._digest = None
+
+    def _flush(self) -> None:
+        data = self._waiting[0] if len(self._waiting) == 1 else b"".join(self._waiting)
+        position = self.at - self._waits
+        self._waiting, self._waits = [], 0
+        if self._digest is not None:
+            self._digest.update(data)
+        rest = memoryview(data)
+        while rest:
+            count = os.pwrite(self._fd, rest, position)
+            rest, position = rest[count:], position + count
+        self._end = max(self._end, position)

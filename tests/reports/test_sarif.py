@@ -135,6 +135,13 @@ def test_a_clean_file_is_an_artifact_without_a_result() -> None:
     ]
 
 
+def test_each_result_leads_to_its_own_file() -> None:
+    empty, large = seen(find("FM105", "the file", "is empty")), seen(find("FM110", "the file", "is large"))
+    results = run_of(("a.pt", empty), ("b.pt", seen()), ("c.pt", large))["results"]
+    places = [result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"] for result in results]
+    assert list(zip(places, (result["ruleId"] for result in results), strict=True)) == [("a.pt", "FM105"), ("c.pt", "FM110")]
+
+
 def test_what_could_not_be_read_has_neither_size_nor_hash() -> None:
     (artifact,) = run_of(("a.pt", seen(find("FM104", "the file", "cannot be opened"), sha256=None, size=None)))["artifacts"]
     assert not {"length", "hashes"} & set(artifact)

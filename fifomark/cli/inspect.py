@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -13,36 +15,68 @@ import typer
 from fifomark.cli.exits import Exit
 from fifomark.cli.options import JsonOption
 from fifomark.cli.output import json_line
+from fifomark.cli.progress import counted
 from fifomark.core.errors import UsageError
+from fifomark.core.findings import Level
 from fifomark.core.inspection import Inspection
-from fifomark.reports import tables
+from fifomark.reports import sarif, tables
 
 
 class Format(StrEnum):
     TABLE = "table"
     JSON = "json"
+    SARIF = "sarif"
+
+
+class FailOn(StrEnum):
+    NOTE = "note"
+    WARNING = "warning"
+    INVALID = "invalid"
+    UNSAFE = "unsafe"
+    NEVER = "never"
 
 
 def inspect(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The files to look at.")],
-    format: Annotated[Format, typer.Option(help="json: one object a file and line.")] = Format.TABLE,
+    format: Annotated[
+        Format, typer.Option(help="json: one object a file and line; sarif: one SARIF 2.1.0 log of all files, at the end.")
+    ] = Format.TABLE,
+    fail_on: Annotated[FailOn, typer.Option(help="Exit with 1 where a file has a finding of this level or a higher one.")] = FailOn.INVALID,
     json: JsonOption = False,
 ) -> int:
-    from fifomark.sanitizer.sanitizer import Sanitizer
-
     for file in files:
         if not os.path.lexists(file):
             raise UsageError(f"{file}: no such file")
-    refused = False
+    chosen = Format.JSON if json else format
+    seen = _inspected(files)
+    if chosen is Format.SARIF or not sys.stdout.isatty():  # results that come by on a terminal are progress enough
+        seen = counted("inspecting", seen, len(files))
+    failed = False
+    logged: list[tuple[Path, Inspection]] = []
+    for file, inspection in zip(files, seen, strict=True):
+        failed |= _fails(inspection, fail_on)
+        match chosen:
+            case Format.TABLE:
+                print(tables.inspection(inspection))
+            case Format.JSON:
+                json_line(as_object(inspection))
+            case Format.SARIF:
+                logged.append((file, inspection))
+    if chosen is Format.SARIF:
+        json_line(sarif.log(logged))
+    return Exit.NO if failed else Exit.FINE
+
+
+def _inspected(files: list[Path]) -> Iterator[Inspection]:
+    from fifomark.sanitizer.sanitizer import Sanitizer
+
     with Sanitizer() as sanitizer:
         for file in files:
-            seen = sanitizer.inspect(file)
-            refused |= seen.verdict.refuses
-            if json or format is Format.JSON:
-                json_line(as_object(seen))
-            else:
-                print(tables.inspection(seen))
-    return Exit.NO if refused else Exit.FINE
+            yield sanitizer.inspect(file)
+
+
+def _fails(seen: Inspection, fail_on: FailOn) -> bool:
+    return fail_on is not FailOn.NEVER and any(finding.level.rank >= Level(fail_on).rank for finding in seen.findings)
 
 
 def as_object(seen: Inspection) -> dict[str, object]:

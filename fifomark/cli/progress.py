@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from time import monotonic
+from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from fifomark.daemon.daemon import Daemon
+
+T = TypeVar("T")
 
 
 def progress() -> Progress:
@@ -24,6 +28,7 @@ def progress() -> Progress:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         console=console,
+        redirect_stdout=False,  # results are for stdout, whoever reads it
         disable=not console.is_terminal,
     )
 
@@ -46,3 +51,17 @@ def queue_bar() -> Iterator[Callable[[Daemon], None]]:
             bar.update(task, completed=ended - before, total=ended - before + waiting)
 
         yield on_turn
+
+
+def counted(what: str, items: Iterable[T], total: int, *, patience: float = 1.0) -> Iterator[T]:
+    """`items` as they come, with a bar of how many came out of `total` once they take longer than `patience` seconds."""
+    started = monotonic()
+    with contextlib.ExitStack() as stack:
+        bar: Progress | None = None
+        for done, item in enumerate(items, 1):
+            if bar is None and monotonic() - started > patience and sys.stderr.isatty():
+                bar = stack.enter_context(progress())
+                bar.add_task(what, total=total)
+            if bar is not None:
+                bar.update(bar.task_ids[0], completed=done)
+            yield item

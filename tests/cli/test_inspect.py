@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import builders as b
+import pytest
+
+FIFOMARK = str(Path(sys.executable).parent / "fifomark")
+SHAPES = {"weight": (10, 64), "bias": (10,)}
+
+
+def inspect(*args: object, cwd: Path) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [FIFOMARK, "inspect", *(a if isinstance(a, bytes) else str(a) for a in args)],
+        capture_output=True,
+        timeout=120,
+        cwd=cwd,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One file of each level: nothing, note, warning, invalid, unsafe."""
+    folder = tmp_path_factory.mktemp("models")
+    bodies = {
+        "nothing": b.logistic(),
+        "note": b.state_dict({f"module.{name}": shape for name, shape in SHAPES.items()}),
+        "warning": b.state_dict(SHAPES, 0, (b.text("args"), b.new("argparse.Namespace"))),
+        "invalid": b"no model",
+        "unsafe": b.unsafe(folder / "RAN"),
+    }
+    for name, body in bodies.items():
+        (folder / f"{name}.pt").write_bytes(body)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("level", "failing"),
+    [
+        ("note", {"note", "warning", "invalid", "unsafe"}),
+        ("warning", {"warning", "invalid", "unsafe"}),
+        ("invalid", {"invalid", "unsafe"}),
+        ("unsafe", {"unsafe"}),
+        ("never", set()),
+    ],
+)
+def test_fail_on_says_from_which_level_on_the_answer_is_no(models: Path, level: str, failing: set[str]) -> None:
+    names = ["nothing", "note", "warning", "invalid", "unsafe"]
+    codes = {name: inspect("--fail-on", level, f"{name}.pt", cwd=models).returncode for name in names}
+    assert codes == {name: int(name in failing) for name in names}
+    assert not (models / "RAN").exists()
+
+
+def test_one_bad_file_among_good_ones_fails_and_invalid_is_the_level_unless_another_is_named(models: Path) -> None:
+    assert inspect("nothing.pt", "invalid.pt", "nothing.pt", cwd=models).returncode == 1
+    assert inspect("warning.pt", "note.pt", cwd=models).returncode == 0
+
+
+def test_help_names_the_levels_and_formats(models: Path) -> None:
+    said = inspect("--help", cwd=models).stdout
+    assert all(word in said for word in (b"--fail-on", b"note|warning|invalid|unsafe|never", b"table|json|sarif"))
+
+
+def test_sarif_is_one_log_of_all_files_at_the_end(models: Path) -> None:
+    done = inspect("--format", "sarif", "invalid.pt", "nothing.pt", "unsafe.pt", cwd=models)
+    assert done.returncode == 1
+    (run,) = json.loads(done.stdout)["runs"]
+    assert [artifact["location"]["uri"] for artifact in run["artifacts"]] == ["invalid.pt", "nothing.pt", "unsafe.pt"]
+    assert {(r["ruleId"], r["level"]) for r in run["results"]} >= {("FM106", "error"), ("FM201", "error"), ("FM206", "note")}
+    assert done.stdout == inspect("--format", "sarif", "invalid.pt", "nothing.pt", "unsafe.pt", cwd=models).stdout
+
+
+def test_a_name_that_is_no_text_gives_a_valid_log(tmp_path: Path) -> None:
+    name = b"\xff\n\x1b[31m.pt"
+    (tmp_path / os.fsdecode(name)).write_bytes(b.logistic())
+    done = inspect("--format", "sarif", name, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (artifact,) = json.loads(done.stdout)["runs"][0]["artifacts"]
+    assert artifact["location"]["uri"] == "%FF%0A%1B%5B31m.pt"
+
+
+def test_sarif_of_a_file_that_is_not_there_is_no_log_but_a_message(tmp_path: Path) -> None:
+    done = inspect("--format", "sarif", "nobody.pt", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, b"")
+
+
+COUNT = "from fifomark.cli.progress import counted\nfor i in counted('counting', range(3), 3, patience=-1): print(i)"
+
+
+def test_counting_says_nothing_and_loads_no_display_where_stderr_is_no_terminal() -> None:
+    code = f"{COUNT}\nimport sys\nassert 'rich' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == (b"0\n1\n2\n", b"")
+
+
+def test_counting_shows_a_bar_on_a_terminal_and_leaves_stdout_alone() -> None:
+    ours, theirs = pty.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", COUNT],
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            env={**os.environ, "TERM": "xterm"},
+            timeout=60,
+            check=True,
+        )
+        shown = os.read(ours, 100_000)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert done.stdout == b"0\n1\n2\n"
+    assert b"counting" in shown
+    assert b"3/3" in shown

@@ -93,16 +93,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _told(error: Exception) -> int:
-    import click
-
     match error:
-        case click.exceptions.Exit():
+        case typer.Exit():
             return error.exit_code
-        case click.ClickException():
-            error.show()
-            return Exit.USAGE
-        case click.Abort():
+        case typer.Abort():
             return Exit.INTERRUPTED
+        case typer.TyperException():  # typer's own, no longer click's: an unknown option, a value that is none
+            print(f"fifomark: {error.format_message()}", file=sys.stderr)
+            return Exit.USAGE
         case ModelRefused():
             print(f"fifomark: {error}", file=sys.stderr)
             return Exit.NO

@@ -61,6 +61,12 @@ def test_a_spool_that_is_none_is_named_with_the_next_step(tmp_path: Path) -> Non
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("arguments", [["nope"], ["inspect"], ["inspect", "--nope", "x"], ["inspect", "--format", "nope", "x"], []])
+def test_wrong_usage_is_said_without_a_traceback(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+
+
 def test_a_broken_settings_file_stops_the_start_with_file_key_and_what_was_meant(spool: Path) -> None:
     settings = spool / "fifomark.toml"
     settings.write_text(settings.read_text().replace("settle_seconds", "settle_second"))

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from fifomark.core.decode import read_toml
 from fifomark.core.errors import ConfigError
-from fifomark.core.policy import Limits, Policy, Positive, Seconds
+from fifomark.core.policy import Isolation, Limits, Policy, Positive, Seconds
 from fifomark.core.record import Record
 
 FILE_NAME = "fifomark.toml"
@@ -18,7 +18,8 @@ FILE_NAME = "fifomark.toml"
 class Settings(Record):
     """`slots` is "auto", or one entry a slot: "cpu", "cpu:2" (two threads), "cuda:0", "cuda:GPU-…" (a UUID).
 
-    `order`: by each file's own mtime, or by arrival, which nobody can forge. Times are in seconds. `sandbox`: see sandbox.enter.
+    `order`: by each file's own mtime, or by arrival, which nobody can forge. Times are in seconds. `sandbox`: see sandbox.enter;
+    `isolation`: what shares a process that reads hostile bytes.
     """
 
     schema: Literal["fifomark.settings/1"]
@@ -30,6 +31,7 @@ class Settings(Record):
     rescan_seconds: Seconds = 5.0
     max_attempts: Positive = 3
     sandbox: Literal["auto", "required", "best-effort", "off"] = "auto"
+    isolation: Isolation = Isolation.SUBMISSION
     policy: Policy = Policy()
     limits: Limits = Limits()
 

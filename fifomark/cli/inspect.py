@@ -13,12 +13,13 @@ import msgspec
 import typer
 
 from fifomark.cli.exits import Exit
-from fifomark.cli.options import JsonOption
+from fifomark.cli.options import ExtensionsOption, JsonOption
 from fifomark.cli.output import json_line
 from fifomark.cli.progress import counted
 from fifomark.core.errors import UsageError
 from fifomark.core.findings import Level
 from fifomark.core.inspection import Inspection
+from fifomark.core.policy import Isolation, Policy
 from fifomark.reports import sarif, tables
 
 
@@ -42,13 +43,18 @@ def inspect(
         Format, typer.Option(help="json: one object a file and line; sarif: one SARIF 2.1.0 log of all files, at the end.")
     ] = Format.TABLE,
     fail_on: Annotated[FailOn, typer.Option(help="Exit with 1 where a file has a finding of this level or a higher one.")] = FailOn.INVALID,
+    isolation: Annotated[
+        Isolation,
+        typer.Option(help="submission: a process of its own reads each file; batch: one reads up to 16 small ones, which is faster."),
+    ] = Isolation.SUBMISSION,
+    extension: ExtensionsOption = [".pt"],  # noqa: B006 (typer makes it anew)
     json: JsonOption = False,
 ) -> int:
     for file in files:
         if not os.path.lexists(file):
             raise UsageError(f"{file}: no such file")
     chosen = Format.JSON if json else format
-    seen = _inspected(files)
+    seen = _inspected(files, isolation, Policy(extensions=tuple(extension)))
     if chosen is Format.SARIF or not sys.stdout.isatty():  # results that come by on a terminal are progress enough
         seen = counted("inspecting", seen, len(files))
     failed = False
@@ -67,12 +73,11 @@ def inspect(
     return Exit.NO if failed else Exit.FINE
 
 
-def _inspected(files: list[Path]) -> Iterator[Inspection]:
-    from fifomark.sanitizer.sanitizer import Sanitizer
+def _inspected(files: list[Path], isolation: Isolation, policy: Policy) -> Iterator[Inspection]:
+    from fifomark.sanitizer.sanitizer import Job, Sanitizer
 
-    with Sanitizer() as sanitizer:
-        for file in files:
-            yield sanitizer.inspect(file)
+    with Sanitizer(policy=policy, isolation=isolation) as sanitizer:
+        yield from sanitizer.inspect_all(map(Job, files))
 
 
 def _fails(seen: Inspection, fail_on: FailOn) -> bool:

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fifomark.cli.exits import Exit
-from fifomark.cli.options import JsonOption
+from fifomark.cli.options import ExtensionsOption, JsonOption
 from fifomark.cli.output import json_line
 from fifomark.core.errors import UsageError
 from fifomark.core.policy import Policy
 from fifomark.reports import tables
 
 
+class Format(StrEnum):
+    PT = "pt"
+    SAFETENSORS = "safetensors"
+
+
 def sanitize(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to take the weights from.")],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Where to write the clean file.")],
     disarm: Annotated[bool, typer.Option("--disarm", help="Drop what could run and keep the weights, instead of refusing.")] = False,
+    format: Annotated[
+        Format | None, typer.Option(help="Of the clean file; without it, OUT's ending says: .safetensors, or else .pt.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT where it exists.")] = False,
+    extension: ExtensionsOption = [".pt"],  # noqa: B006 (typer makes it anew)
     json: JsonOption = False,
 ) -> int:
     from fifomark.cli.inspect import as_object
@@ -35,8 +45,9 @@ def sanitize(
         raise UsageError(f"{output}: is there and is no regular file; it is not replaced")
     if not output.absolute().parent.is_dir():
         raise UsageError(f"{output}: its folder does not exist")
-    with Sanitizer(policy=Policy(on_unsafe="disarm" if disarm else "reject")) as sanitizer:
-        seen = sanitizer.inspect(file, clean_to=os.fspath(output))
+    with Sanitizer(policy=Policy(extensions=tuple(extension), on_unsafe="disarm" if disarm else "reject")) as sanitizer:
+        form = format or (Format.SAFETENSORS if output.suffix == ".safetensors" else Format.PT)
+        seen = sanitizer.inspect(file, clean_to=os.fspath(output), format=form.value)
     if json:
         json_line(as_object(seen))
     else:

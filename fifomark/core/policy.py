@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -10,6 +11,13 @@ from fifomark.core.record import Record
 
 Positive = Annotated[int, Meta(gt=0, le=1 << 50)]
 Seconds = Annotated[float, Meta(gt=0, le=1e8)]
+
+
+class Isolation(StrEnum):
+    """What shares a process that reads: nothing, or up to 16 small submissions."""
+
+    SUBMISSION = "submission"
+    BATCH = "batch"
 
 
 class Limits(Record):

@@ -14,6 +14,7 @@ import msgspec
 from fifomark.core.errors import UsageError
 from fifomark.core.inspection import Inspection
 from fifomark.core.outcome import Failed, Lost, Marked, MarkTicket, Outcome, Reason, Refused, Sanitized, SanitizeTicket
+from fifomark.core.policy import Isolation
 from fifomark.core.report import encode
 from fifomark.core.states import FINAL, State
 from fifomark.core.submission import Arrival, Listing, Submission
@@ -27,6 +28,7 @@ from fifomark.spool.spool import Spool
 from fifomark.workers.pool import Bounds, Pool
 
 MAX_WAITING = 4  # sanitized submissions a slot that may wait for it: more would only pile up clean files
+BATCH = 16  # submissions that a sanitizer is handed at once, where the settings let them share a parser
 
 
 class Daemon:
@@ -118,7 +120,9 @@ class Daemon:
         """Sanitize ahead of the slots, but not without end."""
         ahead = len(self._to_sanitize) + self.ledger.counts()[State.SANITIZED]
         claims: list[Submission] = []
-        while len(claims) < len(self.sanitizers.free()) and ahead + len(claims) < MAX_WAITING * len(self.slots.slots()):
+        wanted = len(self.sanitizers.free()) * self._batch
+        most = max(MAX_WAITING * len(self.slots.slots()), self._batch)
+        while len(claims) < wanted and ahead + len(claims) < most:
             claim = self.ledger.start(now)
             if claim is None:
                 break
@@ -174,8 +178,9 @@ class Daemon:
             if not self._to_sanitize:
                 break
             with self.ledger.batch():
-                submission = self.ledger.try_again(self._to_sanitize.pop(0))
-            self.sanitizers.start(self._sanitize_ticket(submission), slot, Bounds(now + self._settings.limits.sanitize_seconds))
+                taken = [self.ledger.try_again(id) for id in self._next_batch()]
+            bounds = Bounds(now + self._settings.limits.sanitize_seconds * len(taken))
+            self.sanitizers.start([self._sanitize_ticket(submission) for submission in taken], slot, bounds)
         by_name = {slot.name: slot for slot in self.slots.free()}
         for submission, name in started:
             rubric, sha256 = self._rubrics[submission.rubric]
@@ -185,7 +190,23 @@ class Daemon:
                 rubric=self.spool.layout.rubric(submission.rubric),
                 rubric_sha256=sha256,
             )
-            self.slots.start(ticket, by_name[name], self._bounds(rubric, now))
+            self.slots.start([ticket], by_name[name], self._bounds(rubric, now))
+
+    @property
+    def _batch(self) -> int:
+        return BATCH if self._settings.isolation is Isolation.BATCH else 1
+
+    def _next_batch(self) -> list[int]:
+        """The first ids to sanitize, taken off the list. What was tried before goes alone: it may have taken others down with it."""
+        batch: list[int] = []
+        while self._to_sanitize and len(batch) < self._batch:
+            tried = self.ledger.get(self._to_sanitize[0]).tries > 0
+            if tried and batch:
+                break
+            batch.append(self._to_sanitize.pop(0))
+            if tried:
+                break
+        return batch
 
     def _bounds(self, rubric: Rubric, now: float) -> Bounds:
         """What marking may cost: what the rubric says, or else the settings."""

@@ -56,7 +56,7 @@ def run(root: str | os.PathLike[str], mode: Literal["serve", "drain"], on_turn: 
             spool,
             ledger,
             rubrics,
-            sanitizers=LocalPool(functools.partial(serve_sanitizing, spool.settings.sandbox), posts),
+            sanitizers=LocalPool(functools.partial(serve_sanitizing, spool.settings.sandbox, spool.settings.isolation), posts),
             slots=LocalPool(serve_marking, slots),
         )
         try:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -18,7 +18,7 @@ from fifomark.core.catalogue import find
 from fifomark.core.errors import InternalError
 from fifomark.core.findings import Finding
 from fifomark.core.inspection import MAX_PATH, Inspection, conclude
-from fifomark.core.policy import Limits, Policy
+from fifomark.core.policy import Isolation, Limits, Policy
 from fifomark.core.text import shown
 from fifomark.sandbox.enter import Strictness
 from fifomark.sanitizer.messages import Answer, CleanFormat, Greeting, Item, Request
@@ -27,7 +27,6 @@ from fifomark.sanitizer.parser_server import MAX_FILES
 from fifomark.sanitizer.publishing import Publication
 from fifomark.sanitizer.writer_client import Lost, WriterClient
 
-Isolation = Literal["submission", "batch"]
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _SMALL = 1 << 20  # bytes of a file that may share its parser with others
 
@@ -49,17 +48,14 @@ class _Opened(NamedTuple):
 
 
 class Sanitizer:
-    """Owns one writer and its parser server, from entering the context to leaving it. For one thread; several may exist at once.
-
-    `isolation`: "submission" reads each file in a process of its own, "batch" lets one read up to 16 small ones.
-    """
+    """Owns one writer and its parser server, from entering the context to leaving it. For one thread; several may exist at once."""
 
     def __init__(
         self,
         limits: Limits = Limits(),  # noqa: B008 (frozen records)
         policy: Policy = Policy(),  # noqa: B008
         sandbox: Strictness = "auto",
-        isolation: Isolation = "submission",
+        isolation: Isolation = Isolation.SUBMISSION,
     ) -> None:
         self._limits, self._policy, self._isolation = limits, policy, isolation
         self._writer = WriterClient(sandbox=sandbox)
@@ -109,7 +105,7 @@ class Sanitizer:
         """The jobs that share a parser: small ones, where batches are allowed."""
         group: list[Job] = []
         for job in jobs:
-            small = self._isolation == "batch" and _size(job.path) <= _SMALL
+            small = self._isolation is Isolation.BATCH and _size(job.path) <= _SMALL
             if group and (not small or len(group) == MAX_FILES):
                 yield group
                 group = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
-from fifomark.core.outcome import MarkTicket, SanitizeTicket
+from fifomark.core.outcome import Ticket
 from fifomark.workers.pool import Bounds, Ended, Judge, SlotState
 from fifomark.workers.slots import Slot
 
@@ -16,17 +16,17 @@ class InlinePool:
     def __init__(self, judge: Judge, slots: Sequence[Slot]) -> None:
         self._judge = judge
         self._slots = list(slots)
-        self._running: list[tuple[SanitizeTicket | MarkTicket, Slot]] = []
+        self._running: list[tuple[Ticket, Slot]] = []
         self.started: list[int] = []
 
     def free(self) -> list[Slot]:
         busy = [slot for _, slot in self._running]
         return [slot for slot in self._slots if slot not in busy]
 
-    def start(self, ticket: SanitizeTicket | MarkTicket, slot: Slot, bounds: Bounds) -> None:
+    def start(self, tickets: Sequence[Ticket], slot: Slot, bounds: Bounds) -> None:
         assert slot in self.free()
-        self.started.append(ticket.submission)
-        self._running.append((ticket, slot))
+        self.started += [ticket.submission for ticket in tickets]
+        self._running += [(ticket, slot) for ticket in tickets]
 
     def collect(self, now: float) -> list[Ended]:
         ended = [Ended(ticket.submission, slot, self._judge(ticket)) for ticket, slot in self._running]

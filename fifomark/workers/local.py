@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 
 import msgspec
 import psutil
 
-from fifomark.core.outcome import Failed, Lost, MarkTicket, Outcome, Reason, SanitizeTicket
+from fifomark.core.outcome import Failed, Lost, Outcome, Reason, Ticket
 from fifomark.workers.pool import Bounds, Ended, SlotState
 from fifomark.workers.process import BOOT_FAILURE, Serve, Worker
 from fifomark.workers.slots import Slot
@@ -26,7 +26,7 @@ class _Post:
         self.slot = slot
         self.worker: Worker | None = None
         self.ready = False
-        self.ticket: SanitizeTicket | MarkTicket | None = None
+        self.tickets: list[Ticket] = []  # in hand: the first is being worked on
         self.bounds = Bounds(0.0)
         self.deaths = 0
         self.out_of_service: str | None = None
@@ -35,7 +35,7 @@ class _Post:
     def state(self) -> str:
         if self.out_of_service:
             return "out of service"
-        if self.ticket is not None:
+        if self.tickets:
             return "busy" if self.ready else "starting"
         return "free"
 
@@ -51,37 +51,43 @@ class LocalPool:
     def free(self) -> list[Slot]:
         return [post.slot for post in self._posts if post.state == "free"]
 
-    def start(self, ticket: SanitizeTicket | MarkTicket, slot: Slot, bounds: Bounds) -> None:
+    def start(self, tickets: Sequence[Ticket], slot: Slot, bounds: Bounds) -> None:
         post = next(post for post in self._posts if post.slot == slot)
         assert post.state == "free", f"slot {slot.name} is {post.state}"
         if post.worker is None:
             post.worker = Worker(slot, self._serve)
-        post.ticket = ticket
+        post.tickets = list(tickets)
         # The time to import torch once is ours, not the submission's.
         post.bounds = bounds if post.ready else bounds._replace(deadline=bounds.deadline + self._boot_seconds)
         with contextlib.suppress(OSError):  # the worker is gone: `collect` sees its end
-            post.worker.send(msgspec.json.encode(ticket))
+            for ticket in tickets:
+                post.worker.send(msgspec.json.encode(ticket))
 
     def collect(self, now: float) -> list[Ended]:
         ended: list[Ended] = []
         for post in self._posts:
-            outcome = self._look_at(post, now)
-            if outcome is not None and post.ticket is not None:
-                ended.append(Ended(post.ticket.submission, post.slot, outcome))
-                post.ticket = None
+            ended += [Ended(ticket.submission, post.slot, outcome) for ticket, outcome in self._look_at(post, now)]
         return ended
 
-    def _look_at(self, post: _Post, now: float) -> Outcome | None:
+    def _look_at(self, post: _Post, now: float) -> Iterator[tuple[Ticket, Outcome]]:
         while post.worker is not None and post.worker.connection.poll():
             message = post.worker.receive()
             if message == READY:
                 post.ready, post.deaths = True, 0
                 continue
             outcome = self._decoded(message)
-            return self._bury(post) if outcome is None else outcome
-        if post.ticket is None or post.worker is None:
-            return None
-        return self._overrun(post, now)
+            if outcome is None:
+                yield from self._all(post, self._bury(post))
+            elif post.tickets:
+                yield post.tickets.pop(0), outcome
+        if post.tickets and post.worker is not None and (failed := self._overrun(post, now)):
+            alone = len(post.tickets) == 1
+            yield from self._all(post, failed if alone else Lost(how=f"{failed.reason.message}, with {len(post.tickets)} files in hand"))
+
+    def _all(self, post: _Post, outcome: Outcome) -> list[tuple[Ticket, Outcome]]:
+        """One end for everything in hand."""
+        tickets, post.tickets = post.tickets, []
+        return [(ticket, outcome) for ticket in tickets]
 
     def _decoded(self, message: bytes | None) -> Outcome | None:
         """None for a death as for nonsense: a worker that does not speak our language is not to be trusted with another ticket."""
@@ -119,7 +125,7 @@ class LocalPool:
         return Failed(reason=Reason(code="limit-exceeded", message=message, blame="submitter"))
 
     def slots(self) -> list[SlotState]:
-        return [SlotState(p.slot, p.state, p.ticket.submission if p.ticket else None, p.out_of_service) for p in self._posts]
+        return [SlotState(p.slot, p.state, p.tickets[0].submission if p.tickets else None, p.out_of_service) for p in self._posts]
 
     def waitables(self) -> Sequence[Connection | int]:
         return [post.worker.connection for post in self._posts if post.worker is not None]
@@ -127,7 +133,7 @@ class LocalPool:
     def close(self) -> None:
         for post in self._posts:
             if post.worker is not None:
-                post.worker.kill() if post.ticket is not None else post.worker.stop(grace=2.0)
+                post.worker.kill() if post.tickets else post.worker.stop(grace=2.0)
                 post.worker = None
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import TypeVar
 
 import msgspec
 
 from fifomark.core.outcome import Failed, MarkTicket, Outcome, Reason, Sanitized, SanitizeTicket
+from fifomark.core.policy import Isolation
 from fifomark.core.text import shown
 from fifomark.sandbox.enter import Strictness
 from fifomark.workers.local import READY
@@ -18,17 +19,16 @@ from fifomark.workers.process import BOOT_FAILURE
 from fifomark.workers.slots import Slot
 
 
-def serve_sanitizing(sandbox: Strictness, connection: Connection, slot: Slot) -> None:
+def serve_sanitizing(sandbox: Strictness, isolation: Isolation, connection: Connection, slot: Slot) -> None:
     """The judge of files: a writer with its parser server, locked down as `sandbox` says. Knows no torch."""
-    from fifomark.sanitizer.sanitizer import Sanitizer
+    from fifomark.sanitizer.sanitizer import Job, Sanitizer
 
-    with Sanitizer(sandbox=sandbox) as sanitizer:
+    with Sanitizer(sandbox=sandbox, isolation=isolation) as sanitizer:
 
-        def judge(ticket: SanitizeTicket) -> Outcome:
-            inspection = sanitizer.inspect(
-                ticket.path, name=ticket.name, clean_to=ticket.clean_path, policy=ticket.policy, limits=ticket.limits
-            )
-            return Sanitized(inspection=inspection)
+        def judge(tickets: Sequence[SanitizeTicket]) -> Iterator[Outcome]:
+            jobs = [Job(ticket.path, ticket.name, ticket.clean_path) for ticket in tickets]
+            for inspection in sanitizer.inspect_all(jobs, policy=tickets[0].policy, limits=tickets[0].limits):
+                yield Sanitized(inspection=inspection)
 
         _serve(connection, SanitizeTicket, judge)
 
@@ -42,21 +42,35 @@ def serve_marking(connection: Connection, slot: Slot) -> None:
     except Exception:
         traceback.print_exc()
         sys.exit(BOOT_FAILURE)
-    _serve(connection, MarkTicket, lambda ticket: evaluate(ticket, bench))
+    _serve(connection, MarkTicket, lambda tickets: (evaluate(ticket, bench) for ticket in tickets))
 
 
 T = TypeVar("T", SanitizeTicket, MarkTicket)
 
 
-def _serve(connection: Connection, kind: type[T], judge: Callable[[T], Outcome]) -> None:
+def _serve(connection: Connection, kind: type[T], judge: Callable[[Sequence[T]], Iterator[Outcome]]) -> None:
+    """Take tickets, all that lie ready, and say an outcome for each, in their order."""
     connection.send_bytes(READY)
     while True:
-        ticket = msgspec.json.decode(connection.recv_bytes(), type=kind)
-        try:
-            said = msgspec.json.encode(judge(ticket))
-        except Exception as e:
-            # A bad model is a value by now; what is raised here is a bug of ours or a broken machine.
+        tickets = [msgspec.json.decode(connection.recv_bytes(), type=kind)]
+        while connection.poll():
+            tickets.append(msgspec.json.decode(connection.recv_bytes(), type=kind))
+        for outcome in _outcomes(judge, tickets):
+            connection.send_bytes(msgspec.json.encode(outcome))
+
+
+def _outcomes(judge: Callable[[Sequence[T]], Iterator[Outcome]], tickets: Sequence[T]) -> Iterator[Outcome]:
+    """What `judge` says of each. A bad model is a value by now; what is raised is ours, and ends one ticket."""
+    done = 0
+    try:
+        for outcome in judge(tickets):
+            yield outcome
+            done += 1
+        return
+    except Exception as e:
+        if len(tickets) == 1:
             traceback.print_exc()
-            failed = Failed(reason=Reason(code="internal-error", message=shown(f"{type(e).__name__}: {e}", 1000), blame="operator"))
-            said = msgspec.json.encode(failed)
-        connection.send_bytes(said)
+            yield Failed(reason=Reason(code="internal-error", message=shown(f"{type(e).__name__}: {e}", 1000), blame="operator"))
+            return
+    for ticket in tickets[done:]:  # not all of them had a part in it
+        yield from _outcomes(judge, [ticket])

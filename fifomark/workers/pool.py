@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import NamedTuple, Protocol
 
-from fifomark.core.outcome import MarkTicket, Outcome, SanitizeTicket
+from fifomark.core.outcome import Outcome, Ticket
 from fifomark.workers.slots import Slot
 
 
@@ -19,13 +19,15 @@ class Ended(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """What a ticket may cost: until when (seconds since the epoch), and how much resident memory its worker may have (None: no bound)."""
+    """What tickets may cost: until when (seconds since the epoch), and how much resident memory its worker may have (None: no bound)."""
 
     deadline: float
     memory_bytes: int | None = None
 
 
 class SlotState(NamedTuple):
+    """`submission` is the one in hand."""
+
     slot: Slot
     state: str  # "free", "starting", "busy", "out of service"
     submission: int | None
@@ -36,8 +38,9 @@ class Pool(Protocol):
     def free(self) -> list[Slot]:
         """The slots that can take a ticket now."""
 
-    def start(self, ticket: SanitizeTicket | MarkTicket, slot: Slot, bounds: Bounds) -> None:
-        """Run `ticket` on a free slot; beyond its bounds it is killed, and Failed with limit-exceeded."""
+    def start(self, tickets: Sequence[Ticket], slot: Slot, bounds: Bounds) -> None:
+        """Run `tickets` on a free slot, in their order. Beyond the bounds, which are those of all of them together, its worker is killed:
+        one ticket alone has then Failed with limit-exceeded; of several nobody knows which it was, and they are Lost."""
 
     def collect(self, now: float) -> list[Ended]:
         """What has ended since the last call, overdue work included. Never blocks."""
@@ -51,4 +54,4 @@ class Pool(Protocol):
         """End every worker; work in hand is dropped."""
 
 
-Judge = Callable[[SanitizeTicket | MarkTicket], Outcome]
+Judge = Callable[[Ticket], Outcome]

@@ -72,7 +72,7 @@ def ticket(path: str, id: int = 1) -> MarkTicket:
 
 
 def outcome(pool: LocalPool, path: str, slot: Slot = CPU, *, seconds: float = 60.0) -> Outcome:
-    pool.start(ticket(path), slot, Bounds(time.time() + seconds, memory_bytes=300 << 20))
+    pool.start([ticket(path)], slot, Bounds(time.time() + seconds, memory_bytes=300 << 20))
     (ended,) = ended_of(pool)
     return ended.outcome
 
@@ -170,6 +170,40 @@ def test_models_that_kill_their_worker_do_not_cost_the_slot(pool: LocalPool) -> 
 
 def test_closing_leaves_no_process_behind(pool: LocalPool) -> None:
     pids = [int(said(pool, "pid", slot)) for slot in (CPU, GPU)]
-    pool.start(ticket("hang"), CPU, Bounds(time.time() + 60))
+    pool.start([ticket("hang")], CPU, Bounds(time.time() + 60))
     pool.close()
     assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+
+
+# Several tickets in one hand
+
+
+def several(pool: LocalPool, *paths: str, seconds: float = 60.0) -> dict[int, Outcome]:
+    tickets = [ticket(path, id) for id, path in enumerate(paths)]
+    pool.start(tickets, CPU, Bounds(time.time() + seconds))
+    return {ended.submission: ended.outcome for ended in ended_of(pool, len(paths))}
+
+
+def test_tickets_that_are_handed_over_together_each_have_their_own_outcome(pool: LocalPool) -> None:
+    outcomes = several(pool, "env HOME", "pid", "env FIFOMARK_NOBODY")
+    assert [outcome.reason.message for outcome in outcomes.values() if isinstance(outcome, Failed)][::2] == [os.environ["HOME"], "unset"]
+    assert list(outcomes) == [0, 1, 2]
+    assert CPU in pool.free()
+
+
+def test_a_slot_is_busy_until_the_last_of_its_tickets_has_ended(pool: LocalPool) -> None:
+    pool.start([ticket("pid", 1), ticket("hang", 2)], CPU, Bounds(time.time() + 60))
+    assert [ended.submission for ended in ended_of(pool)] == [1]
+    assert CPU not in pool.free()
+    assert [state.submission for state in pool.slots() if state.slot == CPU] == [2]
+
+
+def test_a_death_is_the_end_of_all_that_was_in_hand_and_of_nothing_before(pool: LocalPool) -> None:
+    outcomes = several(pool, "pid", "die", "pid")
+    assert isinstance(outcomes[0], Failed)
+    assert outcomes[1] == outcomes[2] == Lost(how="killed by SIGKILL")
+
+
+def test_of_several_tickets_that_take_too_long_none_is_to_blame(pool: LocalPool) -> None:
+    outcomes = several(pool, "hang", "pid", seconds=0.1 - pool._boot_seconds)
+    assert outcomes == dict.fromkeys((0, 1), Lost(how="it took longer than it may, with 2 files in hand"))

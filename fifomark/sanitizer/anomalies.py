@@ -110,9 +110,9 @@ def _subnormal(tensors: Tensors) -> Iterator[Finding]:
 def _hidden(tensors: Tensors) -> Iterator[Finding]:
     seen = {}
     for name, values in tensors.items():
-        if values.low_bits is not None and (pattern := values.low_bits.pattern):
-            chance = f"{pattern.expected:.1f} by chance"
-            seen[name] = f"{pattern.printable:.0%} of {pattern.size:,} printable, {pattern.repeats:,} groups of four repeat ({chance})"
+        if values.low_bits is not None and (p := values.low_bits.pattern):
+            chance = f"{p.expected:,.1f} by chance"
+            seen[name] = f"{p.printable:.0%} of {p.size:,} bytes printable, {p.pairs:,} pairs of four bytes alike ({chance})"
     yield from _one("FM411", seen, tensors, "the lowest bytes of the weights look like a text or a program")
 
 

@@ -7,66 +7,80 @@ Method: bytes of the lowest position, as in Wang, Liu, Cui: EvilModel (2021), lo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-WINDOW = 1 << 15  # values at the start of each piece that are looked at
+WINDOW = 1 << 15  # values at the start of a tensor that are looked at
+LATER = 1 << 13  # and at the start of each further piece of it
 _FEWEST = 1024  # values that say something
 _PRINTABLE = np.zeros(256, bool)
 _PRINTABLE[[9, 10, 13, *range(32, 127)]] = True
 _TEXT = 0.95  # share of printable bytes: random ones come to 0.38
-_REPEATS = 24  # groups of four bytes that repeat: random ones hardly ever do
-_SHARE = 0.02  # of all groups
+_REPEATS = 64  # pairs of groups of four bytes that are alike: random bytes hardly ever give one
+_MORE = 4  # times as many as by chance
 
 
 class Pattern(NamedTuple):
-    """Of `size` low bytes: the share of printable ones, and how many groups of four occur again, where `expected` would by chance."""
+    """Of `size` low bytes: the share of printable ones, and how many pairs of groups of four are alike, `expected` by chance."""
 
     size: int
     printable: float
-    repeats: int
+    pairs: int
     expected: float
 
 
 class LowBits:
-    """Fed with pieces of float32 or float64 values; `pattern` is the strongest that was seen, None where all looks random."""
+    """Fed with pieces of float32 or float64 values; `pattern` is the first striking one, None where all looks random."""
 
     def __init__(self) -> None:
         self.pattern: Pattern | None = None
+        self._window = WINDOW
 
     def feed(self, values: npt.NDArray[Any]) -> None:
         if self.pattern is not None or values.size < _FEWEST:
             return
-        window = values[:WINDOW]
-        if _striking(_low_bytes(window)) and (own := _own(window)).size >= max(_FEWEST, window.size // 2):
-            self.pattern = _striking(_low_bytes(own))
+        window, self._window = values[: self._window], LATER
+        if _striking(_low_bytes(window)):
+            self.pattern = next((p for own in _own(window) if own.size >= _FEWEST and (p := _striking(_low_bytes(own)))), None)
 
 
 def _low_bytes(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     return values.view(np.uint8)[:: values.dtype.itemsize]
 
 
-def _own(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The values whose magnitude occurs once. Tables of few values, mirrored filters, masks and rows that repeat have patterns honestly."""
-    _, index, counts = np.unique(np.abs(values), return_index=True, return_counts=True)
-    own: npt.NDArray[Any] = values[np.sort(index[counts == 1])]
-    steps = np.diff(own)
-    # A ramp (positions, frequencies) has one as well.
-    return own[:0] if (steps > 0).mean() > 0.95 or (steps < 0).mean() > 0.95 else own
+def _own(values: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    """Choices of the values that have no patterns of their own.
+
+    First those whose magnitude occurs once: tables of few values, mirrored filters, masks and rows that repeat have patterns honestly, and
+    so have ramps (positions, frequencies). Then one of each magnitude: their bytes are in no order any more, but a text is still one.
+    """
+    magnitudes, index, counts = np.unique(np.abs(values), return_index=True, return_counts=True)
+    once = values[np.sort(index[counts == 1])]
+    rising = np.count_nonzero(np.diff(once) > 0)
+    if once.size >= values.size // 8 and 0.05 * once.size < rising < 0.95 * once.size:
+        yield once
+    if _printable(_low_bytes(magnitudes)) > _TEXT:
+        yield magnitudes
+
+
+def _printable(low: npt.NDArray[np.uint8]) -> float:
+    return float(np.count_nonzero(_PRINTABLE[low]) / low.size)
 
 
 def _striking(low: npt.NDArray[np.uint8]) -> Pattern | None:
-    count = low.size
     seen = np.bincount(low, minlength=256)
-    if seen.max() > 0.9 * count:
+    if seen.max() > 0.9 * low.size:
         return None  # fewer bits than the type has: weights that were half or bfloat16 before
-    groups = np.sort(np.ascontiguousarray(low[: count & ~3]).view(np.uint32))
-    repeats = int(np.count_nonzero(groups[1:] == groups[:-1]))
-    # Independent bytes as unevenly spread as these would repeat so often (granular numbers have many zero bits, honestly).
-    expected = groups.size**2 / 2 * float(((seen / count) ** 2).sum()) ** 4
-    printable = float(seen[_PRINTABLE].sum() / count)
-    if printable > _TEXT or repeats > max(_REPEATS, _SHARE * groups.size, 4 * expected):
-        return Pattern(count, printable, repeats, expected)
+    groups = np.sort(np.ascontiguousarray(low[: low.size & ~3]).view(np.uint32))
+    starts = np.flatnonzero(groups[1:] != groups[:-1]) + 1  # of runs of groups that are alike
+    counts = np.diff(starts, prepend=0, append=groups.size)
+    pairs = int((counts * (counts - 1)).sum()) // 2
+    # Of independent bytes as unevenly spread as these; granular numbers have many zero bits, honestly.
+    expected = groups.size**2 / 2 * float(((seen / low.size) ** 2).sum()) ** 4
+    printable = _printable(low)
+    if printable > _TEXT or pairs > max(_REPEATS, _MORE * expected):
+        return Pattern(low.size, printable, pairs, expected)
     return None

@@ -86,3 +86,76 @@ def test_what_has_no_finite_number_has_no_range(name: str, data: bytes) -> None:
 
 def test_ml_dtypes_agrees_that_e8m0_has_one_nan() -> None:
     assert np.isnan(np.array([0xFF], np.uint8).view(ml_dtypes.float8_e8m0fnu).astype(np.float32)).all()
+
+
+# What a report shows
+
+
+@pytest.mark.parametrize("pieces", [1, 5])
+@pytest.mark.parametrize("name", [name for name in DTYPES if DTYPES[name].real and not name.startswith("complex") and "e8m0" not in name])
+def test_mean_spread_and_zeros_are_numpys(name: str, pieces: int) -> None:
+    rng = np.random.default_rng(3)
+    numbers = np.abs(rng.normal(3, 2, 1000)).round(1).astype(DTYPES[name].numpy)
+    numbers[::7] = 0
+    truth = numbers.astype(np.float64)
+    summary = seen(name, numbers.tobytes(), pieces).summary("w", None)
+    assert summary.mean == pytest.approx(truth.mean(), rel=1e-5)
+    assert summary.std == pytest.approx(truth.std(), rel=1e-5)
+    assert summary.zero_share == float(f"{(truth == 0).mean():.6g}")
+
+
+def test_a_spread_that_is_small_beside_its_mean_is_not_lost() -> None:
+    numbers = np.float32(1e6) + np.arange(100, dtype=np.float32)
+    values = seen("float32", numbers.tobytes(), 10)
+    assert (values.mean, values.std) == (pytest.approx(1e6 + 49.5), pytest.approx(np.arange(100).std(), rel=1e-4))
+
+
+def test_squares_beyond_the_type_are_summed_in_a_wider_one() -> None:
+    numbers = np.array([3e38, -3e38, 1e38, -1e38], np.float32)
+    values = seen("float32", numbers.tobytes(), 2)
+    assert (values.mean, values.std) == (pytest.approx(0, abs=1e31), pytest.approx(float(numbers.astype(np.float64).std())))
+
+
+def test_what_is_not_finite_counts_for_nothing() -> None:
+    summary = seen("float32", np.array([1, np.nan, 3, np.inf, 0], np.float32).tobytes()).summary("w", None)
+    assert (summary.mean, summary.zero_share) == (pytest.approx(4 / 3, rel=1e-5), 0.333333)
+
+
+@pytest.mark.parametrize("name", ["complex64", "bool", "float4_e2m1fn_x2"])
+def test_what_are_no_real_numbers_have_no_statistics(name: str) -> None:
+    summary = seen(name, bytes(DTYPES[name].itemsize * 3)).summary("w", None)
+    assert (summary.minimum, summary.mean, summary.std, summary.zero_share) == (None, None, None, None)
+
+
+# What is zero, or next to it
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 6, 12, 24])
+def test_rows_of_zeros_are_counted_however_they_are_cut(pieces: int) -> None:
+    numbers = np.ones((6, 4), np.float32)
+    numbers[[1, 2, 5]] = 0
+    numbers[2, 3] = 1e-30
+    values = Values(DTYPES["float32"], (6, 2, 2))
+    step = numbers.nbytes // pieces
+    for at in range(0, numbers.nbytes, step):
+        values.feed(numbers.tobytes()[at : at + step])
+    assert (values.dead_rows, values.zeros) == (2, 11)
+
+
+def test_a_row_with_nothing_but_nan_is_not_dead_and_a_vector_has_none() -> None:
+    values = Values(DTYPES["float32"], (2, 2))
+    values.feed(np.array([np.nan, np.nan, 0, 1], np.float32).tobytes())
+    assert values.dead_rows == 0
+    assert seen("float32", bytes(16)).dead_rows == 0
+
+
+@pytest.mark.parametrize("name", ["float32", "float64", "bfloat16"])
+def test_subnormal_values_are_counted_and_zeros_are_none(name: str) -> None:
+    tiny = float(np.finfo(np.float32 if name != "float64" else np.float64).tiny)
+    numbers = np.array([0.0, -0.0, tiny, tiny / 4, -tiny / 2, 1]).astype(DTYPES[name].numpy)
+    values = seen(name, numbers.tobytes(), 2)
+    assert (values.subnormal, values.zeros) == (2, 2)
+
+
+def test_small_values_of_half_precision_are_fast_and_so_not_counted() -> None:
+    assert seen("float16", np.array([6e-8, 1e-6], np.float16).tobytes()).subnormal == 0

@@ -19,7 +19,7 @@ _FEWEST = 1024  # values that say something
 _PRINTABLE = np.zeros(256, bool)
 _PRINTABLE[[9, 10, 13, *range(32, 127)]] = True
 _TEXT = 0.95  # share of printable bytes: random ones come to 0.38
-_REPEATS = 64  # pairs of groups of four bytes that are alike: random bytes hardly ever give one
+_REPEATS = 32  # pairs of groups of four bytes that are alike: random bytes hardly ever give one, tables of sines a few
 _MORE = 4  # times as many as by chance
 
 

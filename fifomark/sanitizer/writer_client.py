@@ -98,6 +98,8 @@ class WriterClient:
             messages.send(line, msgspec.json.encode(request), fds)
             _await(line, time.monotonic() + seconds)
             answers = msgspec.json.decode(messages.receive(line)[0], type=list[Answer])
+            if len(answers) != len(request.items) or any((one.inspection is None) == (one.trouble is None) for one in answers):
+                raise Lost(overdue=False)
         except BaseException as e:
             # Interrupted between question and answer, too: the answer must not be taken for the next one's.
             self.close(kill=True)

@@ -20,7 +20,7 @@ from fifomark.torchfile.dtypes import DType
 
 CHUNK = 1 << 20  # bytes read at once: they stay in a core's cache while they are hashed, looked at and written
 BLOCK = 32 << 20  # bytes of a strided view gathered at once
-_FAR = 64 << 10  # bytes: elements that lie farther apart are worth a read of their own
+_FAR = 16 << 10  # bytes: elements that lie farther apart are worth a read of their own
 _CALL = 4 << 10  # what a read costs beside its bytes, in bytes
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fifomark.sandbox.enter import FORKING, READING, available
+from fifomark.sandbox.enter import FORKING, READING, WRITING, available
 from fifomark.sandbox.seccomp import compiled
 from fifomark.sandbox.syscalls import numbers
 
@@ -44,14 +44,15 @@ ESCAPES = {
     "x32's table of calls": "call(0x40000000 + 39)",
 }
 TRY = """
-import ctypes, mmap, os, resource, socket, sys, zlib
+import ctypes, mmap, os, resource, socket, sys, threading, zlib
 sys.path.append({root!r})
-from fifomark.sandbox.enter import READING, enter
+from fifomark.sandbox import enter as policies
+from fifomark.sandbox.enter import enter
 from fifomark.sandbox.syscalls import syscall
 numbers = {{'ptrace': 101}}
 call = lambda number, *args: syscall(number, *args)
 pair = socket.socketpair()
-assert all(enter(READING, 'required'))
+assert all(enter(getattr(policies, {policy!r}), 'required'))
 try:
     {attempt}
 except OSError as e:
@@ -65,8 +66,8 @@ os._exit(0)
 ROOT = str(Path(__file__).parents[2])
 
 
-def attempt(code: str, folder: Path) -> str:
-    program = TRY.format(root=ROOT, attempt=code)
+def attempt(code: str, folder: Path, policy: str = "READING") -> str:
+    program = TRY.format(root=ROOT, attempt=code, policy=policy)
     done = subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, cwd=folder, timeout=30, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -78,6 +79,35 @@ def attempt(code: str, folder: Path) -> str:
 def test_a_locked_down_process_is_refused(what: str, tmp_path: Path) -> None:
     assert attempt(ESCAPES[what], tmp_path) in ("1", "RuntimeError", "ValueError")  # EPERM, in the words of os, _thread and resource
     assert os.listdir(tmp_path) == []
+
+
+@needs_kernel
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the numbers of the raw calls are those of x86-64")
+@pytest.mark.parametrize("what", sorted(set(ESCAPES) - {"a thread", "a memfd", "send a descriptor"}))
+def test_a_locked_down_writer_is_refused_the_same(what: str, tmp_path: Path) -> None:
+    assert attempt(ESCAPES[what], tmp_path, "WRITING") in ("1", "RuntimeError", "ValueError")
+    assert os.listdir(tmp_path) == []
+
+
+@needs_kernel
+def test_threads_of_a_writer_run_and_are_bound_as_it_is(tmp_path: Path) -> None:
+    code = (
+        "said = []; threading.excepthook = lambda e: said.append(e.exc_type.__name__); "
+        "thread = threading.Thread(target=lambda: (said.append('ran'), open('/etc/hostname'))); "
+        "thread.start(); thread.join(); os.write(1, ' '.join(said).encode()); os._exit(0)"
+    )
+    assert attempt(code, tmp_path, "WRITING") == "ran PermissionError"
+
+
+@needs_kernel
+def test_a_process_with_threads_cannot_be_locked_down_by_one_of_them() -> None:
+    code = (
+        f"import sys; sys.path.append({ROOT!r})\n"
+        "import threading, time; threading.Thread(target=time.sleep, args=(9,), daemon=True).start()\n"
+        "from fifomark.sandbox.enter import READING, enter; enter(READING, 'auto')"
+    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, timeout=30, check=False)
+    assert "RuntimeError: 2 threads run already" in done.stderr
 
 
 @needs_kernel
@@ -104,7 +134,9 @@ def test_landlock_alone_refuses_every_path(tmp_path: Path) -> None:
 def test_readers_are_left_less_than_their_server() -> None:
     assert set(READING) < set(FORKING)
     assert not {"fork", "clone", "clone3", "prctl", "sendmsg", "pidfd_send_signal"} & set(READING)
-    assert not {"open", "openat", "execve", "socket", "connect", "ptrace", "kill", "tgkill"} & set(FORKING)
+    for policy in (FORKING, WRITING):
+        assert not {"open", "openat", "execve", "socket", "connect", "ptrace", "kill", "tgkill"} & set(policy)
+    assert not {"fork", "clone", "clone3", "wait4"} & set(WRITING)
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])

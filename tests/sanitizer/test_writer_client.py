@@ -1,0 +1,211 @@
+"""The writer as a process: locked down, replaced when it is lost, and nobody else's business."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import builders
+import psutil
+import pytest
+
+from fifomark.core.errors import InternalError
+from fifomark.core.findings import Verdict
+from fifomark.core.policy import Isolation, Limits
+from fifomark.sandbox.enter import available
+from fifomark.sanitizer.sanitizer import Job, Sanitizer
+from fifomark.sanitizer.writer_client import WriterClient
+
+# A writer that does BODY instead of answering.
+REPLACED = """
+import sys; sys.path += {{homes!r}}
+from fifomark.sanitizer import messages, writer_server
+import os, time, signal, socket, msgspec
+def answered(request, fds, describe):
+    names = [item.path for item in request.items]
+    {body}
+writer_server.answered, honest = answered, writer_server.answered
+writer_server.main({{fd}}, sandbox={sandbox!r})
+"""
+
+
+def replaced(body: str, sandbox: str = "off", isolation: Isolation = Isolation.SUBMISSION) -> Sanitizer:
+    sanitizer = Sanitizer(isolation=isolation)
+    sanitizer._writer = WriterClient("auto", REPLACED.format(body=body, sandbox=sandbox))
+    return sanitizer
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "a.pt"
+    path.write_bytes(builders.logistic())
+    return path
+
+
+def processes(sanitizer: Sanitizer) -> list[psutil.Process]:
+    """The writer and its parser server."""
+    assert sanitizer._writer.pid is not None
+    writer = psutil.Process(sanitizer._writer.pid)
+    return [writer, *writer.children()]
+
+
+@pytest.mark.skipif(not all(available()), reason=f"this kernel offers {available()}")
+def test_parser_and_writer_are_locked_down_and_say_so() -> None:
+    with Sanitizer(sandbox="required") as sanitizer:
+        assert sanitizer.in_force.parser == sanitizer.in_force.writer == available()
+        for process in processes(sanitizer):
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            assert "NoNewPrivs:\t1" in status
+            assert "Seccomp:\t2" in status
+
+
+@pytest.mark.skipif(not all(available()), reason=f"this kernel offers {available()}")
+@pytest.mark.parametrize(
+    "attempt",
+    [
+        "open('/etc/hostname')",
+        "open('/tmp/x', 'w')",
+        "os.fork()",
+        "os.kill(os.getppid(), 0)",
+        "os.execv(sys.executable, ['python'])",
+        "socket.socket()",
+        "__import__('xml.dom.minidom')",
+    ],
+)
+def test_a_writer_cannot_reach_out(file: Path, attempt: str) -> None:
+    body = f"\n    try: {attempt}\n    except OSError as e: return [messages.Answer(trouble=messages.Trouble(errno=e.errno, message='no'))]"
+    with replaced(body, "required") as sanitizer, pytest.raises(PermissionError):
+        sanitizer.inspect(file)
+
+
+def test_a_writer_and_its_parser_that_were_killed_are_started_again(file: Path) -> None:
+    with Sanitizer() as sanitizer:
+        for victim in (0, 1):
+            before = processes(sanitizer)
+            before[victim].kill()
+            _wait_for_the_end_of(before[victim].pid)
+            assert sanitizer.inspect(file).verdict is Verdict.CLEAN
+            _wait_for_the_end_of(*(process.pid for process in before))
+
+
+def test_a_file_that_kills_its_writer_twice_is_refused_and_the_next_one_is_read(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "deadly.pt").write_bytes(builders.logistic())
+    body = "\n    if 'deadly' in names[0]: os.kill(os.getpid(), signal.SIGKILL)\n    return honest(request, fds, describe)"
+    with replaced(body) as sanitizer:
+        seen = sanitizer.inspect(tmp_path / "deadly.pt", clean_to=str(tmp_path / "clean"))
+        assert [finding.code for finding in seen.findings] == ["FM208"]
+        assert "lost twice" in seen.findings[0].message
+        assert sanitizer.inspect(file, clean_to=str(tmp_path / "clean")).clean is not None
+    assert sorted(os.listdir(tmp_path)) == ["a.pt", "clean", "deadly.pt"]
+
+
+def test_a_writer_that_takes_too_long_is_stopped(file: Path) -> None:
+    started = time.monotonic()
+    with replaced("time.sleep(60)") as sanitizer:
+        seen = sanitizer.inspect(file, limits=Limits(parse_seconds=0.1, sanitize_seconds=0.2))
+    assert (seen.verdict, seen.findings[0].code) == (Verdict.UNSAFE, "FM208")
+    assert "more than 0.2 seconds" in seen.findings[0].message
+    assert time.monotonic() - started < 10
+
+
+def test_in_a_batch_only_the_file_that_kills_is_refused(file: Path, tmp_path: Path) -> None:
+    names = ["a.pt", "deadly.pt", "c.pt"]
+    for name in names:
+        (tmp_path / name).write_bytes(builders.logistic())
+    body = "\n    if any('deadly' in n for n in names): os._exit(1)\n    return honest(request, fds, describe)"
+    with replaced(body, isolation=Isolation.BATCH) as sanitizer:
+        jobs = [Job(tmp_path / name, clean_to=str(tmp_path / f"{name}.clean")) for name in names]
+        seen = list(sanitizer.inspect_all(jobs))
+    assert [one.verdict for one in seen] == [Verdict.CLEAN, Verdict.UNSAFE, Verdict.CLEAN]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pt", "a.pt.clean", "c.pt", "c.pt.clean", "deadly.pt"]
+
+
+@pytest.mark.parametrize("nonsense", ["[]", "[messages.Answer()] * 2", "[7]", "[messages.Answer()]"])
+def test_nonsense_from_the_writer_is_not_believed(file: Path, nonsense: str) -> None:
+    with replaced(f"return {nonsense}") as sanitizer:
+        assert [finding.code for finding in sanitizer.inspect(file).findings] == ["FM208"]
+
+
+def test_a_bug_of_the_writers_is_an_internal_error_with_its_place(file: Path) -> None:
+    body = "\n    from fifomark.sanitizer import inspecting\n    writer_server.inspect = None\n    return honest(request, fds, describe)"
+    with replaced(body) as sanitizer, pytest.raises(InternalError, match="'NoneType' object is not callable"):
+        sanitizer.inspect(file)
+
+
+def test_a_full_disk_is_the_callers_error(file: Path, tmp_path: Path) -> None:
+    full = f"return [messages.Answer(trouble=messages.Trouble(errno={errno.ENOSPC}, message='No space left on device'))]"
+    with replaced(full) as sanitizer, pytest.raises(OSError, match="No space left") as caught:
+        sanitizer.inspect(file, clean_to=str(tmp_path / "clean"))
+    assert caught.value.errno == errno.ENOSPC
+    assert os.listdir(tmp_path) == ["a.pt"]
+
+
+def test_closing_ends_both_processes() -> None:
+    sanitizer = Sanitizer()
+    with sanitizer:
+        both = processes(sanitizer)
+    _wait_for_the_end_of(*(process.pid for process in both))
+
+
+def test_both_die_with_the_process_that_made_them() -> None:
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        sanitizer = Sanitizer()
+        sanitizer.__enter__()
+        os.write(writing, " ".join(str(process.pid) for process in processes(sanitizer)).encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.close(writing)
+    pids = [int(word) for word in os.read(reading, 100).split()]
+    os.close(reading)
+    os.waitpid(pid, 0)
+    assert len(pids) == 2
+    _wait_for_the_end_of(*pids)
+
+
+def _wait_for_the_end_of(*pids: int) -> None:
+    until = time.monotonic() + 5
+    while any(map(_alive, pids)) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not any(map(_alive, pids))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def test_nothing_of_the_surroundings_gets_into_the_writer(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("json", "numpy", "msgspec", "sitecustomize", "fifomark", "torch"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'RAN')!r}, 'w')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with Sanitizer() as sanitizer:
+        assert sanitizer.inspect(file).verdict is Verdict.CLEAN
+    assert not (tmp_path / "RAN").exists()
+
+
+@pytest.fixture
+def several(tmp_path: Path) -> Iterator[list[Job]]:
+    kinds = {"good": builders.logistic(), "bad": builders.unsafe(tmp_path / "RAN"), "none": b"text", "cut": builders.logistic()[:900]}
+    for i in range(40):
+        (tmp_path / f"{i:02d}.pt").write_bytes(list(kinds.values())[i % 4])
+    (tmp_path / "20.pt").unlink()
+    (tmp_path / "20.pt").symlink_to("/etc/hostname")
+    (tmp_path / "30.pt").write_bytes(builders.logistic() + bytes(2 << 20))
+    return [Job(tmp_path / f"{i:02d}.pt", clean_to=str(tmp_path / f"{i:02d}.clean")) for i in range(40)]
+
+
+def test_batches_say_what_single_files_are_said_to_be(several: list[Job]) -> None:
+    with Sanitizer() as alone, Sanitizer(isolation=Isolation.BATCH) as together:
+        expected = list(alone.inspect_all(several))
+        clean = [Path(str(job.clean_to)).read_bytes() for job in several if Path(str(job.clean_to)).exists()]
+        assert list(together.inspect_all(several)) == expected
+    assert clean == [Path(str(job.clean_to)).read_bytes() for job in several if Path(str(job.clean_to)).exists()]
+    assert len(clean) == 9

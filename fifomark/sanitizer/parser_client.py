@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -40,6 +41,15 @@ class _Ended(Record):
 
     code: int
     overdue: bool
+
+
+class Asked(NamedTuple):
+    """Files whose descriptions will come through `pipe`, by `until` on the monotonic clock."""
+
+    fds: Sequence[int]
+    limits: Limits
+    pipe: int
+    until: float
 
 
 class _Lost(Exception):
@@ -95,52 +105,62 @@ class ParserClient:
         A finding where it died, took too long, or said nonsense. A child of many that ends early is no word on those that it left: each
         of them is read again, by a child of its own.
         """
-        assert len(fds) <= MAX_FILES
-        for _ in range(2):
-            control = self.start()
+        return self.told(self.ask(fds, limits))
+
+    def ask(self, fds: Sequence[int], limits: Limits) -> Asked:
+        """Let the parser begin. What it says is asked for by `told`, in the order of the asking, and soon: a description that nobody reads
+        takes its child's time."""
+        assert 0 < len(fds) <= MAX_FILES
+        control = self.start()
+        while self._owed and _received(control, 0.0):  # what lies there: the server stops where nobody ever takes it
+            self._owed -= 1
+        reading, writing = os.pipe2(os.O_CLOEXEC)
+        with contextlib.suppress(OSError):  # the server is gone: the pipe says nothing, and `told` sees to it
+            socket.send_fds(control, [_request(limits)], [*fds, writing])
+        os.close(writing)
+        self._owed += 1
+        return Asked(fds, limits, reading, time.monotonic() + limits.parse_seconds + _GRACE_SECONDS)
+
+    def told(self, asked: Asked) -> list[Description | Finding]:
+        """See `describe`."""
+        fds, limits = asked.fds, asked.limits
+        for last in (False, True):
             try:
-                seen = self._asked(control, fds, limits)
+                return self._told(asked)
             except _Lost:
                 # Killed from outside, perhaps: an honest file is not refused for that. One that does it again is.
                 self.close(kill=True)
+                if not last:
+                    asked = self.ask(fds, limits)
             except BaseException:
                 # Interrupted between question and answer: the answer must not be taken for the next file's.
                 self.close(kill=True)
                 raise
-            else:
-                return seen
         lost = find("FM208", "the file", "the parser's server was lost twice while it read the file")
         return [lost] if len(fds) == 1 else self._one_by_one(fds, limits)
 
     def _one_by_one(self, fds: Sequence[int], limits: Limits) -> list[Description | Finding]:
         return [seen for fd in fds for seen in self.describe([fd], limits)]
 
-    def _asked(self, control: socket.socket, fds: Sequence[int], limits: Limits) -> list[Description | Finding]:
-        until = time.monotonic() + limits.parse_seconds + _GRACE_SECONDS
-        reading, writing = os.pipe2(os.O_CLOEXEC)
+    def _told(self, asked: Asked) -> list[Description | Finding]:
+        fds, limits = asked.fds, asked.limits
         try:
-            try:
-                socket.send_fds(control, [_request(limits)], [*fds, writing])
-            except OSError as e:
-                raise _Lost from e
-            finally:
-                os.close(writing)
-            said = _read_bodies(reading, len(fds), limits.description_bytes, until)
+            said = _read_bodies(asked.pipe, len(fds), limits.description_bytes, asked.until)
         finally:
-            os.close(reading)
-        self._owed += 1
+            os.close(asked.pipe)
         seen = [_understood(body, limits) for body in said.bodies]
         if len(seen) == len(fds):
             return seen  # how its child ended need not be known; the server says it all the same
-        ended = self._ended(control, until)
+        ended = self._ended(asked.until)
         if len(fds) > 1:
             return seen + self._one_by_one(fds[len(seen) :], limits)
         return [_failed(ended, said.rest, limits)]
 
-    def _ended(self, control: socket.socket, until: float) -> _Ended:
+    def _ended(self, until: float) -> _Ended:
         """How the last child ended: the last of the answers that the server owes us."""
-        while self._owed:
-            answer = _received(control, until)
+        answer = b""
+        while self._control is not None and self._owed:
+            answer = _received(self._control, until)
             self._owed -= 1
         try:
             return msgspec.json.decode(answer, type=_Ended)

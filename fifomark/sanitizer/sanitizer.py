@@ -7,8 +7,9 @@ describes the file, and the writer, which judges the description, reads the weig
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import NamedTuple
 
@@ -86,9 +87,24 @@ class Sanitizer:
         self, jobs: Iterable[Job], *, format: CleanFormat = "pt", policy: Policy | None = None, limits: Limits | None = None
     ) -> Iterator[Inspection]:
         """The same for many files, in their order."""
-        limits, policy = limits or self._limits, policy or self._policy
-        for group in self._grouped(jobs):
-            yield from self._inspected(group, format, policy, limits)
+        template = Request(items=(), policy=policy or self._policy, limits=limits or self._limits, format=format)
+        waiting: deque[_Group] = deque()
+        try:
+            for some in self._grouped(jobs):
+                group = _Group(some, template)
+                waiting.append(group)
+                # One small group ahead of the one that is being worked on.
+                if len(waiting) == 1 or (group.small and waiting[0].sent):
+                    self._send(group)
+                if len(waiting) > 1:
+                    yield from self._settled(waiting)
+            while waiting:
+                yield from self._settled(waiting)
+        finally:
+            if waiting:
+                self._writer.close(kill=True)  # nobody will ever take its answers
+            for group in waiting:
+                group.close()
 
     def close(self) -> None:
         """End the writer and its parser server."""
@@ -116,34 +132,83 @@ class Sanitizer:
         if group:
             yield group
 
-    def _inspected(self, jobs: Sequence[Job], format: CleanFormat, policy: Policy, limits: Limits) -> list[Inspection]:
-        with ExitStack() as stack:
-            opened = [_opened(job, policy, limits, stack) for job in jobs]
-            files = [one for one in opened if isinstance(one, _Opened)]
-            answers = iter(self._asked(files, Request(items=_items(files), policy=policy, limits=limits, format=format)) if files else ())
-            return [one if isinstance(one, Inspection) else _published(one, next(answers)) for one in opened]
+    def _send(self, group: _Group) -> None:
+        with suppress(Lost):  # it is asked again when its turn comes
+            if group.files:
+                self._writer.send(group.request, group.fds)
+            group.sent = True
 
-    def _asked(self, files: Sequence[_Opened], request: Request) -> list[Answer]:
-        """A writer that is lost is started again, since somebody else may have ended it. One that is lost again was lost to a file."""
-        fds = [fd for one in files for fd in ((one.file.fd, one.target.fd) if one.target is not None else (one.file.fd,))]
-        limits = request.limits
+    def _settled(self, waiting: deque[_Group]) -> list[Inspection]:
+        """Take the first group off, and publish what it comes to."""
+        group = waiting[0]
+        try:
+            answers = self._answers(group, [other for other in waiting if other is not group])
+            return [one if isinstance(one, Inspection) else _published(one, answers.pop(0)) for one in group.opened]
+        finally:
+            waiting.popleft()
+            group.close()
+
+    def _answers(self, group: _Group, others: Sequence[_Group]) -> list[Answer]:
+        """A writer that is lost is started again, since somebody else may have ended it. One that is lost again was lost to a file.
+
+        `others` are lost with it where they were sent already.
+        """
+        limits = group.request.limits
+        overdue = False
         for _ in range(2):
+            if not group.sent:
+                self._send(group)
             try:
-                return self._writer.ask(request, fds, limits.parse_seconds + limits.sanitize_seconds)
+                return self._writer.receive(group.request, limits.parse_seconds + limits.sanitize_seconds) if group.files else []
             except Lost as e:
                 overdue = e.overdue
-            for one in files:
-                if one.target is not None:
-                    one.target.empty()
+            for lost in (group, *others):
+                lost.forget()
             if overdue:
                 break
-        if len(files) > 1:
-            alone = [([one], replace(request, items=(item,))) for one, item in zip(files, request.items, strict=True)]
-            return [answer for one, own in alone for answer in self._asked(one, own)]
-        (item,) = request.items
+        if len(group.files) > 1:
+            return [answer for one in group.alone() for answer in self._answers(one, others)]
+        (item,) = group.request.items
         why = f"it takes more than {limits.sanitize_seconds:g} seconds" if overdue else "its reader was lost twice"
-        lost = find("FM208", "the file", f"reading it was stopped: {why}")
-        return [Answer(inspection=conclude(item.path, [*item.findings, lost], size=item.version.size))]
+        refused = find("FM208", "the file", f"reading it was stopped: {why}")
+        return [Answer(inspection=conclude(item.path, [*item.findings, refused], size=item.version.size))]
+
+
+class _Group:
+    """Jobs that the writer is asked about at once. `opened` has an inspection for each that is not read; `files` are the others."""
+
+    def __init__(self, jobs: Sequence[Job], template: Request) -> None:
+        """`template` is a request without items."""
+        self._stack = ExitStack()
+        with self._stack as stack:  # closed where opening fails
+            self.opened = [_opened(job, template.policy, template.limits, stack) for job in jobs]
+            self._stack = stack.pop_all()
+        self._take([one for one in self.opened if isinstance(one, _Opened)], template)
+
+    def _take(self, files: list[_Opened], template: Request) -> None:
+        self.files, self.request, self.sent = files, replace(template, items=_items(files)), False
+        self.fds = [fd for one in files for fd in ((one.file.fd, one.target.fd) if one.target is not None else (one.file.fd,))]
+
+    @property
+    def small(self) -> bool:
+        return all(one.file.version.size <= _SMALL for one in self.files)
+
+    def alone(self) -> Iterator[_Group]:
+        """Its files as groups of one, which need not be closed."""
+        for one in self.files:
+            group = _Group((), self.request)
+            group._take([one], self.request)
+            yield group
+
+    def forget(self) -> None:
+        """The writer knows nothing of it any more."""
+        self.sent = False
+        for one in self.files:
+            if one.target is not None:
+                one.target.empty()
+
+    def close(self) -> None:
+        self._stack.close()
 
 
 def _size(path: AnyPath) -> int:

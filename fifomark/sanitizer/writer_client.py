@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import select
@@ -9,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -91,22 +92,33 @@ class WriterClient:
             self.close()
             raise InternalError(f"the writer cannot be started: {trouble}")
 
-    def ask(self, request: Request, fds: Sequence[int], seconds: float) -> list[Answer]:
-        """One answer for each item. Lost where there is none within `seconds`; the next call starts another writer."""
+    def send(self, request: Request, fds: Sequence[int]) -> None:
+        """Ask for something. Lost where the writer is; the next call starts another."""
         line = self.start()
-        try:
+        with self._at_stake():
             messages.send(line, msgspec.json.encode(request), fds)
-            _await(line, time.monotonic() + seconds)
-            answers = msgspec.json.decode(messages.receive(line)[0], type=list[Answer])
+
+    def receive(self, request: Request, seconds: float) -> list[Answer]:
+        """The answers to the earliest request that has none yet, one for each item. Lost where there are none within `seconds`."""
+        if self._line is None:
+            raise Lost(overdue=False)
+        with self._at_stake():
+            _await(self._line, time.monotonic() + seconds)
+            answers = msgspec.json.decode(messages.receive(self._line)[0], type=list[Answer])
             if len(answers) != len(request.items) or any((one.inspection is None) == (one.trouble is None) for one in answers):
                 raise Lost(overdue=False)
+            return answers
+
+    @contextlib.contextmanager
+    def _at_stake(self) -> Iterator[None]:
+        """Ends the writer where anything goes wrong, be it from outside: an answer must not be taken for that to the next request."""
+        try:
+            yield
         except BaseException as e:
-            # Interrupted between question and answer, too: the answer must not be taken for the next one's.
             self.close(kill=True)
             if isinstance(e, (messages.Gone, OSError, msgspec.DecodeError)):
                 raise Lost(overdue=False) from e
             raise
-        return answers
 
     def close(self, *, kill: bool = False) -> None:
         """End the writer; with `kill` at once, else it ends by itself."""

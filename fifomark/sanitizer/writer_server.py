@@ -10,10 +10,12 @@ import contextlib
 import ctypes
 import os
 import resource
+import select
 import signal
 import socket
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -27,7 +29,7 @@ from fifomark.sanitizer import messages
 from fifomark.sanitizer.inspecting import OpenFile, Target, inspect
 from fifomark.sanitizer.messages import Answer, Greeting, Item, Request, Trouble
 from fifomark.sanitizer.opening import version_of
-from fifomark.sanitizer.parser_client import ParserClient
+from fifomark.sanitizer.parser_client import Asked, ParserClient
 from fifomark.torchfile.description import Description
 from fifomark.torchfile.dtypes import DTYPES
 from fifomark.torchfile.output import Output
@@ -35,8 +37,7 @@ from fifomark.torchfile.writer import CleanPt, Plan
 
 _PR_SET_PDEATHSIG = 1
 _DATA_BYTES = 4 << 30  # memory of its own: a description takes some, the weights never do
-
-Describe = Callable[[list[int], Limits], list[Description | Finding]]
+_SMALL = 16 << 20  # bytes of all files of a request
 
 
 def main(control_fd: int, sandbox: Strictness = "auto") -> None:
@@ -54,22 +55,57 @@ def main(control_fd: int, sandbox: Strictness = "auto") -> None:
         return
     messages.send(control, msgspec.json.encode(greeting))
     with contextlib.suppress(messages.Gone, OSError, InternalError):  # the last: the parser is lost, and we cannot start another
-        while True:
-            body, fds = messages.receive(control)
-            try:
-                answers = answered(msgspec.json.decode(body, type=Request), fds, parser.describe)
-            finally:
-                for fd in fds:
-                    os.close(fd)
-            messages.send(control, msgspec.json.encode(answers))
+        _serve(control, parser)
 
 
-def answered(request: Request, fds: list[int], describe: Describe) -> list[Answer]:
-    """One answer for each item of the request."""
+class _Taken(NamedTuple):
+    """A request, its descriptors, and what the parser was asked about it."""
+
+    request: Request
+    fds: list[int]
+    asked: Asked
+
+
+def _serve(control: socket.socket, parser: ParserClient) -> None:
+    """Answer requests in their order. The parser reads what comes next while we read the weights of small files."""
+    taken = _take(control, parser)
+    while True:
+        seen = parser.told(taken.asked)
+        ahead = _take(control, parser) if _is_small(taken.request) and _readable(control) else None
+        answers = answered(taken.request, taken.fds, seen)
+        for fd in taken.fds:
+            os.close(fd)
+        messages.send(control, msgspec.json.encode(answers))
+        taken = ahead or _take(control, parser)
+
+
+def _take(control: socket.socket, parser: ParserClient) -> _Taken:
+    body, fds = messages.receive(control)
+    request = msgspec.json.decode(body, type=Request)
+    return _Taken(request, fds, parser.ask([fd for fd, _ in _handed(request, fds)], request.limits))
+
+
+def _is_small(request: Request) -> bool:
+    """Whether nobody who is read meanwhile has to wait long for being heard."""
+    return sum(item.version.size for item in request.items) <= _SMALL
+
+
+def _readable(control: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+def _handed(request: Request, fds: Sequence[int]) -> list[tuple[int, Target | None]]:
+    """The descriptors of each item."""
     rest = iter(fds)
-    handed = [(next(rest), Target(next(rest), request.format) if item.write else None) for item in request.items]
-    seen = describe([fd for fd, _ in handed], request.limits)
-    return [_answer(item, fd, target, one, request) for item, (fd, target), one in zip(request.items, handed, seen, strict=True)]
+    return [(next(rest), Target(next(rest), request.format) if item.write else None) for item in request.items]
+
+
+def answered(request: Request, fds: Sequence[int], seen: Sequence[Description | Finding]) -> list[Answer]:
+    """One answer for each item of the request, of which the parser says what was `seen`."""
+    handed = zip(request.items, _handed(request, fds), seen, strict=True)
+    return [_answer(item, fd, target, one, request) for item, (fd, target), one in handed]
 
 
 def _answer(item: Item, fd: int, target: Target | None, seen: Description | Finding, request: Request) -> Answer:

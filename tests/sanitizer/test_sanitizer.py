@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import builders
@@ -22,7 +22,7 @@ from fifomark.sanitizer.opening import open_submission
 from fifomark.sanitizer.parser_client import ParserClient
 from fifomark.sanitizer.publishing import Publication
 from fifomark.sanitizer.sanitizer import Sanitizer
-from fifomark.sanitizer.writer_server import Describe, answered
+from fifomark.sanitizer.writer_server import answered
 from fifomark.torchfile.description import Description, Problem
 
 DISARM = Policy(on_unsafe="disarm")
@@ -134,22 +134,21 @@ def test_any_bytes_may_be_a_path(sanitizer: Sanitizer, tmp_path: Path) -> None:
 # What happens between opening a file and reading it, in this process and not in the writer's.
 
 
+Describe = Callable[[Sequence[int], Limits], list[Description | Finding]]
+
+
 def inspected(path: Path, clean: Path, meddle: Callable[[], object] = lambda: None, describe: Describe | None = None) -> Inspection:
     """The inspection of the file at `path`, where `meddle` is done after it was opened and described."""
     opened = open_submission(str(path))
     assert not isinstance(opened, Finding)
     parser = ParserClient()
     with opened as file, Publication(str(clean)) as out:
+        seen = (describe or parser.describe)([file.fd], Limits())
+        meddle()
         request = Request(
             items=(Item(path=str(path), version=file.version, findings=(), write=True),), policy=Policy(), limits=Limits(), format="pt"
         )
-
-        def meddled(fds: list[int], limits: Limits) -> list[Description | Finding]:
-            seen = (describe or parser.describe)(fds, limits)
-            meddle()
-            return seen
-
-        (answer,) = answered(request, [file.fd, out.fd], meddled)
+        (answer,) = answered(request, [file.fd, out.fd], seen)
     parser.close()
     assert answer.inspection is not None, answer.trouble
     return answer.inspection
@@ -256,7 +255,7 @@ def test_a_parser_that_cannot_be_started_is_an_internal_error(monkeypatch: pytes
 def test_a_parser_that_lies_about_codes_is_not_believed(tmp_path: Path) -> None:
     (tmp_path / "a.pt").write_bytes(builders.logistic())
 
-    def lying(fds: list[int], limits: Limits) -> list[Description | Finding]:
+    def lying(fds: Sequence[int], limits: Limits) -> list[Description | Finding]:
         parser = ParserClient()
         (seen,) = parser.describe(fds, limits)
         parser.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import signal
 import time
@@ -25,7 +26,7 @@ REPLACED = """
 import sys; sys.path += {{homes!r}}
 from fifomark.sanitizer import messages, writer_server
 import os, time, signal, socket, msgspec
-def answered(request, fds, describe):
+def answered(request, fds, seen):
     names = [item.path for item in request.items]
     {body}
 writer_server.answered, honest = answered, writer_server.answered
@@ -94,7 +95,7 @@ def test_a_writer_and_its_parser_that_were_killed_are_started_again(file: Path) 
 
 def test_a_file_that_kills_its_writer_twice_is_refused_and_the_next_one_is_read(file: Path, tmp_path: Path) -> None:
     (tmp_path / "deadly.pt").write_bytes(builders.logistic())
-    body = "\n    if 'deadly' in names[0]: os.kill(os.getpid(), signal.SIGKILL)\n    return honest(request, fds, describe)"
+    body = "\n    if 'deadly' in names[0]: os.kill(os.getpid(), signal.SIGKILL)\n    return honest(request, fds, seen)"
     with replaced(body) as sanitizer:
         seen = sanitizer.inspect(tmp_path / "deadly.pt", clean_to=str(tmp_path / "clean"))
         assert [finding.code for finding in seen.findings] == ["FM208"]
@@ -116,12 +117,39 @@ def test_in_a_batch_only_the_file_that_kills_is_refused(file: Path, tmp_path: Pa
     names = ["a.pt", "deadly.pt", "c.pt"]
     for name in names:
         (tmp_path / name).write_bytes(builders.logistic())
-    body = "\n    if any('deadly' in n for n in names): os._exit(1)\n    return honest(request, fds, describe)"
+    body = "\n    if any('deadly' in n for n in names): os._exit(1)\n    return honest(request, fds, seen)"
     with replaced(body, isolation=Isolation.BATCH) as sanitizer:
         jobs = [Job(tmp_path / name, clean_to=str(tmp_path / f"{name}.clean")) for name in names]
         seen = list(sanitizer.inspect_all(jobs))
     assert [one.verdict for one in seen] == [Verdict.CLEAN, Verdict.UNSAFE, Verdict.CLEAN]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pt", "a.pt.clean", "c.pt", "c.pt.clean", "deadly.pt"]
+    for one, name in zip(seen, names, strict=True):
+        if one.clean is not None:
+            assert hashlib.sha256((tmp_path / f"{name}.clean").read_bytes()).hexdigest() == one.clean.sha256
+
+
+@pytest.mark.parametrize("isolation", Isolation)
+def test_a_writer_that_dies_now_and_then_costs_no_file_its_answer(tmp_path: Path, isolation: Isolation) -> None:
+    """Two requests are under way at once: both are lost, and both are asked again."""
+    jobs = [Job(tmp_path / f"{i:02d}.pt", clean_to=str(tmp_path / f"{i:02d}.clean")) for i in range(60)]
+    for job in jobs:
+        Path(os.fsdecode(job.path)).write_bytes(builders.logistic(int(Path(os.fsdecode(job.path)).stem)))
+    body = "\n    global n; n = globals().get('n', 0) + 1\n    if n == 3: os._exit(1)\n    return honest(request, fds, seen)"
+    with replaced(body, isolation=isolation) as dying, Sanitizer() as steady:
+        seen = list(dying.inspect_all(jobs))
+        assert [one.clean and one.clean.sha256 for one in seen] == [
+            hashlib.sha256(Path(str(job.clean_to)).read_bytes()).hexdigest() for job in jobs
+        ]
+        assert seen == list(steady.inspect_all(jobs))
+
+
+def test_files_that_nobody_asks_for_any_more_are_not_answered_for_the_next(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "b.pt").write_bytes(b"text")
+    with Sanitizer() as sanitizer:
+        several = sanitizer.inspect_all([Job(tmp_path / "b.pt")] * 9)
+        next(several)
+        several.close()  # type: ignore[attr-defined]
+        assert sanitizer.inspect(file).verdict is Verdict.CLEAN
 
 
 @pytest.mark.parametrize("nonsense", ["[]", "[messages.Answer()] * 2", "[7]", "[messages.Answer()]"])
@@ -131,7 +159,7 @@ def test_nonsense_from_the_writer_is_not_believed(file: Path, nonsense: str) -> 
 
 
 def test_a_bug_of_the_writers_is_an_internal_error_with_its_place(file: Path) -> None:
-    body = "\n    from fifomark.sanitizer import inspecting\n    writer_server.inspect = None\n    return honest(request, fds, describe)"
+    body = "\n    from fifomark.sanitizer import inspecting\n    writer_server.inspect = None\n    return honest(request, fds, seen)"
     with replaced(body) as sanitizer, pytest.raises(InternalError, match="'NoneType' object is not callable"):
         sanitizer.inspect(file)
 

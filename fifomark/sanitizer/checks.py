@@ -33,13 +33,14 @@ def check(description: Description, entries: Sequence[Entry], size: int, limits:
     """`entries` as views, checked against a file of `size` bytes; beside them notes on bytes that no tensor shows."""
     findings = list(_storages(description.storages, size, limits))
     views: list[tuple[str, View]] = []
+    fitting = [_fitting(tensor, description.storages) for tensor in description.tensors]
     if not findings:
-        findings, views = _views(description, entries)
+        findings, views = _views(description, entries, fitting)
     if not findings:
         findings = [*_budgets(description, dict(views), limits)]
     if any(finding.level is not Level.NOTE for finding in findings):
         return Checked([], findings)
-    return Checked(views, [*findings, *_hidden(description), *_members(description)])
+    return Checked(views, [*findings, *_hidden(description, fitting), *_members(description)])
 
 
 # Storages
@@ -65,11 +66,13 @@ def _storages(storages: Sequence[Storage], size: int, limits: Limits) -> Iterato
 # Tensors
 
 
-def _views(description: Description, entries: Sequence[Entry]) -> tuple[list[Finding], list[tuple[str, View]]]:
+def _views(
+    description: Description, entries: Sequence[Entry], fitting: Sequence[View | None]
+) -> tuple[list[Finding], list[tuple[str, View]]]:
     findings: list[Finding] = []
     views: list[tuple[str, View]] = []
     for entry in entries:
-        view = _view(description, entry)
+        view = _view(description, entry, fitting)
         if isinstance(view, View):
             views.append((entry.name, view))
         elif len(findings) < MAX_FINDINGS:
@@ -77,13 +80,13 @@ def _views(description: Description, entries: Sequence[Entry]) -> tuple[list[Fin
     return findings, views
 
 
-def _view(description: Description, entry: Entry) -> View | Finding:
+def _view(description: Description, entry: Entry, fitting: Sequence[View | None]) -> View | Finding:
     if entry.tensor >= len(description.tensors):
         return find("FM301", entry.name, "is a tensor that the file does not have")
     tensor = description.tensors[entry.tensor]
     if tensor.dtype not in DTYPES:
         return find("FM304", entry.name, f"its dtype {tensor.dtype} is {unsupported(tensor.dtype)}", evidence=tensor.dtype)
-    view = _fitting(tensor, description.storages)
+    view = fitting[entry.tensor]
     if view is None:
         where = f"shape {_listed(tensor.shape)}, stride {_listed(tensor.stride)}, offset {tensor.offset}, {tensor.dtype}"
         return find("FM301", entry.name, "reaches outside its storage", evidence=where)
@@ -130,11 +133,12 @@ def _expanded(storages: Sequence[Storage], views: Iterable[View]) -> int:
 # What no tensor shows
 
 
-def _hidden(description: Description) -> Iterator[Finding]:
+def _hidden(description: Description, fitting: Iterable[View | None]) -> Iterator[Finding]:
     """Bytes in storages that no tensor of the file shows, chosen or not: at least so many."""
     seen: dict[int, list[View]] = {}
-    for view in {view for tensor in description.tensors if (view := _fitting(tensor, description.storages))}:
-        seen.setdefault(view.storage, []).append(view)
+    for view in set(fitting):
+        if view is not None:
+            seen.setdefault(view.storage, []).append(view)
     hidden = [(storage.nbytes - _shown_bytes(seen.get(i, ())), storage.key) for i, storage in enumerate(description.storages)]
     slack = sorted(((nbytes, key) for nbytes, key in hidden if nbytes > 0), reverse=True)
     if slack:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from itertools import groupby
@@ -86,6 +86,8 @@ class _Reading:
         self.order = sorted(
             dict.fromkeys(view for _, view in views), key=lambda view: (storages[view.storage].start, view.storage, view.offset)
         )
+        # A small file is read at once.
+        self._bytes = read_exactly(fd, 0, size) if size <= CHUNK else None
         self.clean: writer.CleanFile | None = None
         self.output: Output | None = None
         self.read: dict[View, _Read] = {}
@@ -96,6 +98,8 @@ class _Reading:
         return [Plan(name, view.dtype, view.shape, number[view]) for name, view in self._views]
 
     def run(self) -> None:
+        if self._bytes is not None:
+            self._file.update(self._bytes)
         shown = {storage: list(group) for storage, group in groupby(self.order, key=lambda view: view.storage)}
         at = 0
         for i in sorted(range(len(self._storages)), key=lambda i: (self._storages[i].start, i)):
@@ -107,12 +111,13 @@ class _Reading:
         self._pass_over(at, self._size)
 
     def _pass_over(self, start: int, end: int) -> None:
-        for data in _pieces(self._fd, start, end):
-            self._file.update(data)
+        if self._bytes is None:
+            for data in self._pieces(start, end):
+                self._file.update(data)
 
     def _storage(self, storage: Storage, views: Sequence[View]) -> None:
         if len(views) == 1 and _is_whole(views[0], storage):
-            again = partial(_pieces, self._fd, storage.start, storage.start + storage.stored)
+            again = partial(self._pieces, storage.start, storage.start + storage.stored)
             crc = self._take(views[0], self._through(storage), storage.crc32, again)
         else:
             crc = _crc32(self._through(storage))
@@ -122,10 +127,18 @@ class _Reading:
         if storage.method == 0 and storage.crc32 not in (None, crc) and len(self.findings) < MAX_WRONG:
             self.findings.append(find("FM111", f"storage {storage.key}", "its checksum does not match its bytes"))
 
-    def _through(self, storage: Storage) -> Iterator[bytes]:
-        for data in _pieces(self._fd, storage.start, storage.start + storage.stored):
-            self._file.update(data)
+    def _through(self, storage: Storage) -> Pieces:
+        for data in self._pieces(storage.start, storage.start + storage.stored):
+            if self._bytes is None:
+                self._file.update(data)
             yield data
+
+    def _pieces(self, start: int, end: int) -> Pieces:
+        if self._bytes is not None:
+            yield memoryview(self._bytes)[start:end]
+            return
+        for at in range(start, end, CHUNK):
+            yield read_exactly(self._fd, at, min(CHUNK, end - at))
 
     def _take(self, view: View, data: Pieces, claimed: int | None, again: Callable[[], Pieces]) -> int:
         """Look at the bytes of a view, and write them; gives their CRC-32.
@@ -156,11 +169,6 @@ class _Reading:
 def _is_whole(view: View, storage: Storage) -> bool:
     """Whether the view's elements are the storage, as it lies in the file."""
     return storage.method == 0 and view.contiguous and view.offset == 0 and view.nbytes == storage.nbytes
-
-
-def _pieces(fd: int, start: int, end: int) -> Iterator[bytes]:
-    for at in range(start, end, CHUNK):
-        yield read_exactly(fd, at, min(CHUNK, end - at))
 
 
 def _crc32(data: Pieces) -> int:

@@ -74,13 +74,16 @@ def _striking(low: npt.NDArray[np.uint8]) -> Pattern | None:
     seen = np.bincount(low, minlength=256)
     if seen.max() > 0.9 * low.size:
         return None  # fewer bits than the type has: weights that were half or bfloat16 before
+    printable = float(seen[_PRINTABLE].sum() / low.size)
     groups = np.sort(np.ascontiguousarray(low[: low.size & ~3]).view(np.uint32))
+    repeats = int(np.count_nonzero(groups[1:] == groups[:-1]))
+    if printable <= _TEXT and repeats * (repeats + 1) // 2 <= _REPEATS:
+        return None  # the usual case, at once: however they are grouped, so few repeats are no more pairs than that
     starts = np.flatnonzero(groups[1:] != groups[:-1]) + 1  # of runs of groups that are alike
     counts = np.diff(starts, prepend=0, append=groups.size)
     pairs = int((counts * (counts - 1)).sum()) // 2
     # Of independent bytes as unevenly spread as these; granular numbers have many zero bits, honestly.
     expected = groups.size**2 / 2 * float(((seen / low.size) ** 2).sum()) ** 4
-    printable = _printable(low)
     if printable > _TEXT or pairs > max(_REPEATS, _MORE * expected):
         return Pattern(low.size, printable, pairs, expected)
     return None

@@ -33,7 +33,7 @@ class Values:
         self._complex = dtype.name.startswith("complex")
         self._floating = self._real is not None and (self._complex or "float" in dtype.name)
         self._fed = 0
-        self._shift = self._sum = self._squares = 0.0  # sums of the differences from `_shift`: near the mean, nothing cancels
+        self._shift = self._sum = self._squares = 0.0  # sums of the differences from the first value: among values alike nothing cancels
         self._sample: list[npt.NDArray[Any]] = []
         self._step = max(1, prod(shape) // SAMPLE)
         self._row = prod(shape[1:]) if len(shape) > 1 and 0 not in shape and shape[0] <= MAX_ROWS else 0  # elements
@@ -123,7 +123,7 @@ class Values:
         self.minimum = low if self.minimum is None else min(self.minimum, low)
         self.maximum = high if self.maximum is None else max(self.maximum, high)
         if not self.finite:
-            self._shift = float(values.mean(dtype=np.float64))
+            self._shift = float(values[0])
         apart = values - values.dtype.type(self._shift)
         total, squares = float(apart.sum()), float(np.dot(apart, apart))
         if not (isfinite(total) and isfinite(squares)):

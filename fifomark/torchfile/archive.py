@@ -21,6 +21,7 @@ _LOCAL = struct.Struct("<4s5H3L2H")
 _DESCRIPTOR, _ENCRYPTED, _KNOWN_FLAGS = 0x0008, 0x2041, 0x080E
 MAX_DIRECTORY = 64 << 20  # bytes
 MAX_MEMBERS = 250_000
+MAX_EXTRA_FIELDS = 64  # of one header, which could hold sixteen thousand empty ones
 MAX_RATIO = 1100  # bytes that deflate can make of one: 1032, and a little for its first
 MAX_VERSION = 63  # of the zip format, times ten: the last that Python's zipfile opens
 
@@ -185,16 +186,18 @@ def _wide(extra: bytes, name: str, fields: list[tuple[int, int]]) -> tuple[int, 
 
 
 def _extra64(extra: bytes, name: str) -> bytes:
-    found = None
-    while len(extra) >= 4:
-        kind, size = struct.unpack_from("<2H", extra)
-        if 4 + size > len(extra):
+    found, at, fields = None, 0, 0
+    while at + 4 <= len(extra):
+        kind, size = struct.unpack_from("<2H", extra, at)
+        at, fields = at + 4 + size, fields + 1
+        if fields > MAX_EXTRA_FIELDS:
+            raise Broken("FM109", name, f"has more than {MAX_EXTRA_FIELDS} extra fields")
+        if at > len(extra):
             raise Broken("FM108", name, "has a damaged extra field")
         if kind == 1:
             if found is not None:
                 raise Broken("FM109", name, "has two zip64 fields")
-            found = extra[4 : 4 + size]
-        extra = extra[4 + size :]
+            found = extra[at - size : at]
     return found or b""
 
 

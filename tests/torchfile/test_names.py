@@ -55,3 +55,11 @@ def test_letters_that_only_some_readers_fold_are_ambiguous_where_they_make_a_kno
     pickle = b.pickled(b.dict_of((b.text("w"), b.tensor("0", (4,)))))
     description = described(b.archive(pickle, {"0": bytes(16)}, extra={name: b"3"}))
     assert codes(description) == (["FM109"] if name.endswith("ver\u017fion") else [])
+
+
+@pytest.mark.parametrize("again", [b.integer(-1), b.integer(1), b"\x88", b"G\x3f\xf0" + bytes(6)], ids=["-1", "1", "True", "1.0"])
+def test_what_a_number_named_first_is_gone_once_something_else_has_the_number(again: bytes) -> None:
+    first = b.integer(-1) if again == b.integer(-1) else b.integer(1)
+    pairs = (first, b.tensor("0", (4,))), (b.text("w"), b.tensor("0", (4,))), (again, b.text("no tensor"))
+    for made in (b.ordered_dict(*pairs), b.dict_of(*pairs)):
+        assert list(tensors(described(b.archive(b.pickled(made), {"0": bytes(16)})))) == ["w"]

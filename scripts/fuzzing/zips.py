@@ -39,6 +39,7 @@ class Member:
     before: bytes = b""
     comment: bytes = b""
     disk: int = 0
+    attributes: int = 0
     shift: int = 0  # added to the position that the directory gives
     listed: bool = True
     present: bool = True
@@ -148,7 +149,7 @@ def _central(member: Member, at: int) -> bytes:
     h = member.central
     lengths = (len(h.name) & 0xFFFF, len(h.extra) & 0xFFFF, len(member.comment), member.disk)
     place = _within(at + member.shift, 32)
-    fixed = CENTRAL.pack(b"PK\x01\x02", 20, *_shorts(h), 0, 0x21, *_longs(h), *lengths, 0, 0, place)
+    fixed = CENTRAL.pack(b"PK\x01\x02", 20, *_shorts(h), 0, 0x21, *_longs(h), *lengths, 0, _within(member.attributes, 32), place)
     return fixed + h.name + h.extra + member.comment
 
 

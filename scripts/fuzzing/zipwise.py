@@ -40,6 +40,10 @@ def _flag(archive: Zip, rng: Random) -> None:
         header.flags ^= flag
 
 
+def _attribute(archive: Zip, rng: Random) -> None:
+    rng.choice(archive.members).attributes = rng.choice((0x10, 0x20, 0o100644 << 16, 0o040755 << 16 | 0x10, 1 << rng.randrange(32)))
+
+
 def _shift(archive: Zip, rng: Random) -> None:
     rng.choice(archive.members).shift = rng.choice((1, -1, 30, -30, 64, rng.randrange(1 << 32)))
 
@@ -191,8 +195,8 @@ def _content(archive: Zip, rng: Random) -> None:
 
 
 _CHANGES: tuple[Callable[[Zip, Random], None], ...] = (
-    _field, _field, _flag, _shift, _rename, _rename, _twice, _added, _added, _unlisted, _order, _gap, _comment, _zip64, _extra, _end,
-    _descriptor, _method, _content,
+    _field, _field, _flag, _attribute, _shift, _rename, _rename, _twice, _added, _added, _unlisted, _order, _gap, _comment, _zip64, _extra,
+    _end, _descriptor, _method, _content,
 )  # fmt: skip
 
 

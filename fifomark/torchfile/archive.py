@@ -18,21 +18,27 @@ _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR64 = struct.Struct("<4sLQL")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
-_DESCRIPTOR, _ENCRYPTED, _KNOWN_FLAGS = 0x0008, 0x2041, 0x080E
+_DESCRIPTOR, _ENCRYPTED, _KNOWN_FLAGS, _FOLDER = 0x0008, 0x2041, 0x080E, 0x10
 MAX_DIRECTORY = 64 << 20  # bytes
 MAX_MEMBERS = 250_000
+MAX_EXTRA_FIELDS = 64  # of one header, which could hold sixteen thousand empty ones
 MAX_RATIO = 1100  # bytes that deflate can make of one: 1032, and a little for its first
 MAX_VERSION = 63  # of the zip format, times ten: the last that Python's zipfile opens
 
 
 class Member:
-    """A record of the archive. `start` and `stored` bound its bytes in the file; `nbytes` is its size once inflated."""
+    """A record of the archive. `start` and `stored` bound its bytes in the file; `nbytes` is its size once inflated.
 
-    __slots__ = ("crc32", "flags", "header", "method", "name", "nbytes", "start", "stored", "version")
+    `attributes` are MS-DOS's in the low byte, where one bit makes it a folder for some readers.
+    """
 
-    def __init__(self, name: str, version: int, flags: int, method: int, crc32: int, stored: int, nbytes: int, header: int) -> None:
+    __slots__ = ("attributes", "crc32", "flags", "header", "method", "name", "nbytes", "start", "stored", "version")
+
+    def __init__(
+        self, name: str, version: int, flags: int, method: int, crc32: int, stored: int, nbytes: int, attributes: int, header: int
+    ) -> None:
         self.name, self.version, self.flags, self.method, self.crc32 = name, version, flags, method, crc32
-        self.stored, self.nbytes, self.header = stored, nbytes, header
+        self.stored, self.nbytes, self.attributes, self.header = stored, nbytes, attributes, header
         self.start = 0
 
 
@@ -145,7 +151,9 @@ def _entries(directory: bytes, count: int, problems: list[Problem]) -> Iterator[
     for _ in range(count):
         if at + _CENTRAL.size > len(directory):
             raise Broken("FM108", "the directory", "ends in the middle of an entry")
-        magic, _, version, flags, method, _, _, crc, stored, nbytes, n, e, c, disk, _, _, header = _CENTRAL.unpack_from(directory, at)
+        magic, _, version, flags, method, _, _, crc, stored, nbytes, n, e, c, disk, _, attributes, header = _CENTRAL.unpack_from(
+            directory, at
+        )
         at += _CENTRAL.size
         raw, extra = directory[at : at + n], directory[at + n : at + n + e]
         at += n + e + c
@@ -157,7 +165,7 @@ def _entries(directory: bytes, count: int, problems: list[Problem]) -> Iterator[
         stored, nbytes, header = _wide(extra, name, [(nbytes, 0), (stored, 1), (header, 2)])
         if disk:
             raise Broken("FM109", name, "lies in another part of the archive")
-        yield Member(name, version, flags, method, crc, stored, nbytes, header)
+        yield Member(name, version, flags, method, crc, stored, nbytes, attributes, header)
     if at != len(directory):
         raise Broken("FM109", "the directory", f"has {len(directory) - at} bytes more than its entries")
 
@@ -185,16 +193,18 @@ def _wide(extra: bytes, name: str, fields: list[tuple[int, int]]) -> tuple[int, 
 
 
 def _extra64(extra: bytes, name: str) -> bytes:
-    found = None
-    while len(extra) >= 4:
-        kind, size = struct.unpack_from("<2H", extra)
-        if 4 + size > len(extra):
+    found, at, fields = None, 0, 0
+    while at + 4 <= len(extra):
+        kind, size = struct.unpack_from("<2H", extra, at)
+        at, fields = at + 4 + size, fields + 1
+        if fields > MAX_EXTRA_FIELDS:
+            raise Broken("FM109", name, f"has more than {MAX_EXTRA_FIELDS} extra fields")
+        if at > len(extra):
             raise Broken("FM108", name, "has a damaged extra field")
         if kind == 1:
             if found is not None:
                 raise Broken("FM109", name, "has two zip64 fields")
-            found = extra[4 : 4 + size]
-        extra = extra[4 + size :]
+            found = extra[at - size : at]
     return found or b""
 
 
@@ -214,6 +224,8 @@ def _check_features(member: Member) -> None:
     if member.flags & ~_KNOWN_FLAGS or member.method not in (0, 8) or (member.version & 0xFF) > MAX_VERSION:
         seen = f"flags {member.flags:#x}, method {member.method}, version {member.version}"
         raise Broken("FM109", member.name, "uses a feature of zip that readers disagree on", seen)
+    if member.attributes & _FOLDER and not member.name.endswith("/"):
+        raise Broken("FM109", member.name, "is marked as a folder: some readers find no bytes in it", f"attributes {member.attributes:#x}")
     if member.method == 0 and member.stored != member.nbytes:
         raise Broken("FM109", member.name, "is stored, and yet has two sizes", f"{member.stored} and {member.nbytes}")
     if member.nbytes > MAX_RATIO * member.stored:

@@ -14,13 +14,15 @@ from typing import Any
 
 from fifomark.torchfile import foreign, legacy
 from fifomark.torchfile.archive import Archive, Member
-from fifomark.torchfile.source import Broken, ParseLimits, Problem, Source
+from fifomark.torchfile.source import Broken, ParseLimits, Problem, Source, place_of
 from fifomark.torchfile.structure import Structure, is_module, is_script, what
 from fifomark.torchfile.tensors import MAX_PROBLEMS, QUIET, StorageTable, Tensors
 from fifomark.torchfile.unpickler import StorageRef, Trace, load, pairs_of
 
+# What torch writes about the archive itself, in a few characters each; more than that is something else under their names.
 _METADATA = ("version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id", ".data/version")
 _SPELT = {name.casefold(): name for name in ("data.pkl", "constants.pkl", "data/", *_METADATA)}
+_MAX_METADATA = 64  # bytes
 _LEGACY_MAGIC = legacy.MAGIC.to_bytes(10, "little")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -65,7 +67,7 @@ class _Parse:
         except (MemoryError, RecursionError) as e:
             self.problems.append(Problem("FM208", "the file", f"reading it takes too much: {type(e).__name__}"))
         except Exception as e:  # hostile bytes end in a description, whatever they made of our own code
-            self.problems.append(Problem("FM207", "the file", "it cannot be understood", type(e).__name__))
+            self.problems.append(Problem("FM207", "the file", "it cannot be understood", place_of(e)))
         return None
 
     def bounded(self) -> bytes:
@@ -140,10 +142,11 @@ class _Parse:
                 root, refs = value, list(self.trace.refs)
         self._structured(root)
         self.guarded(table.complete, refs)
-        known = read | {prefix + name for name in _METADATA} | {f"{prefix}data/{storage[0]}" for storage in table.used}
+        known = read | {f"{prefix}data/{storage[0]}" for storage in table.used}
         if self.container == "torchscript":
             known |= {name for name in archive.members if name.startswith((f"{prefix}code/", f"{prefix}constants/"))}
-        self.members = [(m.name, m.nbytes) for m in archive.members.values() if m.name not in known and (m.nbytes or m.name[-1] != "/")]
+        strangers = [m for m in archive.members.values() if m.name not in known and not _is_metadata(m, prefix)]
+        self.members = [(m.name, m.nbytes) for m in strangers if m.nbytes or m.name[-1] != "/"]
 
     def _whole(self, data: bytes, name: str) -> Any:
         stream = io.BufferedReader(io.BytesIO(data), len(data) + 1)  # one look ahead: all of it
@@ -156,6 +159,8 @@ class _Parse:
         member: Member | None = archive.members.get(name)
         if member is None:
             raise Broken("FM107", f"storage {ref.key[:100]}", "is missing from the archive", name[:300])
+        if name.endswith("/"):
+            raise Broken("FM109", name, "some readers take this record for a folder, and find no bytes in it")
         if member.nbytes > self.limits.inflated_bytes and member.method == 8:
             raise Broken("FM110", name, f"inflates to {member.nbytes} bytes; at most {self.limits.inflated_bytes} are read")
         return (ref.key, member.start, member.stored, member.nbytes, member.method, member.crc32)
@@ -202,6 +207,7 @@ class _Parse:
         assert self.tensors is not None
         self.structure = Structure(self.tensors)
         self.guarded(self.structure.walk, root)
+        self.guarded(_check_texts, self.structure)
         pairs = pairs_of(root)
         self.root = "module" if is_module(root) else "script" if is_script(root) else "mapping" if pairs is not None else what(root)
         self.root_keys = [key for key, _ in (pairs or ())[:500] if isinstance(key, str)]
@@ -259,6 +265,10 @@ class _Parse:
         return listed
 
 
+def _is_metadata(member: Member, prefix: str) -> bool:
+    return member.nbytes <= _MAX_METADATA and member.name[len(prefix) :] in _METADATA
+
+
 def _check_spelling(names: list[str], prefix: str) -> None:
     """Broken where torch, whose zip reader ignores case, would find a record that we would not."""
     for name in names:
@@ -268,8 +278,17 @@ def _check_spelling(names: list[str], prefix: str) -> None:
             raise Broken("FM109", name, "some readers take it for another record: they ignore case", _SPELT[part.casefold()])
 
 
+def _check_texts(structure: Structure) -> None:
+    """Broken where a name is no text: a lone surrogate can be written to no file, and under another name it would be another tensor."""
+    for group in structure.groups:
+        names = [*group["path"], *(entry["name"] for entry in group["entries"])]
+        if _SURROGATE.search("\0".join(names)):
+            broken = next(filter(_SURROGATE.search, names))
+            raise Broken("FM304", broken[:100], "a name that is no text: it has half a character in it")
+
+
 def _json(value: Any) -> bytes:
-    """JSON in UTF-8. Lone surrogates, which JSON readers refuse, become private characters: one for one, so that names stay different."""
+    """JSON in UTF-8. Lone surrogates, which JSON readers refuse, become private characters, one for one."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     try:
         return text.encode()

@@ -36,6 +36,15 @@ class Broken(Exception):
         self.problem = Problem(code, where, message, evidence)
 
 
+def place_of(error: BaseException) -> str:
+    """The kind of exception, and the line of ours that raised it; nothing that the file chose."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else "?"
+    return f"{type(error).__name__} at {where}"
+
+
 class Source:
     """An open regular file."""
 

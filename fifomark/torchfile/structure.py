@@ -10,7 +10,7 @@ from typing import Any
 
 from fifomark.torchfile.source import Broken
 from fifomark.torchfile.tensors import Tensors
-from fifomark.torchfile.unpickler import Inert, Stand, is_mapping, pairs_of
+from fifomark.torchfile.unpickler import Inert, Stand, is_mapping, pairs_given, pairs_of
 
 MAX_OBJECTS = 1_000_000
 MAX_MODULES = 20_000  # in one tree; a module that is shared counts wherever it is named
@@ -72,10 +72,12 @@ class Structure:
         if is_script(value):
             self._script(value, path)
             return []
+        self._visit(pairs_given(value))
         pairs = pairs_of(value)
         if pairs is not None:
             return self._container("mapping", pairs, path)
         if isinstance(value, (list, tuple)):
+            self._visit(len(value))
             return self._container("sequence", list(enumerate(value)), path)
         if path == () and self._tensors.index(value, "the root") is not None:
             self._group(path, "sequence", [("0", self._tensors.index(value, "the root"))], [])
@@ -85,7 +87,6 @@ class Structure:
         entries: list[tuple[str, int | None]] = []
         others: list[tuple[str, str]] = []
         inside: list[tuple[Any, tuple[str, ...]]] = []
-        self._visit(len(pairs))
         for key, value in pairs:
             named = type(key) is str or (type(key) is int and key.bit_length() < 64)
             name = str(key) if named else f"<{what(key)}>"
@@ -192,8 +193,8 @@ class Structure:
 
     def _named(self, table: Any) -> list[tuple[str, Any]]:
         """The items of a module's table. Broken where a name is no text: to write it out could take for ever."""
+        self._visit(pairs_given(table))
         pairs = pairs_of(table) or []
-        self._visit(len(pairs))
         if not all(type(name) is str for name, _ in pairs):
             raise Broken("FM304", "the pickle", "a module has attributes whose names are no text")
         return pairs

@@ -135,6 +135,15 @@ def is_mapping(value: Any) -> bool:
     return isinstance(value, dict) or (isinstance(value, Inert) and type(value).full_name in _MAPPINGS)
 
 
+def pairs_given(value: Any) -> int:
+    """How many pairs `pairs_of` goes through, however few are left of them; one list may be given to any number of dicts."""
+    if not is_mapping(value):
+        return 0
+    if isinstance(value, dict):
+        return len(value)
+    return len(value.items) + sum(len(arg) for arg in value.args if isinstance(arg, (dict, list)))
+
+
 def pairs_of(value: Any) -> list[tuple[Any, Any]] | None:
     """The items of a dict or of what stands for one, the last of each name; None for anything else."""
     if not is_mapping(value):
@@ -143,9 +152,17 @@ def pairs_of(value: Any) -> list[tuple[Any, Any]] | None:
         return list(value.items())
     given = [pair for arg in value.args for pair in (arg.items() if isinstance(arg, dict) else arg if isinstance(arg, list) else ())]
     pairs = [(pair[0], pair[1]) for pair in given if isinstance(pair, (tuple, list)) and len(pair) == 2] + value.items
-    # Names are hashed; a key of any other kind may hash for hours, or not at all, and stays as it is.
-    last = {key if type(key) is str else (i,): (key, item) for i, (key, item) in enumerate(pairs)}
+    # Names and numbers are hashed; a key of any other kind may hash for hours, or not at all, and stays as it is.
+    last: dict[Any, tuple[Any, Any]] = {}
+    for i, (key, item) in enumerate(pairs):
+        known = key if _hashes_at_once(key) else (i,)
+        last[known] = (last[known][0] if known in last else key, item)
     return list(last.values())
+
+
+def _hashes_at_once(key: Any) -> bool:
+    """Texts, and numbers of which no more than a few share a hash."""
+    return type(key) is str or type(key) is float or (isinstance(key, int) and key.bit_length() < 64)
 
 
 class StorageRef:

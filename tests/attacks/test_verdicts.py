@@ -335,9 +335,9 @@ def expanded(count: int, side: int) -> bytes:
     return tensor + b"q\x000}(" + b"".join(b.text(f"n{i}") + b"h\x00" for i in range(count)) + b"u"
 
 
-def shared_items(count: int) -> bytes:
+def shared_items(count: int, key: bytes = b"K\x01") -> bytes:
     """A list of fifty thousand pairs, as the argument of `count` OrderedDicts."""
-    items = b"](" + b"K\x01K\x02\x86" * 50_000 + b"eq\x010"
+    items = b"](" + (key + b"K\x02\x86") * 50_000 + b"eq\x010"
     return items + b.name("collections.OrderedDict") + b"q\x020](" + b"h\x02h\x01\x85R" * count + b"e"
 
 
@@ -364,6 +364,7 @@ EXHAUSTION = {
     ),
     "ten thousand and one globals": Attack(pickle_of(b"(" + b"".join(b.name(f"m{i}.x") for i in range(10_001)) + b"t"), "FM202"),
     "one list as the items of three hundred dicts": Attack(pickle_of(shared_items(300)), "FM110", Verdict.INVALID),
+    "one name, time and again, in three hundred dicts": Attack(pickle_of(shared_items(300, b.text("w"))), "FM110", Verdict.INVALID),
 }  # fmt: skip
 
 # Other formats under a .pt name

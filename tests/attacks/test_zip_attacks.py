@@ -138,14 +138,26 @@ def test_a_legacy_file_that_is_a_tar_archive_too_is_ambiguous(field: Callable[[b
         lambda body, local, central: put(body, central + 24, "<L", 5),
         lambda body, local, central: put(body, central + 34, "<H", 1),
         lambda body, local, central: put(body, central + 42, "<L", local + 1),
+        lambda body, local, central: put(body, central + 38, "<L", 0x10),
+        lambda body, local, central: put(body, central + 38, "<L", 0o040755 << 16 | 0x30),
     ],
     ids=[
         "local name", "local encryption flag", "local descriptor flag", "local method", "local crc", "local stored size", "local size",
-        "local version 9.9", "version 9.9", "method bzip2", "patch flag", "stored size", "size", "second disk", "header position",
+        "local version 9.9", "version 9.9", "method bzip2", "patch flag", "stored size", "size", "second disk", "header position", "folder",
+        "folder of Unix",
     ],
 )  # fmt: skip
 def test_headers_that_disagree_are_ambiguous(change: Callable[[bytearray, int, int], None]) -> None:
     assert codes(described(rewritten(change))) in (["FM109"], ["FM108"])
+
+
+def test_a_storage_that_is_marked_as_a_folder_is_ambiguous() -> None:
+    """torch finds no bytes in it, and gives the tensor what was in its memory before; Python's zipfile reads it."""
+
+    def mark(body: bytearray, local: int, central: int) -> None:
+        put(body, central + 38, "<L", 0x10)
+
+    assert codes(described(rewritten(mark, b"archive/data/0"))) == ["FM109"]
 
 
 def test_an_encrypted_member_cannot_be_read() -> None:

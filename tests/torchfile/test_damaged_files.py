@@ -102,3 +102,11 @@ def test_a_description_beyond_the_limit_is_a_short_one() -> None:
     assert codes(description) == ["FM208"]
     assert (description.groups, description.tensors) == ((), ())
     assert description.globals
+
+
+def test_a_description_whose_code_is_too_long_as_well_is_shorter_still_and_refused() -> None:
+    calls = b"".join(builders.call(f"m{i}.x", builders.text("y" * 300)) + b"0" for i in range(50))
+    body = builders.archive(builders.pickled(calls + builders.dict_of()), {})
+    assert len(described(body).calls) == 50
+    short = described(body, ParseLimits(description_bytes=4000))
+    assert (codes(short), short.globals, short.calls) == (["FM208"], (), ())

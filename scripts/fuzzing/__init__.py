@@ -1,0 +1,1 @@
+"""The soak: files changed at random, and what must hold of every one of them."""

@@ -2,8 +2,8 @@
 
 The server is a process of its own that no folder, variable or site package of its surroundings can bring a module into. Before it takes
 the first file it locks itself down: from then on it can open no path, no socket and no program, and its children still less. A child gets
-open descriptors to read and one pipe to write to, and ends by its resource limits or by the server's clock. It is forked before its file
-comes, so that no file waits for that.
+open descriptors to read and one pipe to write to, and ends by its resource limits or by the server's clock. It is forked, and warms up,
+before its file comes, so that no file waits for that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import Any, NoReturn
 
 from fifomark.sandbox.enter import FORKING, READING, Narrowing, Strictness, enter
 from fifomark.torchfile.describe import describe as describe_file
-from fifomark.torchfile.source import ParseLimits
+from fifomark.torchfile.sample import sample
+from fifomark.torchfile.source import ParseLimits, place_of
 
 READY = b"ready"
 GAVE_UP = 3  # exit code of a child whose parser raised, which is a bug of ours; the pipe then says what
@@ -48,13 +49,15 @@ def main(control_fd: int, describe: Describe = describe_file, sandbox: Strictnes
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started us; we end when they do
     _die_with_parent()
     control = socket.socket(fileno=control_fd)
+    warm_up = os.memfd_create("fifomark-sample")
+    _write(warm_up, sample())
     gc.collect()
     gc.freeze()  # what is frozen the children's collector does not touch, and so not copy
     narrowing = Narrowing(READING)
     entered = enter(FORKING, sandbox)
 
     def born() -> _Child:
-        return _Child(control, describe, lambda: narrowing.enter(entered))
+        return _Child(control, warm_up, describe, lambda: narrowing.enter(entered))
 
     child = born()
     control.send(READY + json.dumps(entered).encode())
@@ -76,13 +79,13 @@ def main(control_fd: int, describe: Describe = describe_file, sandbox: Strictnes
 class _Child:
     """A forked child that waits to be told what to read, reads that, and ends."""
 
-    def __init__(self, control: socket.socket, describe: Describe, narrow: Callable[[], None]) -> None:
+    def __init__(self, control: socket.socket, warm_up: int, describe: Describe, narrow: Callable[[], None]) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._pid = os.fork()
         if self._pid == 0:
             control.close()
             ours.close()
-            _read_and_end(theirs, describe, narrow)
+            _read_and_end(theirs, warm_up, describe, narrow)
         theirs.close()
         self._line = ours
 
@@ -110,10 +113,12 @@ class _Child:
         return {"code": os.waitstatus_to_exitcode(status), "overdue": overdue}
 
 
-def _read_and_end(line: socket.socket, describe: Describe, narrow: Callable[[], None]) -> NoReturn:
+def _read_and_end(line: socket.socket, warm_up: int, describe: Describe, narrow: Callable[[], None]) -> NoReturn:
     code, pipe = GAVE_UP, -1
     try:
         _die_with_parent()
+        describe_file(warm_up, ParseLimits())  # the pages that reading writes to are copied now, not when a file waits
+        os.close(warm_up)
         message, fds, _, _ = socket.recv_fds(line, MAX_REQUEST, MAX_FILES + 1)
         if not message:
             os._exit(0)
@@ -127,7 +132,7 @@ def _read_and_end(line: socket.socket, describe: Describe, narrow: Callable[[], 
             _write(pipe, len(body).to_bytes(LENGTH_BYTES, "little") + body)
         code = 0
     except BaseException as e:
-        _write(pipe, bytes(LENGTH_BYTES) + _place(e).encode())
+        _write(pipe, bytes(LENGTH_BYTES) + place_of(e).encode())
     finally:
         os._exit(code)
 
@@ -152,12 +157,3 @@ def _write(pipe: int, body: bytes) -> None:
     rest = memoryview(body)
     while rest:
         rest = rest[os.write(pipe, rest) :]
-
-
-def _place(error: BaseException) -> str:
-    """The kind of exception, and the line of ours that raised it; nothing that the file chose."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    where = f"{os.path.basename(trace.tb_frame.f_code.co_filename)}:{trace.tb_lineno}" if trace else "?"
-    return f"{type(error).__name__} at {where}"

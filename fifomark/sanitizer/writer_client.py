@@ -18,7 +18,7 @@ import msgspec
 from fifomark.core.errors import InternalError
 from fifomark.sandbox.enter import Strictness
 from fifomark.sanitizer import messages
-from fifomark.sanitizer.messages import Answer, Greeting, Request
+from fifomark.sanitizer.messages import Answer, Greeting, Item, Request
 
 # With -I, neither the working folder, nor PYTHONPATH, nor the user's own site packages bring a module into the writer. What it needs it
 # takes from where we have it from.
@@ -45,15 +45,20 @@ class WriterClient:
         self._sandbox, self._program = sandbox, program
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
+        self._asked = 0  # requests that are not answered yet
         self.greeting = Greeting()  # once a writer was started
 
     @property
     def pid(self) -> int | None:
         return self._process.pid if self._process is not None else None
 
+    @property
+    def _alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> socket.socket:
         """The line to a living writer. InternalError where none can be started."""
-        if self._line is not None and self._process is not None and self._process.poll() is None:
+        if self._line is not None and self._alive:
             return self._line
         self.close()
         ours, theirs = socket.socketpair()
@@ -93,10 +98,14 @@ class WriterClient:
             raise InternalError(f"the writer cannot be started: {trouble}")
 
     def send(self, request: Request, fds: Sequence[int]) -> None:
-        """Ask for something. Lost where the writer is; the next call starts another."""
+        """Ask for something. Lost where the writer is, and with it all that it was asked before; the next call starts another."""
+        if self._asked and not self._alive:
+            self.close()
+            raise Lost(overdue=False)
         line = self.start()
         with self._at_stake():
             messages.send(line, msgspec.json.encode(request), fds)
+            self._asked += 1
 
     def receive(self, request: Request, seconds: float) -> list[Answer]:
         """The answers to the earliest request that has none yet, one for each item. Lost where there are none within `seconds`."""
@@ -105,8 +114,9 @@ class WriterClient:
         with self._at_stake():
             _await(self._line, time.monotonic() + seconds)
             answers = msgspec.json.decode(messages.receive(self._line)[0], type=list[Answer])
-            if len(answers) != len(request.items) or any((one.inspection is None) == (one.trouble is None) for one in answers):
+            if len(answers) != len(request.items) or not all(map(_fits, request.items, answers)):
                 raise Lost(overdue=False)
+            self._asked -= 1
             return answers
 
     @contextlib.contextmanager
@@ -133,6 +143,13 @@ class WriterClient:
                 self._process.kill()
                 self._process.wait()
         self._process = self._line = None
+        self._asked = 0
+
+
+def _fits(item: Item, answer: Answer) -> bool:
+    if answer.inspection is None:
+        return answer.trouble is not None
+    return answer.trouble is None and answer.inspection.path == item.path
 
 
 def _await(line: socket.socket, until: float) -> None:

@@ -16,7 +16,6 @@ import socket
 import traceback
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
-from zlib import crc32
 
 import msgspec
 
@@ -31,9 +30,8 @@ from fifomark.sanitizer.messages import Answer, Greeting, Item, Request, Trouble
 from fifomark.sanitizer.opening import version_of
 from fifomark.sanitizer.parser_client import Asked, ParserClient
 from fifomark.torchfile.description import Description
-from fifomark.torchfile.dtypes import DTYPES
-from fifomark.torchfile.output import Output
-from fifomark.torchfile.writer import CleanPt, Plan
+from fifomark.torchfile.sample import sample
+from fifomark.torchfile.views import write_all
 
 _PR_SET_PDEATHSIG = 1
 _DATA_BYTES = 4 << 30  # memory of its own: a description takes some, the weights never do
@@ -134,14 +132,8 @@ def _locked_down(sandbox: Strictness) -> InForce:
 def _warm_up(parser: ParserClient) -> None:
     """Once the whole way: what is imported on it cannot be imported any more once no path can be opened."""
     shown("\x1b")  # the codec that escapes
-    data = bytes(16)
     with _memory() as source, _memory() as pt, _memory() as safetensors:
-        out = Output(source, 0)
-        clean = CleanPt(out, [Plan("weight", DTYPES["float32"], (2, 2), 0)])
-        clean.storage(len(data), crc32(data))
-        out.write(data)
-        clean.close()
-        out.close()
+        write_all(source, sample())
         file = OpenFile(source, "warm-up.pt", version_of(os.fstat(source)))
         for target in (Target(pt), Target(safetensors, "safetensors")):
             seen = inspect(file, parser.describe([source], Limits())[0], Policy(), Limits(), target)

@@ -183,6 +183,8 @@ def _check_name(name: str) -> None:
 def _wide(extra: bytes, name: str, fields: list[tuple[int, int]]) -> tuple[int, int, int]:
     """(stored, nbytes, header), from the zip64 extra field where the 32-bit `fields` (nbytes, stored, header) say so."""
     values = [value for value, _ in fields]
+    if not extra and 0xFFFFFFFF not in values:
+        return values[1], values[0], values[2]
     wide = _extra64(extra, name)
     for i, value in enumerate(values):
         if value == 0xFFFFFFFF:

@@ -9,6 +9,8 @@ import io
 import os
 from typing import NamedTuple
 
+_SMALL = 256 << 10  # bytes of a file that is read at once
+
 
 class ParseLimits(NamedTuple):
     """Budgets of one parse; sizes in bytes."""
@@ -51,11 +53,14 @@ class Source:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.size = os.fstat(fd).st_size
+        self._all = os.pread(fd, self.size, 0) if self.size <= _SMALL else b""
 
     def at(self, start: int, count: int, where: str = "the file") -> bytes:
         """Exactly `count` bytes from `start`; Broken (FM107) where the file has fewer."""
         if start < 0 or count < 0 or start + count > self.size:
             raise Broken("FM107", where, f"the file ends {start + count - self.size} bytes too early", f"{self.size} bytes")
+        if len(self._all) == self.size:
+            return self._all[start : start + count]
         parts = []
         while count:
             part = os.pread(self.fd, count, start)

@@ -16,10 +16,11 @@ import pytest
 
 from fifomark.core.errors import InternalError
 from fifomark.core.findings import Verdict
-from fifomark.core.policy import Isolation, Limits
+from fifomark.core.policy import Isolation, Limits, Policy
 from fifomark.sandbox.enter import available
-from fifomark.sanitizer.sanitizer import Job, Sanitizer
-from fifomark.sanitizer.writer_client import WriterClient
+from fifomark.sanitizer.messages import Request
+from fifomark.sanitizer.sanitizer import Job, Sanitizer, _Group
+from fifomark.sanitizer.writer_client import Lost, WriterClient
 
 # A writer that does BODY instead of answering.
 REPLACED = """
@@ -141,6 +142,29 @@ def test_a_writer_that_dies_now_and_then_costs_no_file_its_answer(tmp_path: Path
             hashlib.sha256(Path(str(job.clean_to)).read_bytes()).hexdigest() for job in jobs
         ]
         assert seen == list(steady.inspect_all(jobs))
+
+
+def test_a_writer_that_died_with_a_request_in_hand_is_not_replaced_behind_its_back(file: Path, tmp_path: Path) -> None:
+    """Or else the answer to the second request would be taken for that to the first."""
+    (tmp_path / "b.pt").write_bytes(builders.logistic(1))
+    with replaced("os._exit(1)") as sanitizer:
+        one, two = (
+            _Group([Job(path)], Request(items=(), policy=Policy(), limits=Limits(), format="pt")) for path in (file, tmp_path / "b.pt")
+        )
+        sanitizer._writer.send(one.request, one.fds)
+        _wait_for_the_end_of(sanitizer._writer.pid or 0)
+        for attempt in (lambda: sanitizer._writer.send(two.request, two.fds), lambda: sanitizer._writer.receive(one.request, 9)):
+            with pytest.raises(Lost):
+                attempt()
+        one.close()
+        two.close()
+
+
+def test_an_answer_about_another_file_is_not_believed(file: Path) -> None:
+    body = "\n    (one,) = honest(request, fds, seen)\n    other = msgspec.structs.replace(one.inspection, path='x')"
+    body += "\n    return [messages.Answer(inspection=other)]"
+    with replaced(body) as sanitizer:
+        assert [finding.code for finding in sanitizer.inspect(file).findings] == ["FM208"]
 
 
 def test_files_that_nobody_asks_for_any_more_are_not_answered_for_the_next(file: Path, tmp_path: Path) -> None:

@@ -258,8 +258,10 @@ class _Renderer:
         if isinstance(value, dict):
             pairs = [f"{self.text(k, depth)}: {self.text(v, depth)}" for k, v in islice(value.items(), _ITEMS)]
             return "{" + ", ".join([*pairs, "…"] if len(value) > _ITEMS else pairs) + "}"
-        if isinstance(value, (list, tuple, set, frozenset)):
-            left, right = {list: ("[", "]"), tuple: ("(", ")")}.get(type(value), ("{", "}"))
+        if isinstance(value, (set, frozenset)):  # its order is another in every process
+            return "{" + ", ".join(sorted(self._texts(value, depth))) + "}" if len(value) <= _ITEMS else f"<set of {len(value)}>"
+        if isinstance(value, (list, tuple)):
+            left, right = ("[", "]") if isinstance(value, list) else ("(", ")")
             only = "," if isinstance(value, tuple) and len(value) == 1 else ""
             return left + ", ".join(self._texts(value, depth)) + only + right
         return f"<{type(value).__name__}>"

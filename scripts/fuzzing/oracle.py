@@ -179,8 +179,8 @@ def compare(clean: Mapping[str, torch.Tensor], original: Any, group: Group, entr
         original = _under(original, step)
     if not isinstance(original, Mapping):
         raise Wrong(f"torch finds {type(original).__name__} where we find weights")
-    # What is under a key that is no name (a tensor, a float) is no parameter of anything: we leave it out, and say so.
-    theirs = {str(key): value for key, value in original.items() if isinstance(value, torch.Tensor) and type(key) in (str, int)}
+    # What is under a key that is no name (a tensor, a float, a number without end) is no parameter: we leave it out, and say so.
+    theirs = {str(key): value for key, value in original.items() if isinstance(value, torch.Tensor) and _is_name(key)}
     if list(theirs) != [entry.name for entry in group.entries] or list(clean) != [entry.name for entry in entries]:
         raise Wrong(f"torch finds {_listed(theirs)}, we find {_listed([e.name for e in group.entries])}, written as {_listed(clean)}")
     for ours, raw in zip(entries, group.entries, strict=True):
@@ -192,10 +192,14 @@ def _under(value: Any, step: str) -> Any:
     if isinstance(value, (list, tuple)):
         return value[int(step)]
     if isinstance(value, Mapping):
-        found = [item for key, item in value.items() if str(key) == step]
+        found = [item for key, item in value.items() if step == (str(key) if _is_name(key) else f"<{type(key).__name__}>")]
         if len(found) == 1:
             return found[0]
     raise Wrong(f"torch finds nothing under {step!r}")
+
+
+def _is_name(key: Any) -> bool:
+    return type(key) is str or (type(key) is int and key.bit_length() < 64)
 
 
 def _differ(ours: torch.Tensor, theirs: torch.Tensor) -> str | None:

@@ -63,3 +63,10 @@ def test_what_a_number_named_first_is_gone_once_something_else_has_the_number(ag
     pairs = (first, b.tensor("0", (4,))), (b.text("w"), b.tensor("0", (4,))), (again, b.text("no tensor"))
     for made in (b.ordered_dict(*pairs), b.dict_of(*pairs)):
         assert list(tensors(described(b.archive(b.pickled(made), {"0": bytes(16)})))) == ["w"]
+
+
+def test_what_is_told_of_a_set_does_not_depend_on_the_order_it_happens_to_have() -> None:
+    few, many = (b"\x8f(" + b"".join(b.text(f"{i}") for i in range(count)) + b"\x90" for count in (8, 9))
+    for items, told in ((few, "{'0', '1', '2', '3', '4', '5', '6', '7'}"), (many, "<set of 9>")):
+        description = described(b.archive(b"\x80\x04" + b.call("posix.system", items) + b".", {}))
+        assert [call.text for call in description.calls] == [f"posix.system({told})"]

@@ -37,6 +37,27 @@ _ACTIVATIONS = (
     "relu relu6 gelu silu mish leaky_relu elu selu celu tanh sigmoid softmax log_softmax softplus softsign hardtanh hardswish hardsigmoid "
     "logsigmoid tanhshrink rrelu prelu glu"
 )
+# Pure functions of tensors: nothing that reads a file (torch.from_file), runs what it is given, or makes one of any size.
+_OPERATIONS = (
+    "abs acos add amax amin argmax argmin asin atan bmm cat clamp cos cosh div einsum erf exp expm1 flatten log log1p logsumexp matmul "
+    "maximum max mean minimum min mm mul neg norm pow reciprocal reshape round rsqrt sign sin sinh sqrt square squeeze stack std sub sum "
+    "tan transpose unsqueeze var where adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d conv1d conv2d conv3d cosine_similarity dropout "
+    "max_pool1d max_pool2d max_pool3d"
+)
+_FUNCTIONS = (
+    "adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d alpha_dropout "
+    "avg_pool1d avg_pool2d avg_pool3d batch_norm binary_cross_entropy binary_cross_entropy_with_logits conv1d conv2d conv3d "
+    "cosine_embedding_loss cosine_similarity cross_entropy ctc_loss dropout dropout1d dropout2d dropout3d embedding gaussian_nll_loss "
+    "group_norm gumbel_softmax hardshrink hinge_embedding_loss huber_loss instance_norm interpolate kl_div l1_loss layer_norm linear "
+    "local_response_norm log_sigmoid margin_ranking_loss mse_loss multi_head_attention_forward multi_margin_loss multilabel_margin_loss "
+    "multilabel_soft_margin_loss nll_loss normalize one_hot pad pairwise_distance pixel_shuffle pixel_unshuffle poisson_nll_loss rms_norm "
+    "scaled_dot_product_attention smooth_l1_loss soft_margin_loss softmin softshrink threshold triplet_margin_loss unfold fold upsample"
+)
+_INITIALISERS = (
+    "constant_ dirac_ eye_ kaiming_normal_ kaiming_uniform_ normal_ ones_ orthogonal_ sparse_ trunc_normal_ uniform_ xavier_normal_ "
+    "xavier_uniform_ zeros_"
+)
+_HOMES_OF_FUNCTIONS = _in("torch._C", "_VariableFunctionsClass _VariableFunctions TensorBase _TensorBase")
 _LAYERS = {
     "activation": "CELU ELU GELU GLU Hardshrink Hardsigmoid Hardswish Hardtanh LeakyReLU LogSigmoid LogSoftmax Mish MultiheadAttention "
     "PReLU RReLU ReLU ReLU6 SELU SiLU Sigmoid Softmax Softmax2d Softmin Softplus Softshrink Softsign Tanh Tanhshrink Threshold",
@@ -50,7 +71,7 @@ _LAYERS = {
     "flatten": "Flatten Unflatten",
     "fold": "Fold Unfold",
     "instancenorm": "InstanceNorm1d InstanceNorm2d InstanceNorm3d",
-    "linear": "Bilinear Identity Linear NonDynamicallyQuantizableLinear",
+    "linear": "Bilinear Identity Linear NonDynamicallyQuantizableLinear _LinearWithBias",
     "loss": "BCELoss BCEWithLogitsLoss CTCLoss CosineEmbeddingLoss CrossEntropyLoss GaussianNLLLoss HingeEmbeddingLoss HuberLoss KLDivLoss "
     "L1Loss MSELoss MarginRankingLoss MultiLabelMarginLoss MultiLabelSoftMarginLoss MultiMarginLoss NLLLoss NLLLoss2d PoissonNLLLoss "
     "SmoothL1Loss SoftMarginLoss TripletMarginLoss TripletMarginWithDistanceLoss",
@@ -76,7 +97,8 @@ BUILDING_BLOCKS: Mapping[str, Block] = dict(
             _in(
                 "torch._utils",
                 "_rebuild_tensor _rebuild_tensor_v2 _rebuild_tensor_v3 _rebuild_parameter _rebuild_parameter_with_state "
-                "_rebuild_sparse_tensor _rebuild_nested_tensor _rebuild_qtensor _rebuild_meta_tensor_no_storage",
+                "_rebuild_sparse_tensor _rebuild_nested_tensor _rebuild_qtensor _rebuild_meta_tensor_no_storage "
+                "_rebuild_device_tensor_from_numpy _rebuild_device_tensor_from_cpu_tensor",
             ),
         ),
         *_block(
@@ -95,10 +117,25 @@ BUILDING_BLOCKS: Mapping[str, Block] = dict(
         *_block("call", "a device's name: a constant", ["torch.device"]),
         *_block("call", "a tensor's layout: a constant", ["torch.serialization._get_layout"]),
         *_block("", "a type, as a rebuilder is told it", ["torch.Tensor", *_in("torch.nn.parameter", "Parameter Buffer")]),
-        *_block("", "an activation function, kept by a layer as an attribute", _in("torch.nn.functional", _ACTIVATIONS)),
-        *_block("", "an activation function, kept by a layer as an attribute", _in("torch._C._nn", _ACTIVATIONS)),
+        *_block(
+            "call",
+            "a parameter that a lazy layer has not yet made",
+            _in("torch.nn.parameter", "UninitializedParameter UninitializedBuffer"),
+        ),
+        *_block("", "how a quantized tensor is scaled: a constant", _in("torch", "per_tensor_affine per_channel_affine")),
+        *_block("", "a function of tensors, kept by a module as an attribute", _in("torch.nn.functional", f"{_ACTIVATIONS} {_FUNCTIONS}")),
+        *_block("", "a function of tensors, kept by a module as an attribute", _in("torch._C._nn", f"{_ACTIVATIONS} {_FUNCTIONS}")),
+        *_block("", "an initialiser, kept by a module as an attribute", _in("torch.nn.init", _INITIALISERS)),
+        *_block("", "where torch keeps its functions", _HOMES_OF_FUNCTIONS),
+        *_block(
+            "",
+            "a function of tensors, kept by a module as an attribute",
+            [name for home in _HOMES_OF_FUNCTIONS for name in _in(home, f"{_ACTIVATIONS} {_OPERATIONS}")],
+        ),
         *_block("module", "a stock layer", [name for file, names in _LAYERS.items() for name in _in(f"torch.nn.modules.{file}", names)]),
-        *_block("module", "a stock wrapper of a model", ["torch.nn.parallel.data_parallel.DataParallel"]),
+        *_block(
+            "module", "a stock wrapper of a model", ["torch.nn.parallel.data_parallel.DataParallel", "torch.optim.swa_utils.AveragedModel"]
+        ),
         *_block(
             "call",
             "a typed list or dict in a TorchScript archive",
@@ -121,6 +158,15 @@ PLAIN_DATA: Mapping[str, str] = dict(
         *_plain("an array of numpy's", ["numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct", "numpy.ndarray"]),
         *_plain("an array of numpy's", ["numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer"]),
         *_plain("a dtype of numpy's", ["numpy.dtype", *_in("numpy", "bool_ float16 float32 float64 int8 int16 int32 int64 uint8")]),
+        *_plain(
+            "a random generator of numpy's",
+            _in(
+                "numpy.random",
+                "_pickle.__generator_ctor _pickle.__bit_generator_ctor _pickle.__randomstate_ctor _pcg64.PCG64 _mt19937.MT19937 "
+                "bit_generator.SeedSequence bit_generator.__pyx_unpickle_SeedSequence",
+            ),
+        ),
+        *_plain("a random generator", ["torch._C.Generator"]),
         *_plain("bytes, as old pickles write them", ["_codecs.encode", "builtins.bytes", "builtins.bytearray"]),
         *_plain("a number", ["builtins.complex", "decimal.Decimal", "fractions.Fraction"]),
         *_plain("a range", ["builtins.slice", "builtins.range"]),
@@ -158,6 +204,18 @@ PLAIN_DATA: Mapping[str, str] = dict(
         *_plain(
             "a hook of a normalised weight",
             _in("torch.nn.utils.spectral_norm", "SpectralNormLoadStateDictPreHook SpectralNormStateDictHook"),
+        ),
+        *_plain(
+            "a mask of a pruned weight",
+            _in(
+                "torch.nn.utils.prune",
+                "CustomFromMask Identity L1Unstructured LnStructured PruningContainer RandomStructured RandomUnstructured",
+            ),
+        ),
+        *_plain("what layers of torch before 1.2 name beside their weights", ["torch.nn.backends.thnn._get_thnn_function_backend"]),
+        *_plain(
+            "what pyannote keeps beside its weights",
+            _in("pyannote.audio.core", "model.Introspection task.Specifications task.Problem task.Resolution task.Scale"),
         ),
         *_plain("a hook of a layer", ["torch.nn.modules.module._WrappedHook"]),
         *_plain(

@@ -59,9 +59,11 @@ def _judged(use: GlobalUse, calls: list[str], container: str | None, policy: Pol
             return None
         wrong = ", ".join(sorted(uses - block.uses))
         return find("FM211", use.where, f"{name} is {block.reason}; here it is used in another way ({wrong})", evidence="; ".join(calls))
-    if name in PLAIN_DATA or name in policy.allow:
+    if (name in PLAIN_DATA or name in policy.allow) and "patch" not in uses:
         what = PLAIN_DATA.get(name, "allowed by the operator")
         return find("FM205", use.where, f"{name} was left out ({what})", level=Level.WARNING)
+    if name == "builtins.getattr" and uses == {"attribute"}:
+        return None  # what it fetches is a global of its own
     if uses == {"script"} and container == "torchscript" and name.startswith("__torch__."):
         return None  # what the whole archive is, and said of it once
     if uses == {"module"} and from_unknown_package(name):

@@ -19,6 +19,7 @@ KNOWN_KEYS = (
 PREFIXES = ("module.", "_orig_mod.")  # DataParallel and torch.compile; both may have wrapped, in either order
 _LIGHTNING = "pytorch-lightning_version"
 _NOT_WEIGHTS = re.compile(r"optim|sched|scaler|rng|callback|loops|^opt$|^amp$|^state$")
+_AVERAGE = re.compile(r"(^|[^a-z])ema([^a-z]|$)")
 _SHOWN = 40  # names in a message
 
 
@@ -36,18 +37,27 @@ def choose(description: Description) -> Chosen:
     candidates = [group for group in groups if not any(_NOT_WEIGHTS.search(key.lower()) for key in group.path)]
     if not candidates:
         return Chosen(None, (), [_nothing(description, groups)])
+    candidates, averages = _plain(candidates)
     best = _best(candidates)
     if len(best) > 1:
         names = ", ".join(_named(group) for group in best[:_SHOWN])
         return Chosen(None, (), [find("FM307", "the file", f"{len(best)} sets of weights: {names}", evidence=names)])
     group = best[0]
-    findings = _left_out(description, group)
+    findings = _left_out(description, group, averages)
     entries, stripped = _stripped(group.entries, _LIGHTNING in description.root_keys)
     if stripped:
         findings.append(find("FM501", _named(group), f"every name began with {stripped!r}, which a wrapper added: it was stripped"))
     if twice := _duplicate(entries):
         return Chosen(None, (), [*findings, find("FM307", twice, "two tensors have this name")])
     return Chosen(_form(group), entries, findings)
+
+
+def _plain(candidates: list[Group]) -> tuple[list[Group], list[Group]]:
+    """The candidates without the moving averages that lie beside what they average, and those."""
+    averages = [group for group in candidates if any(_AVERAGE.search(step.lower()) for step in group.path)]
+    sizes = {len(group.entries) for group in candidates if group not in averages}
+    averages = [group for group in averages if len(group.entries) in sizes]
+    return [group for group in candidates if group not in averages], averages
 
 
 def _best(candidates: Sequence[Group]) -> list[Group]:
@@ -92,7 +102,7 @@ def _nothing(description: Description, groups: Sequence[Group]) -> Finding:
     return find("FM305", "the file", what if description.root else "there are no weights in this file")
 
 
-def _left_out(description: Description, group: Group) -> list[Finding]:
+def _left_out(description: Description, group: Group, averages: Sequence[Group]) -> list[Finding]:
     """A note that names what is neither the weights nor in them."""
     if group.path:
         others = [key for key in description.root_keys if key != group.path[0]]
@@ -102,7 +112,10 @@ def _left_out(description: Description, group: Group) -> list[Finding]:
     if not names:
         return []
     shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
-    return [find("FM206", _named(group), f"left out beside the weights: {shown}", evidence=shown)]
+    said = f"left out beside the weights: {shown}"
+    if averages:
+        said += f"; {', '.join(map(_named, averages[:_SHOWN]))} is a moving average of the weights: the plain ones were taken"
+    return [find("FM206", _named(group), said, evidence=shown)]
 
 
 def _stripped(entries: tuple[Entry, ...], lightning: bool) -> tuple[tuple[Entry, ...], str]:

@@ -31,14 +31,15 @@ class Problem(Record):
 class GlobalUse(Record):
     """One global that a pickle names, and every way in which it is used there.
 
-    reference: named (loading imports its module) · call: called as a function (REDUCE) · new: built as a class (NEWOBJ, INST, OBJ) ·
+    reference: named (loading imports its module) · call: called as a function (REDUCE, INST, OBJ) · new: built as a class (NEWOBJ) ·
     module: built without arguments and given a state that holds `_parameters` and `_modules` · script: the same inside a TorchScript
-    archive · storage: the type in a persistent id · dtype: passed as one.
+    archive · storage: the type in a persistent id · dtype: passed as one · attribute: getattr, its result being listed as a global ·
+    patch: something is put into the global itself.
     """
 
     name: Short
     where: Short
-    uses: tuple[Literal["reference", "call", "new", "module", "script", "storage", "dtype"], ...]
+    uses: tuple[Literal["reference", "call", "new", "module", "script", "storage", "dtype", "attribute", "patch"], ...]
 
 
 class Call(Record):

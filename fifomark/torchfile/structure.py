@@ -29,9 +29,14 @@ def state_of(value: Any) -> dict[Any, Any] | None:
 
 
 def is_module(value: Any) -> bool:
-    """An nn.Module's pickle: a class built without arguments, whose state has its parameters and its submodules."""
+    """An nn.Module's pickle: a class built without arguments, whose state has its parameters and submodules, nothing put in besides.
+
+    The class must be a name in its module: an attribute of something else there may be anything (`my.module.subprocess.Popen`).
+    """
     state = state_of(value)
-    return state is not None and is_mapping(state.get("_parameters")) and is_mapping(state.get("_modules"))
+    if state is None or not type(value).plain or value.items or value.values:
+        return False
+    return is_mapping(state.get("_parameters")) and is_mapping(state.get("_modules"))
 
 
 def is_script(value: Any) -> bool:

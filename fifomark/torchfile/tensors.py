@@ -46,6 +46,17 @@ REBUILDERS = frozenset(
     for name in ("_rebuild_tensor", "_rebuild_tensor_v2", "_rebuild_tensor_v3", "_rebuild_parameter", "_rebuild_parameter_with_state")
 ) | {"torch._tensor._rebuild_from_type_v2"}
 
+# Rebuilders of what is no plain dense tensor, by what follows "_rebuild_" in their names.
+_OTHER_KINDS = {
+    "sparse_tensor": "a sparse tensor: call .to_dense() on it before saving",
+    "nested_tensor": "a nested tensor: save its parts, or call .to_padded_tensor(0) on it",
+    "njt": "a nested tensor: save its parts, or call .to_padded_tensor(0) on it",
+    "qtensor": "a quantized tensor: call .dequantize() on it before saving",
+    "meta_tensor_no_storage": "a tensor on the meta device, which has no numbers: load the weights first",
+    "device_tensor_from_numpy": "a tensor of a device that torch saves in another way: call .cpu() on it before saving",
+    "device_tensor_from_cpu_tensor": "a tensor of a device that torch saves in another way: call .cpu() on it before saving",
+}
+
 # Calls that are interpreted, and so not listed one by one.
 QUIET = REBUILDERS | {"collections.OrderedDict", "torch.Size", "builtins.set", "torch.device"}
 
@@ -119,9 +130,12 @@ class Tensors:
     def _interpreted(self, node: Inert, where: str, depth: int) -> int | None:
         name = type(node).full_name
         if name not in REBUILDERS:
-            if "._rebuild_" in name:
-                kind = name.rsplit("._rebuild_", 1)[1]
-                self._problem("FM304", where, f"a tensor of a kind that is not understood ({kind[:100]})", name)
+            if name.startswith("torch.nn.parameter.Uninitialized"):
+                self._problem(
+                    "FM304", where, "a parameter of a lazy layer that was never made: run the model on one batch, then save it", name
+                )
+            elif "._rebuild_" in name:
+                self._problem("FM304", where, _other_kind(name), name)
             return None
         if node.how != "call":
             return None
@@ -150,6 +164,8 @@ class Tensors:
             function, _, inner, *_ = args
             if isinstance(function, Stand) and function.full_name in REBUILDERS - {name} and isinstance(inner, tuple):
                 return self._rebuilt(function.full_name, inner, where, depth + 1)
+            if isinstance(function, Stand) and "._rebuild_" in function.full_name:
+                raise Broken("FM304", where, _other_kind(function.full_name), function.full_name)
             raise ValueError("it is rebuilt by something unknown")
         if kind.startswith("_rebuild_parameter"):
             self._unhooked(args[2], where)
@@ -198,6 +214,11 @@ class Tensors:
             raise Broken("FM110", where, f"more than {self.limit} tensors")
         self.list.append((self.storages.index(storage), dtype, shape, stride, offset))
         return len(self.list) - 1
+
+
+def _other_kind(name: str) -> str:
+    kind = name.rsplit("._rebuild_", 1)[1]
+    return _OTHER_KINDS.get(kind, f"a tensor of a kind that is not understood ({kind[:100]})")
 
 
 def _ints(values: Any) -> list[int]:

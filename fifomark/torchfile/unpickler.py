@@ -17,7 +17,10 @@ from fifomark.torchfile.source import Broken
 MAX_GLOBALS = 10_000
 MAX_CALLS = 1_000
 MAX_CALLS_OF_ONE = 20
+MAX_ATTRIBUTE = 1_000  # characters of a name put together by getattr
 _MAPPINGS = frozenset({"collections.OrderedDict", "collections.defaultdict", "collections.Counter", "builtins.dict"})
+_FETCHES = "builtins.getattr"
+_CALLS_ITS_ARGUMENT = "torch._tensor._rebuild_from_type_v2"
 _DEPTH, _ITEMS, _NODES, _CHARACTERS = 6, 8, 200, 2_000
 
 
@@ -40,10 +43,20 @@ class Trace:
     def use(self, name: str, how: str) -> None:
         self.uses.setdefault(name, {}).setdefault(how, self.where)
 
+    def stand(self, full_name: str, *, plain: bool) -> Stand:
+        """The one stand-in of this global, named once more. `plain`: its module is imported and it is a name in it, no attribute of one."""
+        stand = self.classes.get(full_name)
+        if stand is None:
+            if len(self.classes) >= MAX_GLOBALS:
+                raise Broken("FM208", self.where, f"more than {MAX_GLOBALS} different globals")
+            stand = Stand("Inert", (Inert,), {"__slots__": (), "full_name": full_name, "trace": self, "plain": True})
+            self.classes[full_name] = stand
+        stand.plain = stand.plain and plain
+        self.use(full_name, "reference")
+        return stand
+
     def called(self, name: str, text: Callable[[], str]) -> None:
         """List a call while there is room: the first of each global as long as any can be listed, repeats as long as few are."""
-        if name in self.quiet:
-            return
         before = len(self.calls.get(name, ()))
         if self.rendered < (MAX_CALLS // 2 if before else MAX_CALLS) and before < MAX_CALLS_OF_ONE:
             self.calls.setdefault(name, []).append((text(), self.where))
@@ -63,16 +76,46 @@ class Stand(type):
 
     full_name: str
     trace: Trace
+    plain: bool
 
-    def __call__(cls, *args: Any, **kwargs: Any) -> Inert:
+    # INST and OBJ call what has this, also without arguments; what has it not they would build as NEWOBJ does, functions excepted.
+    __getinitargs__ = None
+
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        if cls.full_name == _FETCHES and not kwargs and (fetched := cls._attribute(*args)) is not None:
+            return fetched
+        if cls.full_name == _CALLS_ITS_ARGUMENT and args:
+            cls._passed_on(args[0], args[2] if len(args) > 2 else ())
         node: Inert = object.__new__(cls)  # type: ignore[arg-type]
         node._fill("call", cls, args, kwargs)
         cls.trace.use(cls.full_name, "call")
-        cls.trace.called(cls.full_name, lambda: render(node))
+        if cls.full_name not in cls.trace.quiet:
+            cls.trace.called(cls.full_name, lambda: render(node))
         return node
 
+    def _attribute(cls, *args: Any) -> Stand | None:
+        """`getattr(module.Thing, "name")` is the global `module.Thing.name`, and is judged by that; None where it is no such thing.
+
+        torch's own functions are pickled so: `torch.tanh` is an attribute of a class.
+        """
+        if len(args) != 2 or not isinstance(args[0], Stand) or type(args[1]) is not str or not args[1].isidentifier():
+            return None
+        full_name = f"{args[0].full_name}.{args[1]}"
+        if len(full_name) > MAX_ATTRIBUTE:
+            return None
+        cls.trace.use(cls.full_name, "attribute")
+        return cls.trace.stand(full_name, plain=False)
+
+    def _passed_on(cls, function: Any, args: Any) -> None:
+        """A rebuilder calls the function that it is given."""
+        called = function if isinstance(function, Stand) else type(function)
+        if isinstance(called, Stand):
+            cls.trace.use(called.full_name, "call")
+            if called.full_name not in cls.trace.quiet:
+                cls.trace.called(called.full_name, lambda: f"{render(function)}{render(args)}"[:_CHARACTERS])
+
     def put(cls, method: str, args: tuple[Any, ...]) -> None:
-        cls.trace.use(cls.full_name, "call")
+        cls.trace.use(cls.full_name, "patch")
         cls.trace.called(cls.full_name, lambda: f"{_printable(cls.full_name)}.{method}({', '.join(map(render, args))})"[:_CHARACTERS])
 
     def __setitem__(cls, key: Any, value: Any) -> None:
@@ -90,13 +133,14 @@ class Inert(metaclass=Stand):
     __slots__ = ("args", "callee", "how", "items", "kwargs", "states", "values")
     full_name = ""
     trace: Trace
+    plain = True
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Inert:
         node = object.__new__(cls)
         node._fill("new", cls, args, kwargs)
         cls.trace.use(cls.full_name, "new")
         cls.trace.built.append(node)
-        if args or kwargs:
+        if (args or kwargs) and cls.full_name not in cls.trace.quiet:
             cls.trace.called(cls.full_name, lambda: render(node))
         return node
 
@@ -183,20 +227,15 @@ class _Machine(Unpickler):
     trace: Trace
 
     def find_class(self, module: str, name: str) -> Any:
+        old = module
         # Python 2's names, as pickle itself translates them.
         module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+        if old in IMPORT_MAPPING and old != "__builtin__":
+            # From protocol 3 on they are not translated, and a module of the old name is imported, whosoever it is.
+            self.trace.use(f"{old}.{name}", "reference")
         if module == "torch.tensor":
             module = "torch._tensor"  # as torch itself translates it
-        full_name = f"{module}.{name}"
-        trace = self.trace
-        stand = trace.classes.get(full_name)
-        if stand is None:
-            if len(trace.classes) >= MAX_GLOBALS:
-                raise Broken("FM208", trace.where, f"more than {MAX_GLOBALS} different globals")
-            stand = Stand("Inert", (Inert,), {"__slots__": (), "full_name": full_name, "trace": trace})
-            trace.classes[full_name] = stand
-        trace.use(full_name, "reference")
-        return stand
+        return self.trace.stand(f"{module}.{name}", plain="." not in name)
 
     def persistent_load(self, pid: Any) -> Any:
         if isinstance(pid, tuple) and len(pid) >= 2 and isinstance(pid[1], Stand):

@@ -226,7 +226,7 @@ SYSTEM = {
 PICKLE = {
     **{f"posix.system by {name}": Attack(dropped(payload), "FM201", seen="touch") for name, payload in SYSTEM.items()},
     "a call as a storage's size": Attack(dropped(inside_its_size), "FM109", seen="posix.system"),
-    "a tensor rebuilt by posix.system": Attack(dropped(rebuilt_by_system), "FM202"),
+    "a tensor rebuilt by posix.system": Attack(dropped(rebuilt_by_system), "FM201", seen="posix.system('touch"),
     "a dotted name": Attack(dropped(dotted), "FM201", seen="torch.serialization.os.system"),
     "NEWOBJ": Attack(dropped(lambda m: b.new("subprocess.Popen", command(m))), "FM201", seen="subprocess.Popen"),
     "NEWOBJ_EX": Attack(

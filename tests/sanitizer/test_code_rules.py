@@ -176,7 +176,37 @@ def test_layers_that_are_listed_are_torchs_own_modules() -> None:
 
     import torch
 
+    gone = {"torch.nn.modules.linear._LinearWithBias"}  # since torch 1.8
     for name, block in BUILDING_BLOCKS.items():
-        if "module" in block.uses:
+        if "module" in block.uses and name not in gone:
             home, _, attribute = name.rpartition(".")
             assert issubclass(getattr(importlib.import_module(home), attribute), torch.nn.Module)
+
+
+def test_functions_that_are_listed_make_tensors_of_tensors() -> None:
+    import torch
+
+    forbidden = {"load", "save", "from_file", "frombuffer", "from_numpy", "ones", "zeros", "empty", "full", "arange", "compile", "vmap"}
+    kept = {name.rpartition(".")[2] for name, block in BUILDING_BLOCKS.items() if "function of tensors" in block.reason}
+    assert not kept & forbidden
+    for name in kept:
+        homes = (torch, torch.Tensor, torch.nn.functional, torch._C._nn)
+        assert any(callable(getattr(home, name, None)) for home in homes), name
+
+
+@pytest.mark.parametrize("name", ["builtins.getattr", "builtins.eval"])
+def test_an_attribute_is_judged_by_its_own_name(name: str) -> None:
+    expected = [] if name == "builtins.getattr" else [("FM201", Level.UNSAFE)]
+    assert codes(description(globals=(use(name, "attribute"),))) == expected
+
+
+@pytest.mark.parametrize("how", [("call",), ("attribute", "call"), ("new",), ()])
+def test_getattr_in_any_other_way_is_unsafe(how: tuple[str, ...]) -> None:
+    assert [level for _, level in codes(description(globals=(use("builtins.getattr", *how),)))] == [Level.UNSAFE]
+
+
+@pytest.mark.parametrize(
+    "name", ["collections.OrderedDict", "torch._utils._rebuild_tensor_v2", "argparse.Namespace", "pathlib.Path", "os.environ"]
+)
+def test_what_is_patched_is_unsafe_whatever_it_is(name: str) -> None:
+    assert [level for _, level in codes(description(globals=(use(name, "patch"),)), Policy(allow=("os.environ",)))] == [Level.UNSAFE]

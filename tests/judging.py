@@ -6,7 +6,7 @@ import os
 
 from fifomark.core.findings import Finding
 from fifomark.core.policy import Limits, Policy
-from fifomark.sanitizer.sanitizer import _judged
+from fifomark.sanitizer.judgement import judge
 from fifomark.torchfile.describe import describe
 from fifomark.torchfile.description import decode
 from fifomark.torchfile.source import ParseLimits
@@ -18,4 +18,4 @@ def findings(body: bytes) -> list[Finding]:
     os.ftruncate(_FILE, 0)
     os.pwrite(_FILE, body, 0)
     description = decode(describe(_FILE, ParseLimits()))
-    return _judged(description, len(body), Policy(), Limits()).findings
+    return judge(description, len(body), Policy(), Limits()).findings

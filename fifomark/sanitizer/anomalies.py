@@ -71,12 +71,15 @@ def _outlier(values: Values) -> float:
         return 0.0
     count, peak = values.finite, _peak(values)
     without = max(1, count // 1000)
-    squares = count * (values.mean**2 + values.std**2)
-    if peak**2 * (count - without) <= OUTLIER**2 * (squares - without * peak**2):
+    squares = count * (values.mean * values.mean + values.std * values.std)
+    if peak * peak * (count - without) <= OUTLIER * OUTLIER * (squares - without * peak * peak):
         return 0.0  # whichever values are left out, none of them is larger than the largest
     sample = np.sort(values.sample.astype(np.float64))
-    usual = sqrt(float(np.mean(sample[: sample.size - max(1, sample.size // 1000)] ** 2)))
-    return peak / usual if usual else 0.0
+    rest = sample[: sample.size - max(1, sample.size // 1000)]
+    largest = float(rest[-1])
+    if not largest:
+        return 0.0
+    return peak / largest / sqrt(float(np.mean((rest / largest) ** 2)))
 
 
 def _dead(tensors: Tensors) -> Iterator[Finding]:

@@ -58,8 +58,12 @@ class Values:
 
     @property
     def std(self) -> float | None:
-        """The standard deviation of the finite values, over their number."""
-        return sqrt(max(0.0, self._squares / self.finite - (self._sum / self.finite) ** 2)) if self.finite else None
+        """The standard deviation of the finite values, over their number. None where it is beyond what a float can hold."""
+        if not self.finite:
+            return None
+        off = self._sum / self.finite
+        variance = self._squares / self.finite - off * off
+        return sqrt(max(0.0, variance)) if isfinite(variance) else None
 
     @property
     def dead_rows(self) -> int:

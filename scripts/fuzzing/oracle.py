@@ -16,9 +16,12 @@ import torch
 
 from fifomark.core.catalogue import find
 from fifomark.core.findings import Finding
-from fifomark.core.inspection import Inspection
+from fifomark.core.inspection import Inspection, conclude
 from fifomark.core.policy import Limits, Policy
 from fifomark.sanitizer.forms import choose
+from fifomark.sanitizer.inspecting import OpenFile, Target, inspect
+from fifomark.sanitizer.opening import open_submission
+from fifomark.sanitizer.publishing import Publication
 from fifomark.sanitizer.sanitizer import Sanitizer
 from fifomark.torchfile.describe import describe
 from fifomark.torchfile.description import Description, Entry, Group, decode
@@ -41,22 +44,28 @@ class Wrong(Exception):
 
 
 class Direct:
-    """The parser without its server and its sandbox: for speed, and so that an exception of ours is seen as one."""
+    """The sanitizer without its processes and its sandbox: for speed, and so that an exception of ours is seen as one."""
 
     def __init__(self) -> None:
-        self.description: Description | None = None
+        self.description: Description | None = None  # of the last file
 
-    def start(self) -> None:
-        pass
+    def inspect(self, path: Path, *, clean_to: str, policy: Policy | None = None) -> Inspection:
+        opened = open_submission(str(path))
+        if isinstance(opened, Finding):
+            return conclude(str(path), [opened])
+        with opened as file, Publication(clean_to) as target:
+            seen = inspect(
+                OpenFile(file.fd, str(path), file.version), self._described(file.fd), policy or Policy(), LIMITS, Target(target.fd)
+            )
+            if seen.clean is not None:
+                target.publish()
+            return seen
 
-    def close(self) -> None:
-        pass
-
-    def describe(self, fd: int, limits: Limits) -> Description | Finding:
-        budgets = ParseLimits(limits.pickle_bytes, limits.inflated_bytes, limits.description_bytes, limits.tensors)
+    def _described(self, fd: int) -> Description | Finding:
+        budgets = ParseLimits(LIMITS.pickle_bytes, LIMITS.inflated_bytes, LIMITS.description_bytes, LIMITS.tensors)
         body = describe(fd, budgets)
-        if len(body) > limits.description_bytes:
-            return find("FM208", "the file", f"its description takes more than {limits.description_bytes:,} bytes")
+        if len(body) > LIMITS.description_bytes:
+            return find("FM208", "the file", f"its description takes more than {LIMITS.description_bytes:,} bytes")
         self.description = decode(body)
         return self.description
 
@@ -66,16 +75,15 @@ class Oracle:
 
     def __init__(self, folder: Path, marker: Path, stage: Callable[[str], None]) -> None:
         self._direct, self._stage, self._marker = Direct(), stage, marker
-        self._ours = Sanitizer(LIMITS)
-        self._ours._parser = self._direct  # type: ignore[assignment]
-        self._sandboxed = Sanitizer(LIMITS)
-        self._server = self._sandboxed._parser.start() and self._pid()
+        self._sandboxed = Sanitizer(LIMITS).__enter__()
+        self._server = self._pid()
         self.path, self._clean = folder / "mutant.pt", folder / "clean.pt"
 
     def _pid(self) -> int:
-        server = self._sandboxed._parser._server
-        assert server is not None
-        return server.pid
+        """Of the writer, which is another when it or its parser's server was lost."""
+        pid = self._sandboxed._writer.pid
+        assert pid is not None
+        return pid
 
     def close(self) -> None:
         self._sandboxed.close()
@@ -85,7 +93,7 @@ class Oracle:
         self.path.write_bytes(body)
         self._clean.unlink(missing_ok=True)
         self._stage("describing")
-        seen = self._inspected(self._ours)
+        seen = self._inspected(self._direct)
         if thoroughly:
             self._stage("asking the parser's server")
             self._agree(seen)
@@ -99,7 +107,7 @@ class Oracle:
             self._disarm()
         return seen
 
-    def _inspected(self, sanitizer: Sanitizer, policy: Policy | None = None) -> Inspection:
+    def _inspected(self, sanitizer: Sanitizer | Direct, policy: Policy | None = None) -> Inspection:
         self._direct.description = None
         return sanitizer.inspect(self.path, clean_to=str(self._clean), policy=policy)
 
@@ -116,21 +124,21 @@ class Oracle:
             raise Wrong(f"it is {seen.verdict}, and there is {'no' if seen.clean is None else 'a'} clean file")
 
     def _agree(self, seen: Inspection) -> None:
-        """The sandboxed parser says the same, and so does the other one when it is asked again."""
-        again = self._inspected(self._ours)
+        """The sandboxed sanitizer says the same, and so does the other one when it is asked again."""
+        again = self._inspected(self._direct)
         if again != seen:
             raise Wrong(f"two inspections differ: {_difference(seen, again)}")
         real = self._inspected(self._sandboxed)
         if self._pid() != self._server:
             self._server = self._pid()
-            raise Wrong("the parser's server died")
+            raise Wrong("the parser's server or the writer died")
         if real != seen and not any(finding.code == "FM208" for finding in (*real.findings, *seen.findings)):
             raise Wrong(f"the sandboxed parser sees something else: {_difference(seen, real)}")
         self._sane(real, False)
-        self._inspected(self._ours)
+        self._inspected(self._direct)
 
     def _disarm(self) -> None:
-        seen = self._inspected(self._ours, Policy(on_unsafe="disarm"))
+        seen = self._inspected(self._direct, Policy(on_unsafe="disarm"))
         if seen.clean is not None:
             self._taken(seen)
 

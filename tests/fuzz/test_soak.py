@@ -125,5 +125,5 @@ def test_an_exception_of_our_own_parser_is_wrong_with_its_place(oracle: Oracle, 
 
 def test_a_server_that_was_lost_is_wrong(oracle: Oracle) -> None:
     oracle._sandboxed.close()
-    with pytest.raises(Wrong, match="server died"):
+    with pytest.raises(Wrong, match="writer died"):
         oracle.check(BODY, hostile=False, thoroughly=True)

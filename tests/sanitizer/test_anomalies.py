@@ -97,6 +97,13 @@ def test_each_kind_of_strange_values_has_its_finding(array: Any, code: tuple[str
     assert codes(w=array, other=normal(4, 4)) == [code]
 
 
+@pytest.mark.parametrize("huge", [1e200, 1e308])
+def test_values_whose_squares_no_float_can_hold_are_judged(huge: float) -> None:
+    judged(w=values([[huge, -huge, 1.0, 2.0, 3.0]] * 4, "float64"), v=values(np.full((3, 3), huge), "float64"))
+    summary = values([huge, -huge], "float64").summary("w", None)
+    assert (summary.maximum, summary.std) == (huge, None)
+
+
 def test_buffers_that_count_and_measure_are_judged_by_their_names() -> None:
     spread = [1.0, 0.5]
     assert codes(bn__running_var=spread, bn__num_batches_tracked=values(7, "int64"), bn__running_mean=[-1.0, 0.0]) == []

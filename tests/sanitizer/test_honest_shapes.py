@@ -204,7 +204,6 @@ REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
     "conjugate": (lambda: lazily(torch.conj), "FM304", "resolve_conj"),
     "negative": (lambda: lazily(lambda t: t.conj().imag), "FM304", "resolve_neg"),
     "uninitialized": (lambda: nn.LazyLinear(3).state_dict(), "FM304", "lazy"),
-    "complex32": (lambda: {"w": torch.ones(2).to(torch.complex32)}, "FM304", "complex64"),
     "dynamically quantized state_dict": (lambda: dynamically_quantized().state_dict(), "FM304", "dequantize"),
     "dynamically quantized module": (dynamically_quantized, "FM201", "quantized"),
     "an optimizer's state": (lambda: honest.trained()[1].state_dict(), "FM306", "optimizer"),

@@ -65,12 +65,21 @@ class ParserClient:
         self.in_force = InForce(0, False)  # once a server was started
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._ready = False  # whether the server has greeted us
         self._owed = 0  # answers of the server on how a child ended that were not asked for yet
 
     def start(self) -> socket.socket:
         """The control socket of a living server. InternalError where none can be started."""
+        control, server = self.launch()
+        if not self._ready:
+            self._greeted(control, server)
+            self._ready = True
+        return control
+
+    def launch(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+        """The same without waiting until it is ready."""
         if self._control is not None and self._server is not None and self._server.poll() is None:
-            return self._control
+            return self._control, self._server
         self.close()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control = ours
@@ -83,8 +92,7 @@ class ParserClient:
             except OSError as e:
                 self.close()
                 raise InternalError(f"the parser cannot be started: {e}") from e
-        self._greeted(ours, self._server)
-        return ours
+        return ours, self._server
 
     def _greeted(self, control: socket.socket, server: subprocess.Popen[bytes]) -> None:
         """Wait until the server is ready. From then on it has nobody to write to but us."""
@@ -178,6 +186,7 @@ class ParserClient:
                 self._server.kill()
                 self._server.wait()
         self._server = self._control = None
+        self._ready = False
         self._owed = 0
 
 

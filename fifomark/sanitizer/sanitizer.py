@@ -66,6 +66,11 @@ class Sanitizer:
         """How the parser and the writer are locked down."""
         return self._writer.greeting
 
+    @property
+    def pid(self) -> int | None:
+        """The writer's process; its parser server is its only child."""
+        return self._writer.pid
+
     def inspect(
         self,
         path: AnyPath,

@@ -13,25 +13,15 @@ import resource
 import select
 import signal
 import socket
-import traceback
-from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from fifomark.core.errors import InternalError
-from fifomark.core.findings import Finding
-from fifomark.core.policy import Limits, Policy
-from fifomark.core.text import shown
 from fifomark.sandbox.enter import WRITING, InForce, Strictness, enter
 from fifomark.sanitizer import messages
-from fifomark.sanitizer.inspecting import OpenFile, Target, inspect
-from fifomark.sanitizer.messages import Answer, Greeting, Item, Request, Trouble
-from fifomark.sanitizer.opening import version_of
+from fifomark.sanitizer.messages import Greeting, Request
 from fifomark.sanitizer.parser_client import Asked, ParserClient
-from fifomark.torchfile.description import Description
-from fifomark.torchfile.sample import sample
-from fifomark.torchfile.views import write_all
 
 _PR_SET_PDEATHSIG = 1
 _DATA_BYTES = 4 << 30  # memory of its own: a description takes some, the weights never do
@@ -45,8 +35,10 @@ def main(control_fd: int, sandbox: Strictness = "auto") -> None:
     control = socket.socket(fileno=control_fd)
     parser = ParserClient(sandbox=sandbox)
     try:
-        parser.start()
-        _warm_up(parser)
+        parser.launch()
+        from fifomark.sanitizer import answering  # numpy and all: the parser starts meanwhile
+
+        answering.warm_up(parser.describe)
         greeting = Greeting(parser=parser.in_force, writer=_locked_down(sandbox))
     except (InternalError, OSError) as e:
         messages.send(control, msgspec.json.encode(Greeting(trouble=str(e))))
@@ -54,6 +46,7 @@ def main(control_fd: int, sandbox: Strictness = "auto") -> None:
     messages.send(control, msgspec.json.encode(greeting))
     with contextlib.suppress(messages.Gone, OSError, InternalError):  # the last: the parser is lost, and we cannot start another
         _serve(control, parser)
+    os._exit(0)  # nothing is left to be tidied up, and somebody waits for our end
 
 
 class _Taken(NamedTuple):
@@ -66,6 +59,8 @@ class _Taken(NamedTuple):
 
 def _serve(control: socket.socket, parser: ParserClient) -> None:
     """Answer requests in their order. The parser reads what comes next while we read the weights of small files."""
+    from fifomark.sanitizer.answering import answered
+
     taken = _take(control, parser)
     while True:
         seen = parser.told(taken.asked)
@@ -78,9 +73,11 @@ def _serve(control: socket.socket, parser: ParserClient) -> None:
 
 
 def _take(control: socket.socket, parser: ParserClient) -> _Taken:
+    from fifomark.sanitizer.answering import handed
+
     body, fds = messages.receive(control)
     request = msgspec.json.decode(body, type=Request)
-    return _Taken(request, fds, parser.ask([fd for fd, _ in _handed(request, fds)], request.limits))
+    return _Taken(request, fds, parser.ask([fd for fd, _ in handed(request, fds)], request.limits))
 
 
 def _is_small(request: Request) -> bool:
@@ -94,29 +91,6 @@ def _readable(control: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
-def _handed(request: Request, fds: Sequence[int]) -> list[tuple[int, Target | None]]:
-    """The descriptors of each item."""
-    rest = iter(fds)
-    return [(next(rest), Target(next(rest), request.format) if item.write else None) for item in request.items]
-
-
-def answered(request: Request, fds: Sequence[int], seen: Sequence[Description | Finding]) -> list[Answer]:
-    """One answer for each item of the request, of which the parser says what was `seen`."""
-    handed = zip(request.items, _handed(request, fds), seen, strict=True)
-    return [_answer(item, fd, target, one, request) for item, (fd, target), one in handed]
-
-
-def _answer(item: Item, fd: int, target: Target | None, seen: Description | Finding, request: Request) -> Answer:
-    file = OpenFile(fd, item.path, item.version, item.findings)
-    try:
-        return Answer(inspection=inspect(file, seen, request.policy, request.limits, target))
-    except OSError as e:
-        return Answer(trouble=Trouble(errno=e.errno, message=e.strerror or str(e)))
-    except Exception:
-        # What is wrong with a file is a value by now; what is raised here is a bug of ours.
-        return Answer(trouble=Trouble(errno=None, message=shown(traceback.format_exc(limit=-3), 2000)))
-
-
 def _locked_down(sandbox: Strictness) -> InForce:
     for what, value in (
         (resource.RLIMIT_DATA, _DATA_BYTES),
@@ -127,23 +101,3 @@ def _locked_down(sandbox: Strictness) -> InForce:
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(what, (value, value))
     return enter(WRITING, sandbox)
-
-
-def _warm_up(parser: ParserClient) -> None:
-    """Once the whole way: what is imported on it cannot be imported any more once no path can be opened."""
-    shown("\x1b")  # the codec that escapes
-    with _memory() as source, _memory() as pt, _memory() as safetensors:
-        write_all(source, sample())
-        file = OpenFile(source, "warm-up.pt", version_of(os.fstat(source)))
-        for target in (Target(pt), Target(safetensors, "safetensors")):
-            seen = inspect(file, parser.describe([source], Limits())[0], Policy(), Limits(), target)
-            assert seen.clean is not None, seen.findings
-
-
-@contextlib.contextmanager
-def _memory() -> Iterator[int]:
-    fd = os.memfd_create("fifomark-warm-up")
-    try:
-        yield fd
-    finally:
-        os.close(fd)

@@ -81,7 +81,7 @@ class Oracle:
 
     def _pid(self) -> int:
         """Of the writer, which is another when it or its parser's server was lost."""
-        pid = self._sandboxed._writer.pid
+        pid = self._sandboxed.pid
         assert pid is not None
         return pid
 

@@ -17,12 +17,12 @@ from fifomark.core.errors import InternalError
 from fifomark.core.findings import Finding, Level, Verdict
 from fifomark.core.inspection import Inspection
 from fifomark.core.policy import Limits, Policy
+from fifomark.sanitizer.answering import answered
 from fifomark.sanitizer.messages import Item, Request
 from fifomark.sanitizer.opening import open_submission
 from fifomark.sanitizer.parser_client import ParserClient
 from fifomark.sanitizer.publishing import Publication
 from fifomark.sanitizer.sanitizer import Sanitizer
-from fifomark.sanitizer.writer_server import answered
 from fifomark.torchfile.description import Description, Problem
 
 DISARM = Policy(on_unsafe="disarm")

@@ -25,12 +25,12 @@ from fifomark.sanitizer.writer_client import Lost, WriterClient
 # A writer that does BODY instead of answering.
 REPLACED = """
 import sys; sys.path += {{homes!r}}
-from fifomark.sanitizer import messages, writer_server
+from fifomark.sanitizer import answering, messages, writer_server
 import os, time, signal, socket, msgspec
 def answered(request, fds, seen):
     names = [item.path for item in request.items]
     {body}
-writer_server.answered, honest = answered, writer_server.answered
+answering.answered, honest = answered, answering.answered
 writer_server.main({{fd}}, sandbox={sandbox!r})
 """
 
@@ -50,8 +50,8 @@ def file(tmp_path: Path) -> Path:
 
 def processes(sanitizer: Sanitizer) -> list[psutil.Process]:
     """The writer and its parser server."""
-    assert sanitizer._writer.pid is not None
-    writer = psutil.Process(sanitizer._writer.pid)
+    assert sanitizer.pid is not None
+    writer = psutil.Process(sanitizer.pid)
     return [writer, *writer.children()]
 
 
@@ -152,7 +152,7 @@ def test_a_writer_that_died_with_a_request_in_hand_is_not_replaced_behind_its_ba
             _Group([Job(path)], Request(items=(), policy=Policy(), limits=Limits(), format="pt")) for path in (file, tmp_path / "b.pt")
         )
         sanitizer._writer.send(one.request, one.fds)
-        _wait_for_the_end_of(sanitizer._writer.pid or 0)
+        _wait_for_the_end_of(sanitizer.pid or 0)
         for attempt in (lambda: sanitizer._writer.send(two.request, two.fds), lambda: sanitizer._writer.receive(one.request, 9)):
             with pytest.raises(Lost):
                 attempt()
@@ -183,7 +183,7 @@ def test_nonsense_from_the_writer_is_not_believed(file: Path, nonsense: str) -> 
 
 
 def test_a_bug_of_the_writers_is_an_internal_error_with_its_place(file: Path) -> None:
-    body = "\n    from fifomark.sanitizer import inspecting\n    writer_server.inspect = None\n    return honest(request, fds, seen)"
+    body = "\n    answering.inspect = None\n    return honest(request, fds, seen)"
     with replaced(body) as sanitizer, pytest.raises(InternalError, match="'NoneType' object is not callable"):
         sanitizer.inspect(file)
 

@@ -1,0 +1,63 @@
+"""What the writer does with a request: an inspection of each file, and its clean file."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+
+from fifomark.core.findings import Finding
+from fifomark.core.policy import Limits, Policy
+from fifomark.core.text import shown
+from fifomark.sanitizer.inspecting import OpenFile, Target, inspect
+from fifomark.sanitizer.messages import Answer, Item, Request, Trouble
+from fifomark.sanitizer.opening import version_of
+from fifomark.torchfile.description import Description
+from fifomark.torchfile.sample import sample
+from fifomark.torchfile.views import write_all
+
+Describe = Callable[[Sequence[int], Limits], list[Description | Finding]]
+
+
+def handed(request: Request, fds: Sequence[int]) -> list[tuple[int, Target | None]]:
+    """The descriptors of each item."""
+    rest = iter(fds)
+    return [(next(rest), Target(next(rest), request.format) if item.write else None) for item in request.items]
+
+
+def answered(request: Request, fds: Sequence[int], seen: Sequence[Description | Finding]) -> list[Answer]:
+    """One answer for each item of the request, of which the parser says what was `seen`."""
+    opened = zip(request.items, handed(request, fds), seen, strict=True)
+    return [_answer(item, fd, target, one, request) for item, (fd, target), one in opened]
+
+
+def _answer(item: Item, fd: int, target: Target | None, seen: Description | Finding, request: Request) -> Answer:
+    file = OpenFile(fd, item.path, item.version, item.findings)
+    try:
+        return Answer(inspection=inspect(file, seen, request.policy, request.limits, target))
+    except OSError as e:
+        return Answer(trouble=Trouble(errno=e.errno, message=e.strerror or str(e)))
+    except Exception:
+        # What is wrong with a file is a value by now; what is raised here is a bug of ours.
+        return Answer(trouble=Trouble(errno=None, message=shown(traceback.format_exc(limit=-3), 2000)))
+
+
+def warm_up(describe: Describe) -> None:
+    """Once the whole way: what is imported on it cannot be imported any more once no path can be opened."""
+    shown("\x1b")  # the codec that escapes
+    with _memory() as source, _memory() as pt, _memory() as safetensors:
+        write_all(source, sample())
+        file = OpenFile(source, "warm-up.pt", version_of(os.fstat(source)))
+        for target in (Target(pt), Target(safetensors, "safetensors")):
+            seen = inspect(file, describe([source], Limits())[0], Policy(), Limits(), target)
+            assert seen.clean is not None, seen.findings
+
+
+@contextlib.contextmanager
+def _memory() -> Iterator[int]:
+    fd = os.memfd_create("fifomark-warm-up")
+    try:
+        yield fd
+    finally:
+        os.close(fd)

@@ -75,6 +75,8 @@ def _outlier(values: Values) -> float:
     if peak * peak * (count - without) <= OUTLIER * OUTLIER * (squares - without * peak * peak):
         return 0.0  # whichever values are left out, none of them is larger than the largest
     sample = np.sort(values.sample.astype(np.float64))
+    if sample.size < 2:
+        return 0.0  # what is not finite hides the rest, and refuses the file
     rest = sample[: sample.size - max(1, sample.size // 1000)]
     largest = float(rest[-1])
     if not largest:

@@ -58,7 +58,7 @@ def changed(file: Legacy, rng: Random) -> None:
         case 0 if file.storages:
             at = rng.randrange(len(file.storages))
             count, data = file.storages[at]
-            file.storages[at] = (rng.choice((count + 1, count - 1, *(n for n in NUMBERS if -(1 << 63) <= n < 1 << 63))), data)
+            file.storages[at] = (rng.choice([n for n in (count + 1, count - 1, *NUMBERS) if -(1 << 63) <= n < 1 << 63]), data)
         case 1 if file.storages:
             rng.shuffle(file.storages)
         case 2 if file.storages:

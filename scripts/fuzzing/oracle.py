@@ -200,10 +200,15 @@ def _under(value: Any, step: str) -> Any:
     if isinstance(value, (list, tuple)):
         return value[int(step)]
     if isinstance(value, Mapping):
-        found = [item for key, item in value.items() if step == (str(key) if _is_name(key) else f"<{type(key).__name__}>")]
+        found = [item for key, item in value.items() if step in ((str(key),) if _is_name(key) else _nameless(type(key)))]
         if len(found) == 1:
             return found[0]
     raise Wrong(f"torch finds nothing under {step!r}")
+
+
+def _nameless(kind: type) -> tuple[str, str]:
+    """What we call something under a key of this type: what pickle builds itself by its name, what a global does by its full one."""
+    return f"<{kind.__name__}>", f"<{kind.__module__}.{kind.__qualname__}>"
 
 
 def _is_name(key: Any) -> bool:

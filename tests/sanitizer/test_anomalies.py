@@ -104,6 +104,10 @@ def test_values_whose_squares_no_float_can_hold_are_judged(huge: float) -> None:
     assert (summary.maximum, summary.std) == (huge, None)
 
 
+def test_a_tensor_of_finite_values_among_infinite_ones_is_judged() -> None:
+    assert codes(w=with_(normal(8, 8), (0, 0), np.inf) * with_(np.ones((8, 8)), (1, 1), 1e9)) == [("FM402", Level.INVALID)]
+
+
 def test_buffers_that_count_and_measure_are_judged_by_their_names() -> None:
     spread = [1.0, 0.5]
     assert codes(bn__running_var=spread, bn__num_batches_tracked=values(7, "int64"), bn__running_mean=[-1.0, 0.0]) == []

@@ -30,7 +30,7 @@ class Limits(Record):
     clean_bytes: Positive = 8 << 30
     expanded_bytes: Positive = 256 << 20
     tensors: Positive = 100_000
-    parse_seconds: Seconds = 10.0
+    parse_seconds: Seconds = 8.0
     parse_memory_bytes: Positive = 1 << 30
     sanitize_seconds: Seconds = 600.0
     mark_seconds: Seconds = 300.0

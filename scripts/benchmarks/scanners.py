@@ -90,7 +90,7 @@ def ours(folder: Path) -> dict[str, tuple[bool, float]]:
 
 def theirs(python: Path, scanner: str, folder: Path) -> dict[str, tuple[bool, float]]:
     command = [python, HERE / "scanner_runner.py", scanner, folder]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
     return {name: (noticed, taken) for name, noticed, taken in map(json.loads, out.splitlines())}
 
 

@@ -26,6 +26,7 @@ class CleanFile(Record):
 
 class Inspection(Record):
     """One file, read without running it. `sha256` and `size` are the file's as it came; None where it could not be read.
+    A file of more than 1 GiB that no weights can be taken from is not hashed either.
 
     `would_run` shows, in the words of Python, what loading the file with pickle would have called. `clean` is None where nothing was
     written.

@@ -19,6 +19,7 @@ from fifomark.torchfile.description import Description, Storage
 from fifomark.torchfile.views import BrokenStorage
 from fifomark.torchfile.writer import CleanPt
 
+MAX_UNUSED = 1 << 30  # bytes of a file without weights, beyond which its hash is not worth making others wait (sparse files cost nothing)
 _FORMATS: dict[CleanFormat, Format] = {"pt": CleanPt, "safetensors": safetensors.CleanSafetensors}
 
 
@@ -79,6 +80,8 @@ def _unwritable(views: Views, target: Target | None) -> list[Finding]:
 
 
 def _extracted(file: OpenFile, storages: Sequence[Storage], views: Views, target: Target | None) -> Extraction:
+    if not views and file.version.size > MAX_UNUSED:
+        return Extraction(None, [])
     try:
         out, form = (None, CleanPt) if target is None else (target.fd, _FORMATS[target.format])
         taken = extract(file.fd, file.version.size, storages, views, out, form)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -114,6 +115,15 @@ def test_a_file_that_was_cut_off_is_said_so(inspect: Callable[..., Inspection], 
 def test_a_file_that_is_too_large_is_not_read(inspect: Callable[..., Inspection]) -> None:
     seen = inspect(builders.logistic(), limits=Limits(file_bytes=1000))
     assert (codes(seen), seen.sha256, seen.size) == (["FM110"], None, len(builders.logistic()))
+
+
+def test_a_large_sparse_file_without_weights_is_answered_at_once_and_not_hashed(sanitizer: Sanitizer, tmp_path: Path) -> None:
+    with (tmp_path / "sparse.pt").open("wb") as file:
+        file.truncate(6 << 30)
+    started = time.monotonic()
+    seen = sanitizer.inspect(tmp_path / "sparse.pt")
+    assert (seen.verdict, codes(seen), seen.sha256, seen.size) == (Verdict.INVALID, ["FM106"], None, 6 << 30)
+    assert time.monotonic() - started < 10
 
 
 def test_a_path_that_cannot_be_opened_is_a_value(sanitizer: Sanitizer, tmp_path: Path) -> None:

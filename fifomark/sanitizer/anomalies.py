@@ -12,6 +12,7 @@ from fifomark.core.findings import Finding, Level
 from fifomark.sanitizer.parameters import Values
 
 OUTLIER = 1000.0  # times the usual magnitude of its tensor
+ENORMOUS = 1e10  # whatever the others are: no training ends there, and float32 overflows a few layers on
 DEAD_SHARE = 0.1  # of the units of a layer, from which on it is a warning
 SUBNORMAL_SHARE = 0.01  # of the values of a tensor, likewise
 _SHOWN = 20  # tensors in an evidence
@@ -63,6 +64,8 @@ def _extreme(tensors: Tensors) -> Iterator[Finding]:
     ratios = {name: _outlier(v) for name, v in tensors.items() if _is_layer(v)}
     seen = {name: f"±{_peak(tensors[name]):g}, {ratio:,.0f} times the usual" for name, ratio in ratios.items() if ratio > OUTLIER}
     yield from _one("FM405", seen, tensors, f"a value is more than {OUTLIER:,.0f} times as large as is usual in its tensor")
+    enormous = {name: f"±{_peak(v):g}" for name, v in tensors.items() if _is_layer(v) and name not in seen and _peak(v) > ENORMOUS}
+    yield from _one("FM405", enormous, tensors, f"a value is beyond {ENORMOUS:g}")
 
 
 def _outlier(values: Values) -> float:

@@ -1,131 +1,154 @@
-"""fifomark beside other scanners, over this project's own attacks, honest files, and files with broken values. Prints a Markdown table.
+"""This project's attacks, honest files and files of broken numbers, as picklescan, modelscan, fickling and torch's own loader see them.
 
-The others are installed, pinned, into an environment that is thrown away: they ask for other versions of what we use. What counts as
-noticed is said in scanner_runner.py. Payloads touch a file; no file is loaded with weights_only=False.
+Prints a Markdown table. What counts, for every tool alike:
+
+noticed   a hostile or broken file at which the tool stops: it says that something is wrong, or cannot read it (scanning/probe.py says
+          by which answer of which tool). A file that takes longer than the limit is not noticed: nobody waits for ever.
+passed    an honest file at which the tool does not stop.
+seconds   the median of one honest file, asked within a running process: starting the command is not counted.
+
+The scanners are installed into an environment of their own that is thrown away: their pins and ours do not go together. No file is
+ever loaded with weights_only=False.
 """
 
 from __future__ import annotations
 
+import argparse
+import importlib.metadata
 import json
+import os
+import select
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE.parents[1] / "tests"), str(HERE.parents[1] / "tests" / "attacks")]
+sys.path.insert(0, str(Path(__file__).parent))
 
-import honest  # noqa: E402
-import test_recall  # noqa: E402
-import test_verdicts  # noqa: E402
-import torch  # noqa: E402
-from callables import CALLABLES  # noqa: E402
-from torch import nn  # noqa: E402
+from scanning import files
 
-import fifomark  # noqa: E402
-from fifomark.core.findings import Verdict  # noqa: E402
-from fifomark.sanitizer.sanitizer import Sanitizer  # noqa: E402
-
-SCANNERS = {"picklescan": "1.0.5", "modelscan": "0.8.8", "fickling": "0.1.12"}
-SETS = ("attacks", "honest", "broken")
+SCANNERS = ("picklescan", "modelscan", "fickling")
+PROBE = Path(__file__).parent / "scanning" / "probe.py"
+ROOT = Path(__file__).parents[2]
+NUMBERS = "FM4"  # codes of findings on numbers
 
 
-def attacks(marker: Path) -> Iterator[bytes]:
-    """Every way round a scanner, every opcode in every place, and every callable once."""
-    for attack in test_verdicts.ATTACKS.values():
-        if attack.verdict is Verdict.UNSAFE:
-            yield attack.body(marker)
-    touch = test_recall.b.text(f"touch {marker}")
-    for place in test_recall.PLACES.values():
-        for opcode in test_recall.OPCODES.values():
-            yield place(opcode("posix.system").replace(test_recall.ARGUMENT, touch))
-    for name in CALLABLES:
-        yield test_recall.zipped(test_recall.b.call(name, touch) + test_recall.POP + test_recall.WEIGHTS)
+def pinned() -> list[str]:
+    """The scanners' pins: those of the extra `scanners`."""
+    import tomllib
+
+    project: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extra: list[str] = project["optional-dependencies"]["scanners"]
+    return extra
 
 
-def honest_files() -> Iterator[bytes]:
-    for name, make in honest.SHAPES.items():
-        for zipped in (True, False):
-            if zipped or name not in honest.NEWER:
-                yield honest.saved(make()[0], zipped=zipped)
+def scanners_python(folder: Path) -> Path:
+    """A Python that has the scanners."""
+    venv.create(folder, with_pip=True)
+    subprocess.run([folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", *pinned()], check=True)
+    return folder / "bin" / "python"
 
 
-def broken_files() -> Iterator[bytes]:
-    """One model each time, with something wrong in its numbers."""
+class Probe:
+    """A tool that is asked about files; started anew where one of them takes too long or ends it."""
 
-    def changed(name: str, index: object, value: float, dtype: torch.dtype = torch.float32) -> bytes:
-        torch.manual_seed(1)
-        weights = nn.Sequential(nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Linear(32, 10)).state_dict()
-        number = weights[name].to(torch.float32)
-        number[index] = value
-        return honest.saved({**weights, name: number.to(dtype)})
+    def __init__(self, tool: str, python: Path, limit: float) -> None:
+        self._tool, self._python, self._limit = tool, python, limit
+        self._process: subprocess.Popen[bytes] | None = None
 
-    for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.float8_e5m2):
-        for value in (float("nan"), float("inf"), float("-inf")):
-            yield changed("3.weight", (2, 3), value, dtype)
-    yield changed("1.running_var", 3, -1.0)
-    yield changed("1.running_var", 3, 0.0)
-    yield changed("3.weight", slice(None), 0.0)
-    yield changed("3.weight", slice(None), 0.5)
-    yield changed("3.weight", (2, 3), 1e20)
-    yield changed("3.weight", slice(0, 5), 0.0)
-    yield changed("3.weight", (slice(None), slice(0, 9)), 1e-40)
+    def ask(self, path: Path) -> dict[str, Any]:
+        if self._process is None:
+            env = {**os.environ, "PYTHONPATH": str(ROOT)} if self._tool == "fifomark" else dict(os.environ)
+            command = [str(self._python), str(PROBE), self._tool]
+            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env)
+            self._answer(ROOT / "README.md", 120)  # the first answer has the imports in it
+        return self._answer(path, self._limit)
 
+    def _answer(self, path: Path, limit: float) -> dict[str, Any]:
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(f"{path}\n".encode())
+        process.stdin.flush()
+        line = process.stdout.readline() if select.select([process.stdout], [], [], limit)[0] else None
+        if line:
+            answer: dict[str, Any] = json.loads(line)
+            return answer
+        self.close()
+        if line is None:
+            return {"stops": False, "why": "no answer in time", "seconds": limit}
+        return {"stops": True, "why": "the process ended", "seconds": 0.0}
 
-def ours(folder: Path) -> dict[str, tuple[bool, float]]:
-    """Noticed: anything that flags or refuses the file."""
-    seen = {}
-    with Sanitizer() as sanitizer:
-        for path in sorted(folder.iterdir()):
-            start = time.perf_counter()
-            verdict = sanitizer.inspect(path).verdict
-            refused = verdict.refuses or (folder.name == "broken" and verdict is Verdict.FLAGGED)
-            seen[path.name] = (refused, time.perf_counter() - start)
-    return seen
-
-
-def theirs(python: Path, scanner: str, folder: Path) -> dict[str, tuple[bool, float]]:
-    command = [python, HERE / "scanner_runner.py", scanner, folder]
-    out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-    return {name: (noticed, taken) for name, noticed, taken in map(json.loads, out.splitlines())}
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
 
 
-def row(label: str, seen: dict[str, dict[str, tuple[bool, float]]]) -> str:
-    share = {name: statistics.mean(noticed for noticed, _ in files.values()) for name, files in seen.items()}
-    times = [taken for files in seen.values() for _, taken in files.values()]
-    cells = (f"{share['attacks']:.1%}", f"{1 - share['honest']:.1%}", f"{share['broken']:.0%}")
-    return f"| {label} | {' | '.join(cells)} | {statistics.median(times) * 1e3:.1f} ms | {max(times):.1f} s |"
+def share(answers: Iterable[bool]) -> str:
+    listed = list(answers)
+    return f"{100 * sum(listed) / len(listed):.0f} %"
+
+
+def noticed(tool: str, kind: str, answer: dict[str, Any]) -> bool:
+    """Numbers are noticed also where they only make a finding of that kind; only fifomark has such."""
+    return answer["stops"] or (kind == "numbers" and tool == "fifomark" and NUMBERS in answer["why"])
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=20.0, help="that a tool may take for one file")
+    parser.add_argument("--misses", action="store_true", help="also list what each tool misses and refuses, on stderr")
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        root = Path(temporary)
-        marker = root / "RAN"
-        for name, files in zip(SETS, (attacks(marker), honest_files(), broken_files()), strict=True):
-            (root / name).mkdir()
-            for i, body in enumerate(files):
-                (root / name / f"{i:05d}.pt").write_bytes(body)
-        counts = [len(list((root / name).iterdir())) for name in SETS]
-        print("installing the other scanners", file=sys.stderr)
-        venv.create(root / "venv", with_pip=True)
-        python = root / "venv" / "bin" / "python"
-        pinned = [f"{name}=={version}" for name, version in SCANNERS.items()]
-        subprocess.run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pinned], check=True)
-        print(
-            f"| | of {counts[0]:,} attacks noticed | of {counts[1]} honest files passed | of {counts[2]} with broken values noticed |",
-            end="",
-        )
-        print(" a file, median | longest |\n|---|---|---|---|---|---|")
-        print(row(f"fifomark {fifomark.__version__}", {name: ours(root / name) for name in SETS}), flush=True)
-        for scanner, version in SCANNERS.items():
-            print(row(f"{scanner} {version}", {name: theirs(python, scanner, root / name) for name in SETS}), flush=True)
-        alone = {name: theirs(Path(sys.executable), "weights_only", root / name) for name in SETS}
-        print(row(f"torch {torch.__version__.split('+')[0]}, weights_only=True", alone))
-        assert not marker.exists(), "a payload ran"
+        folder = Path(temporary)
+        (folder / "files").mkdir()
+        marker = folder / "RAN"
+        made = files.written(folder / "files", marker)
+        theirs = scanners_python(folder / "environment")
+        rows = []
+        for tool in (*SCANNERS, "weights_only", "fifomark"):
+            probe = Probe(tool, theirs if tool in SCANNERS else Path(sys.executable), options.seconds)
+            answers = {kind: {name: probe.ask(path) for name, path in listed.items()} for kind, listed in made.items()}
+            probe.close()
+            right = {
+                kind: {name: noticed(tool, kind, answer) == (kind != "honest") for name, answer in by_name.items()}
+                for kind, by_name in answers.items()
+            }
+            seconds = statistics.median(answer["seconds"] for answer in answers["honest"].values())
+            rows.append([title(tool, theirs), *(share(right[kind].values()) for kind in made), f"{seconds * 1e3:.1f} ms"])
+            if options.misses:
+                for kind, by_name in right.items():
+                    for name in (name for name, is_right in by_name.items() if not is_right):
+                        print(f"{tool}: {kind}: {name}: {answers[kind][name]['why']}", file=sys.stderr)
+        heads = ["", *(f"{len(listed)} {HEADS[kind]}" for kind, listed in made.items()), "one honest file"]
+        for row in (heads, ["---"] * len(heads), *rows):
+            print(f"| {' | '.join(row)} |")
+        print(f"\nPayloads that ran: {'one or more' if marker.exists() else 'none'}")
+
+
+HEADS = {
+    "calls": "forbidden calls: noticed",
+    "attacks": "named attacks: noticed",
+    "honest": "honest files: passed",
+    "numbers": "files of broken numbers: noticed",
+}
+
+
+def title(tool: str, theirs: Path) -> str:
+    if tool == "fifomark":
+        return "**fifomark**"
+    if tool == "weights_only":
+        return f"torch {importlib.metadata.version('torch').partition('+')[0]}, `weights_only=True`"
+    say = f"import importlib.metadata; print(importlib.metadata.version({tool!r}))"
+    version = subprocess.run([theirs, "-c", say], check=True, capture_output=True, text=True).stdout.strip()
+    return f"{tool} {version}"
 
 
 if __name__ == "__main__":

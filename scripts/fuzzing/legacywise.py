@@ -19,7 +19,7 @@ class Legacy:
     tail: bytes = b""
 
     def packed(self) -> bytes:
-        return b"".join([*self.pickles, *(struct.pack("<q", count) + data for count, data in self.storages), self.tail])
+        return b"".join([*self.pickles, *((count % (1 << 64)).to_bytes(8, "little") + data for count, data in self.storages), self.tail])
 
 
 def taken_apart(body: bytes) -> Legacy:

@@ -200,14 +200,15 @@ def _under(value: Any, step: str) -> Any:
     if isinstance(value, (list, tuple)):
         return value[int(step)]
     if isinstance(value, Mapping):
-        found = [item for key, item in value.items() if step in ((str(key),) if _is_name(key) else _nameless(type(key)))]
+        found = [item for key, item in value.items() if step in ((str(key),) if _is_name(key) else _nameless(key))]
         if len(found) == 1:
             return found[0]
     raise Wrong(f"torch finds nothing under {step!r}")
 
 
-def _nameless(kind: type) -> tuple[str, str]:
-    """What we call something under a key of this type: what pickle builds itself by its name, what a global does by its full one."""
+def _nameless(key: Any) -> tuple[str, str]:
+    """What we call something under such a key: what pickle builds itself by its type's name, what a global does by its full one."""
+    kind = key if isinstance(key, type) else type(key)
     return f"<{kind.__name__}>", f"<{kind.__module__}.{kind.__qualname__}>"
 
 

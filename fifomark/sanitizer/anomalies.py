@@ -70,12 +70,13 @@ def _extreme(tensors: Tensors) -> Iterator[Finding]:
 
 def _outlier(values: Values) -> float:
     """How many times larger than the root mean square of the rest the largest value is; the rest is without its largest thousandth."""
-    if values.finite < 8 or values.mean is None or values.std is None:
+    if values.finite < 8:
         return 0.0
     count, peak = values.finite, _peak(values)
     without = max(1, count // 1000)
-    squares = count * (values.mean * values.mean + values.std * values.std)
-    if peak * peak * (count - without) <= OUTLIER * OUTLIER * (squares - without * peak * peak):
+    mean, std = values.mean or 0.0, values.std
+    squares = count * (mean * mean + std * std) if std is not None else 0.0  # None: beyond what a float can hold
+    if std is not None and peak * peak * (count - without) <= OUTLIER * OUTLIER * (squares - without * peak * peak):
         return 0.0  # whichever values are left out, none of them is larger than the largest
     sample = np.sort(values.sample.astype(np.float64))
     if sample.size < 2:

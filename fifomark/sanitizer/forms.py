@@ -55,9 +55,11 @@ def choose(description: Description) -> Chosen:
 def _plain(candidates: list[Group]) -> tuple[list[Group], list[Group]]:
     """The candidates without the moving averages that lie beside what they average, and those."""
     averages = [group for group in candidates if any(_AVERAGE.search(step.lower()) for step in group.path)]
-    sizes = {len(group.entries) for group in candidates if group not in averages}
+    named = set(map(id, averages))  # a file may have a hundred thousand groups: none is looked for among the others
+    sizes = {len(group.entries) for group in candidates if id(group) not in named}
     averages = [group for group in averages if len(group.entries) in sizes]
-    return [group for group in candidates if group not in averages], averages
+    beside = set(map(id, averages))
+    return [group for group in candidates if id(group) not in beside], averages
 
 
 def _best(candidates: Sequence[Group]) -> list[Group]:

@@ -83,6 +83,7 @@ def test_honest_values_are_nothing_to_speak_of(array: Any, name: str) -> None:
         (with_(normal(64, 64), (3, 3), 500.0), ("FM405", Level.WARNING)),
         (with_(normal(4, 4), (0, 0), -1e30), ("FM405", Level.WARNING)),
         (with_(normal(512, 1024), (slice(0, 3), 7), 1e4), ("FM405", Level.WARNING)),
+        (values(with_(normal(20, 20), (1, 1), 1e200), "float64"), ("FM405", Level.WARNING)),
         (normal(64, 64) * 1e30, ("FM405", Level.WARNING)),
         (with_(normal(100, 8), 5, 0.0), ("FM406", Level.NOTE)),
         (with_(normal(100, 8), slice(0, 10), 0.0), ("FM406", Level.WARNING)),

@@ -45,7 +45,7 @@ def inspect(
     fail_on: Annotated[FailOn, typer.Option(help="Exit with 1 where a file has a finding of this level or a higher one.")] = FailOn.INVALID,
     isolation: Annotated[
         Isolation,
-        typer.Option(help="submission: a process of its own reads each file; batch: one reads up to 16 small ones, which is faster."),
+        typer.Option(help="submission: a process of its own reads each file; batch: one reads up to 64 small ones, which is faster."),
     ] = Isolation.SUBMISSION,
     extension: ExtensionsOption = [".pt"],  # noqa: B006 (typer makes it anew)
     json: JsonOption = False,

@@ -95,7 +95,7 @@ def _locked_down(sandbox: Strictness) -> InForce:
     for what, value in (
         (resource.RLIMIT_DATA, _DATA_BYTES),
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, 256),
+        (resource.RLIMIT_NOFILE, 512),
     ):
         hard = resource.getrlimit(what)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)

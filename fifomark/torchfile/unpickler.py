@@ -33,6 +33,8 @@ class Trace:
         """`quiet` names the globals whose calls we interpret ourselves, and need not list; `fits` says of some others whether a call of
         them is one that an honest file makes."""
         self.quiet, self.fits = quiet, fits
+        if len(_made) > MAX_GLOBALS:
+            _made.clear()
         self.where = ""
         self.uses: dict[str, dict[str, str]] = {}  # global → use → the pickle where it was seen first
         self.calls: dict[str, list[tuple[str, str]]] = {}  # global → (text, pickle)
@@ -50,8 +52,7 @@ class Trace:
         if stand is None:
             if len(self.classes) >= MAX_GLOBALS:
                 raise Broken("FM208", self.where, f"more than {MAX_GLOBALS} different globals")
-            stand = Stand("Inert", (Inert,), {"__slots__": (), "full_name": full_name, "trace": self, "plain": True})
-            self.classes[full_name] = stand
+            stand = self.classes[full_name] = _stand_in(full_name, self)
         stand.plain = stand.plain and plain
         self.use(full_name, "reference")
         return stand
@@ -72,6 +73,18 @@ class Trace:
         self.use(name, "misuse")
         state = f" given {render(node.states[-1])}" if node.states else ""
         self.calls.setdefault(name, []).insert(0, (f"{render(node)}{state}"[:_CHARACTERS], self.where))
+
+
+_made: dict[str, Stand] = {}
+
+
+def _stand_in(full_name: str, trace: Trace) -> Stand:
+    """Classes are costly to make and to throw away: a process keeps those it has made, each for one trace at a time."""
+    stand = _made.get(full_name)
+    if stand is None:
+        stand = _made[full_name] = Stand("Inert", (Inert,), {"__slots__": (), "full_name": full_name})
+    stand.trace, stand.plain = trace, True
+    return stand
 
 
 def _put_into(method: str) -> Any:

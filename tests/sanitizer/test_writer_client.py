@@ -7,6 +7,7 @@ import hashlib
 import os
 import signal
 import subprocess
+import threading
 import time
 import venv
 from collections.abc import Iterator
@@ -96,6 +97,26 @@ def test_a_writer_and_its_parser_that_were_killed_are_started_again(file: Path) 
             _wait_for_the_end_of(before[victim].pid)
             assert sanitizer.inspect(file).verdict is Verdict.CLEAN
             _wait_for_the_end_of(*(process.pid for process in before))
+
+
+def test_a_parsers_child_that_was_killed_from_outside_costs_its_file_nothing(file: Path) -> None:
+    """The parser cannot be started again in there, and need not be."""
+    with Sanitizer() as sanitizer:
+        both = processes(sanitizer)
+        (waiting,) = both[1].children()
+        waiting.suspend()
+        killer = threading.Thread(target=_kill_once_told, args=(both[1], waiting))
+        killer.start()
+        assert sanitizer.inspect(file).verdict is Verdict.CLEAN
+        killer.join()
+        assert processes(sanitizer) == both
+
+
+def _kill_once_told(server: psutil.Process, child: psutil.Process) -> None:
+    """The server starts the next child once it has told this one what to read."""
+    while server.children() == [child]:
+        time.sleep(0.001)
+    child.kill()
 
 
 def test_a_file_that_kills_its_writer_twice_is_refused_and_the_next_one_is_read(file: Path, tmp_path: Path) -> None:

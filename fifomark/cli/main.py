@@ -13,6 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 import fifomark
 from fifomark.cli import streams
 from fifomark.cli.exits import Exit, stopped_by
+from fifomark.cli.stops import Stopped, raising_stops
 from fifomark.core.errors import FifomarkError, ModelRefused, UsageError
 
 # Verb → what it is for. The verb's module is fifomark.cli.<verb>, its function has the verb's name.
@@ -81,9 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (cli.exits). No traceback for a user's mistake."""
     streams.open_closed_streams()
     try:
-        code = _run(sys.argv[1:] if arguments is None else list(arguments))
-    except KeyboardInterrupt:
-        code = stopped_by(signal.SIGINT)
+        with raising_stops():
+            code = _run(sys.argv[1:] if arguments is None else list(arguments))
+    except Stopped as stopped:
+        code = stopped_by(stopped.number)
     except Exception as e:
         code = streams.undelivered() or _told(e)
     return streams.undelivered() or code

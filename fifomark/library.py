@@ -110,5 +110,7 @@ def sanitize_model(
 
 
 def _must_exist(path: ModelPath) -> None:
-    if not os.path.lexists(path):
+    from fifomark.sanitizer.opening import is_missing
+
+    if is_missing(path):
         raise FileNotFoundError(f"{os.fspath(path)}: no such file")

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from fifomark.cli.exits import Exit
+from fifomark.cli.exits import Exit, stopped_by
 from fifomark.cli.progress import progress, queue_bar
 from fifomark.core.errors import InternalError, UsageError
 from fifomark.daemon.new import make_spool
@@ -46,7 +46,9 @@ def demo(
     for name, what in FILES.items():
         print(f"  {name:26} {what}")
     with queue_bar() as on_turn:
-        run(spool, "drain", on_turn)
+        ending = run(spool, "drain", on_turn)
+    if ending.signal is not None:
+        return stopped_by(ending.signal)
     print(f"\n{tables.status(look(spool))}\n\n{tables.leaderboard(ranking(layout, 'digits'))}\n")
     print(f"Reports: {layout.folder('done')}/*.json and {layout.folder('rejected')}/*.json")
     print(f"Look at one: fifomark report mallory__surprise.pt --spool {spool}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from fifomark.cli.exits import Exit
+from fifomark.cli.exits import Exit, stopped_by
 from fifomark.cli.options import DEFAULT_SPOOL, SpoolOption
 from fifomark.cli.progress import queue_bar
 
@@ -16,7 +16,7 @@ def drain(spool: SpoolOption = DEFAULT_SPOOL) -> int:
         ending = run(spool, "drain", on_turn)
     for name in ending.unsettled:
         print(f"left for the next time: {name!r} is still being written", file=sys.stderr)
-    if not ending.idle:
+    if not ending.idle and ending.signal is not None:
         print("stopped before everything was marked; what is left waits for the next drain", file=sys.stderr)
-        return Exit.INTERRUPTED
+        return stopped_by(ending.signal)
     return Exit.FINE

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from enum import StrEnum
@@ -21,6 +20,7 @@ from fifomark.core.findings import Level
 from fifomark.core.inspection import Inspection
 from fifomark.core.policy import Isolation, Policy
 from fifomark.reports import sarif, tables
+from fifomark.sanitizer.opening import is_missing
 
 
 class Format(StrEnum):
@@ -38,7 +38,7 @@ class FailOn(StrEnum):
 
 
 def inspect(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="The files to look at.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", readable=False, help="The files to look at.")],
     format: Annotated[
         Format, typer.Option(help="json: one object a file and line; sarif: one SARIF 2.1.0 log of all files, at the end.")
     ] = Format.TABLE,
@@ -51,7 +51,7 @@ def inspect(
     json: JsonOption = False,
 ) -> int:
     for file in files:
-        if not os.path.lexists(file):
+        if is_missing(file):
             raise UsageError(f"{file}: no such file")
     chosen = Format.JSON if json else format
     seen = _inspected(files, isolation, Policy(extensions=tuple(extension)))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -12,7 +11,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 import fifomark
-from fifomark.cli.exits import Exit
+from fifomark.cli import streams
+from fifomark.cli.exits import Exit, stopped_by
+from fifomark.cli.stops import Stopped, raising_stops
 from fifomark.core.errors import FifomarkError, ModelRefused, UsageError
 
 # Verb → what it is for. The verb's module is fifomark.cli.<verb>, its function has the verb's name.
@@ -79,16 +80,22 @@ def _options(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (cli.exits). No traceback for a user's mistake."""
+    streams.open_closed_streams()
     try:
-        code = app(arguments, standalone_mode=False)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Whoever read our output has seen enough (`| head`); what the interpreter flushes at its end must not complain.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.FINE
+        with raising_stops():
+            code = _run(sys.argv[1:] if arguments is None else list(arguments))
+    except Stopped as stopped:
+        code = stopped_by(stopped.number)
     except Exception as e:
-        return _told(e)
+        code = streams.undelivered() or _told(e)
+    return streams.undelivered() or code
+
+
+def _run(arguments: list[str]) -> int:
+    # What typer does around this is its own way with errors: a broken pipe, for one, would be a 1, which says that a file is unsafe.
+    command = typer.main.get_command(app)
+    with command.make_context("fifomark", arguments) as context:
+        code = command.invoke(context)
     return code if isinstance(code, int) else Exit.FINE
 
 
@@ -96,19 +103,19 @@ def _told(error: Exception) -> int:
     match error:
         case typer.Exit():
             return error.exit_code
-        case typer.Abort():
-            return Exit.INTERRUPTED
+        case BrokenPipeError():
+            return stopped_by(signal.SIGPIPE)
         case typer.TyperException():  # typer's own, no longer click's: an unknown option, a value that is none
-            print(f"fifomark: {error.format_message()}", file=sys.stderr)
+            streams.say(error.format_message())
             return Exit.USAGE
         case ModelRefused():
-            print(f"fifomark: {error}", file=sys.stderr)
+            streams.say(str(error))
             return Exit.NO
         case UsageError():
-            print(f"fifomark: {error}", file=sys.stderr)
+            streams.say(str(error))
             return Exit.USAGE
         case FifomarkError() | OSError():
-            print(f"fifomark: {error}", file=sys.stderr)
+            streams.say(str(error))
             return Exit.INTERNAL
         case _:
             raise error

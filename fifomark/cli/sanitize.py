@@ -16,6 +16,7 @@ from fifomark.cli.output import json_line
 from fifomark.core.errors import UsageError
 from fifomark.core.policy import Policy
 from fifomark.reports import tables
+from fifomark.sanitizer.opening import is_missing
 
 
 class Format(StrEnum):
@@ -24,8 +25,8 @@ class Format(StrEnum):
 
 
 def sanitize(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to take the weights from.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", help="Where to write the clean file.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", readable=False, help="The file to take the weights from.")],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT", readable=False, help="Where to write the clean file.")],
     disarm: Annotated[bool, typer.Option("--disarm", help="Drop what could run and keep the weights, instead of refusing.")] = False,
     format: Annotated[
         Format | None, typer.Option(help="Of the clean file; without it, OUT's ending says: .safetensors, or else .pt.")
@@ -37,7 +38,7 @@ def sanitize(
     from fifomark.cli.inspect import as_object
     from fifomark.sanitizer.sanitizer import Sanitizer
 
-    if not os.path.lexists(file):
+    if is_missing(file):
         raise UsageError(f"{file}: no such file")
     if os.path.lexists(output) and not force:
         raise UsageError(f"{output}: exists already; choose another name, or replace it with --force")

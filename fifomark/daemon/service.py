@@ -32,10 +32,11 @@ _PATIENCE = 1.0  # seconds that drain waits for a file to settle before it leave
 
 
 class Ending(NamedTuple):
-    """How a run ended: whether nothing was left to do, and the names of files that were still being written."""
+    """How a run ended: whether nothing was left to do, the names of files that were still being written, and the signal that stopped it."""
 
     idle: bool
     unsettled: tuple[str, ...]
+    signal: int | None
 
 
 OnTurn = Callable[[Daemon], None]
@@ -59,11 +60,12 @@ def run(root: str | os.PathLike[str], mode: Literal["serve", "drain"], on_turn: 
             sanitizers=LocalPool(functools.partial(serve_sanitizing, spool.settings.sandbox, spool.settings.isolation), posts),
             slots=LocalPool(serve_marking, slots),
         )
+        loop = Loop(daemon, mode, on_turn)
         try:
-            Loop(daemon, mode, on_turn).run()
+            loop.run()
         finally:
             daemon.release(time.time())
-        return Ending(idle=daemon.idle, unsettled=tuple(sorted(name for _, name in daemon.listing.unsettled)))
+        return Ending(daemon.idle, tuple(sorted(name for _, name in daemon.listing.unsettled)), loop.stopped_by)
 
 
 class Loop:
@@ -73,14 +75,14 @@ class Loop:
         self._daemon, self._mode, self._on_turn = daemon, mode, on_turn
         self._settings = daemon.spool.settings
         self._started_at = time.time()
-        self._stopping = False
+        self.stopped_by: int | None = None  # the signal
         self._swept, self._progressed, self._woken = 0.0, self._started_at, self._started_at
         self._announced: tuple[SlotStatus, ...] | None = None
 
     def run(self) -> None:
         with Watcher(self._daemon.spool.layout) as watcher, self._signals() as signalled:
             self._daemon.recover(time.time())
-            while not self._stopping:
+            while self.stopped_by is None:
                 self._turn(watcher)
                 if self._mode == "drain" and self._drained():
                     return
@@ -129,9 +131,10 @@ class Loop:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[int]:
-        """SIGINT and SIGTERM set a flag and wake the loop; gives the descriptor that wakes."""
+        """SIGINT, SIGTERM and, unless it is ignored (nohup), SIGHUP set a flag and wake the loop; gives the descriptor that wakes."""
         wake, alarm = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        before = {number: signal.signal(number, self._on_stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        stops = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else [])]
+        before = {number: signal.signal(number, self._on_stop) for number in stops}
         old_alarm = signal.set_wakeup_fd(alarm)
         try:
             yield wake
@@ -143,4 +146,4 @@ class Loop:
             os.close(alarm)
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
-        self._stopping = True
+        self.stopped_by = number

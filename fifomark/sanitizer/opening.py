@@ -60,6 +60,17 @@ def open_submission(path: str) -> Submission | Finding:
     return find("FM113", "the file", "another file took its place while it was opened")
 
 
+def is_missing(path: str | os.PathLike[str]) -> bool:
+    """Whether nothing bears this name. Not where that cannot be told: opening it will say why."""
+    try:
+        os.lstat(path)
+    except OSError as e:
+        return isinstance(e, FileNotFoundError | NotADirectoryError)
+    except ValueError:
+        return True  # no name can hold a null character
+    return False
+
+
 def _refusal(status: os.stat_result) -> Finding | None:
     if not stat.S_ISREG(status.st_mode):
         kind = next((kind for test, kind in _KINDS if test(status.st_mode)), "no regular file")

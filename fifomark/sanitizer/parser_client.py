@@ -56,6 +56,10 @@ class _Lost(Exception):
     """The server is gone, or has stopped answering."""
 
 
+class _Killed(Exception):
+    """The child was, by somebody else; the server lives."""
+
+
 class ParserClient:
     """Owns one parser server, and starts another when it has died. For one thread: the server lives no longer than the one that made it."""
 
@@ -134,9 +138,11 @@ class ParserClient:
         fds, limits = asked.fds, asked.limits
         for last in (False, True):
             try:
-                return self._told(asked)
+                return self._told(asked, last=last)
+            # Killed from outside, perhaps: an honest file is not refused for that. One that does it again is.
+            except _Killed:
+                asked = self.ask(fds, limits)
             except _Lost:
-                # Killed from outside, perhaps: an honest file is not refused for that. One that does it again is.
                 self.close(kill=True)
                 if not last:
                     asked = self.ask(fds, limits)
@@ -150,7 +156,8 @@ class ParserClient:
     def _one_by_one(self, fds: Sequence[int], limits: Limits) -> list[Description | Finding]:
         return [seen for fd in fds for seen in self.describe([fd], limits)]
 
-    def _told(self, asked: Asked) -> list[Description | Finding]:
+    def _told(self, asked: Asked, *, last: bool) -> list[Description | Finding]:
+        """_Killed only unless this is the `last` time that it is asked."""
         fds, limits = asked.fds, asked.limits
         try:
             said = _read_bodies(asked.pipe, len(fds), limits.description_bytes, asked.until)
@@ -162,6 +169,8 @@ class ParserClient:
         ended = self._ended(asked.until)
         if len(fds) > 1:
             return seen + self._one_by_one(fds[len(seen) :], limits)
+        if not last and _was_killed(ended):
+            raise _Killed
         return [_failed(ended, said.rest, limits)]
 
     def _ended(self, until: float) -> _Ended:
@@ -247,6 +256,11 @@ def _understood(body: bytes, limits: Limits) -> Description | Finding:
 
 def _too_long(limits: Limits) -> Finding:
     return find("FM208", "the file", f"its description takes more than {limits.description_bytes:,} bytes")
+
+
+def _was_killed(ended: _Ended) -> bool:
+    """By whom the kernel does not say, but its own limits come with another signal first (see parser_server)."""
+    return not ended.overdue and ended.code == -signal.SIGKILL
 
 
 def _failed(ended: _Ended, said: bytes | None, limits: Limits) -> Finding:

@@ -46,7 +46,7 @@ def main(control_fd: int, describe: Describe = describe_file, sandbox: Strictnes
     zero stands why it gave up. The answer is JSON
     {"code", "overdue"}: how the child ended, as subprocess counts exit codes, and whether it had to be stopped.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started us; we end when they do
+    ignore_stops()
     _die_with_parent()
     control = socket.socket(fileno=control_fd)
     warm_up = os.memfd_create("fifomark-sample")
@@ -137,20 +137,27 @@ def _read_and_end(line: socket.socket, warm_up: int, describe: Describe, narrow:
         os._exit(code)
 
 
+def ignore_stops() -> None:
+    """What stops a whole group of processes (Ctrl-C, `timeout`, a terminal that goes) is for whoever started us; we end when they do."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _die_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _set_limits(seconds: float, memory_bytes: int) -> None:
-    for what, value in (
-        (resource.RLIMIT_AS, memory_bytes),
-        (resource.RLIMIT_CPU, int(seconds) + 1),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NPROC, 0),
-        (resource.RLIMIT_NOFILE, MAX_FILES + 16),
+    processor = int(seconds) + 1
+    for what, soft, hard in (
+        (resource.RLIMIT_AS, memory_bytes, memory_bytes),
+        (resource.RLIMIT_CPU, processor, processor + 1),  # the soft one ends in SIGXCPU; the hard one in SIGKILL, as if from outside
+        (resource.RLIMIT_FSIZE, 0, 0),
+        (resource.RLIMIT_CORE, 0, 0),
+        (resource.RLIMIT_NPROC, 0, 0),
+        (resource.RLIMIT_NOFILE, MAX_FILES + 16, MAX_FILES + 16),
     ):
-        resource.setrlimit(what, (value, value))
+        resource.setrlimit(what, (soft, hard))
 
 
 def _write(pipe: int, body: bytes) -> None:

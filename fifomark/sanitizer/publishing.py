@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from types import TracebackType
@@ -14,10 +15,16 @@ class Publication:
     """
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        self.path = path
         self._temporary = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}.tmp")
-        self.fd = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
         self._published = False
+        try:
+            self.fd = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        except OSError as e:
+            raise OSError(e.errno, e.strerror, path) from e
+        except BaseException:  # stopped by a signal, perhaps when the file was there already
+            self._remove()
+            raise
 
     def empty(self) -> None:
         """Forget what was written."""
@@ -25,7 +32,7 @@ class Publication:
 
     def publish(self) -> None:
         """Give it its name, in place of what bears that name. Whoever wrote it has made it last."""
-        os.rename(self._temporary, self._path)
+        os.rename(self._temporary, self.path)
         self._published = True
 
     def __enter__(self) -> Publication:
@@ -34,4 +41,8 @@ class Publication:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         os.close(self.fd)
         if not self._published:
+            self._remove()
+
+    def _remove(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(self._temporary)

@@ -20,8 +20,8 @@ from fifomark.sandbox.enter import Strictness
 from fifomark.sanitizer import messages
 from fifomark.sanitizer.messages import Answer, Greeting, Item, Request
 
-# With -I, neither the working folder, nor PYTHONPATH, nor the user's own site packages bring a module into the writer. What it needs it
-# takes from where we have it from.
+# With -I and -S, neither the working folder, nor PYTHONPATH, nor site-packages bring a module into the writer. What it needs it takes from
+# where we have it from, in the order in which we look there: another fifomark that is installed beside ours is not ours.
 PROGRAM = "import sys; sys.path += {homes!r}; from fifomark.sanitizer import writer_server; writer_server.main({fd}, sandbox={sandbox!r})"
 _NEEDED = ("fifomark", "msgspec", "numpy", "ml_dtypes")
 # One thread: the sandbox binds the one that enters it, and what it starts.
@@ -68,7 +68,7 @@ class WriterClient:
         with theirs:
             try:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-c", program],
+                    [sys.executable, "-I", "-S", "-c", program],
                     pass_fds=[theirs.fileno()],
                     stdin=null,
                     stdout=null,
@@ -160,11 +160,13 @@ def _await(line: socket.socket, until: float) -> None:
 
 
 def _homes() -> list[str]:
-    """The folders that hold the packages which the writer needs. Nothing is imported for that."""
-    homes = []
+    """The folders that hold the packages which the writer needs, ordered so that it finds each where we do. Nothing is imported here."""
+    homes = set()
     for name in _NEEDED:
         found = importlib.util.find_spec(name)
         if found is None or found.origin is None:
             raise InternalError(f"the writer cannot be started: there is no package {name}")
-        homes.append(str(Path(found.origin).resolve().parent.parent))
-    return list(dict.fromkeys(homes))
+        homes.add(str(Path(found.origin).absolute().parent.parent))
+    ours = [os.path.abspath(folder) for folder in sys.path]
+    # What no folder of ours holds, an import hook has found (an editable install), after all of them.
+    return sorted(homes, key=lambda home: ours.index(home) if home in ours else len(ours))

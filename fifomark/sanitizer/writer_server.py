@@ -22,6 +22,7 @@ from fifomark.sandbox.enter import WRITING, InForce, Strictness, enter
 from fifomark.sanitizer import messages
 from fifomark.sanitizer.messages import Greeting, Request
 from fifomark.sanitizer.parser_client import Asked, ParserClient
+from fifomark.sanitizer.parser_server import ignore_stops
 
 _PR_SET_PDEATHSIG = 1
 _DATA_BYTES = 4 << 30  # memory of its own: a description takes some, the weights never do
@@ -30,7 +31,7 @@ _SMALL = 16 << 20  # bytes of all files of a request
 
 def main(control_fd: int, sandbox: Strictness = "auto") -> None:
     """Serve requests on the stream socket `control_fd` until its other end is closed. Ends as well when its parser server is lost."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started us; we end when they do
+    ignore_stops()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     control = socket.socket(fileno=control_fd)
     parser = ParserClient(sandbox=sandbox)

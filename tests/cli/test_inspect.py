@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pty
@@ -9,6 +10,9 @@ from pathlib import Path
 
 import builders as b
 import pytest
+
+from fifomark import inspect_model
+from fifomark.cli.main import main
 
 FIFOMARK = str(Path(sys.executable).parent / "fifomark")
 SHAPES = {"weight": (10, 64), "bias": (10,)}
@@ -88,6 +92,57 @@ def test_a_name_that_is_no_text_gives_a_valid_log(tmp_path: Path) -> None:
 def test_sarif_of_a_file_that_is_not_there_is_no_log_but_a_message(tmp_path: Path) -> None:
     done = inspect("--format", "sarif", "nobody.pt", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, b"")
+
+
+@pytest.fixture
+def locked(models: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that this process may not read, be it root's or not."""
+    path = models / "locked.pt"
+    path.write_bytes(b.logistic())
+    honest_open, honest_access = os.open, os.access
+
+    def opening(name: str, *rest: int, **options: int) -> int:
+        if name == str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", name)
+        return honest_open(name, *rest, **options)
+
+    monkeypatch.setattr(os, "open", opening)
+    monkeypatch.setattr(os, "access", lambda name, *rest, **options: str(name) != str(path) and honest_access(name, *rest, **options))
+    return path
+
+
+def test_a_file_that_may_not_be_read_is_a_finding_and_the_others_are_inspected(
+    models: Path, locked: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", "--json", str(models / "nothing.pt"), str(locked), str(models / "note.pt")]) == 1
+    seen = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [one["verdict"] for one in seen] == ["clean", "invalid", "clean"]
+    (finding,) = seen[1]["findings"]
+    assert (finding["code"], finding["message"]) == ("FM104", "cannot be opened: Permission denied")
+
+
+def test_sanitize_and_the_library_say_the_same_of_it(models: Path, locked: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["sanitize", str(locked), "-o", str(models / "clean.pt")]) == 1
+    assert "FM104" in capfd.readouterr().out
+    assert not (models / "clean.pt").exists()
+    assert [finding.code for finding in inspect_model(locked).findings] == ["FM104"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_permissions_of_the_file_system_are_a_finding(tmp_path: Path) -> None:
+    (tmp_path / "a.pt").write_bytes(b.logistic())
+    (tmp_path / "a.pt").chmod(0)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder").chmod(0)
+    done = inspect("--json", "a.pt", "folder/b.pt", cwd=tmp_path)
+    (tmp_path / "folder").chmod(0o700)
+    assert done.returncode == 1
+    assert [json.loads(line)["findings"][0]["code"] for line in done.stdout.splitlines()] == ["FM104", "FM104"]
+
+
+def test_a_name_that_nothing_can_bear_is_no_missing_file(tmp_path: Path) -> None:
+    done = inspect("--json", "x" * 300 + ".pt", cwd=tmp_path)
+    assert (done.returncode, json.loads(done.stdout)["findings"][0]["message"]) == (1, "cannot be opened: File name too long")
 
 
 COUNT = "from fifomark.cli.progress import counted\nfor i in counted('counting', range(3), 3, patience=-1): print(i)"

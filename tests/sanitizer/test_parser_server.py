@@ -81,7 +81,7 @@ def test_a_child_that_eats_memory_gives_up(file: int) -> None:
     assert "MemoryError" in said("return bytes(1 << 31)", file, Limits(parse_memory_bytes=300 << 20))
 
 
-@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGSYS, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGSYS, signal.SIGUSR1])
 def test_a_child_that_dies_is_told_with_its_signal(file: int, number: signal.Signals) -> None:
     assert f"killed by {number.name}" in said(f"os.kill(os.getpid(), {int(number)})", file)
 
@@ -140,6 +140,52 @@ def test_an_answer_that_nobody_waited_for_is_not_the_next_files(file: int, tmp_p
     client.close()
     assert isinstance(seen, Description)
     assert seen.foreign == "a text file"
+
+
+HONEST = "from fifomark.torchfile.describe import describe; return describe(fd, limits)"
+
+
+def test_a_child_that_was_killed_once_from_outside_costs_its_file_nothing(file: int, tmp_path: Path) -> None:
+    marker = str(tmp_path / "killed")
+    body = f"\n    if not os.path.exists({marker!r}): os.mkdir({marker!r}); os.kill(os.getpid(), signal.SIGKILL)\n    {HONEST}"
+    client = ParserClient(REPLACED.format(body=body), sandbox="off")
+    client.start()
+    server = client._server
+    assert isinstance(client.describe([file], LIMITS)[0], Description)
+    assert client._server is server
+    client.close()
+
+
+def children(body: str, file: int, folder: Path, limits: Limits = LIMITS) -> tuple[str, int]:
+    """The message of the finding about a child that does `body`, and how many children had to do it."""
+    client = ParserClient(
+        REPLACED.format(body=f"os.mkdir(os.path.join({str(folder)!r}, 'child' + str(os.getpid())))\n    {body}"), sandbox="off"
+    )
+    (finding,) = client.describe([file], limits)
+    client.close()
+    assert isinstance(finding, Finding)
+    return finding.message, len(list(folder.glob("child*")))
+
+
+def test_a_child_that_is_killed_each_time_is_a_finding_in_the_end(file: int, tmp_path: Path) -> None:
+    message, count = children("os.kill(os.getpid(), signal.SIGKILL)", file, tmp_path)
+    assert ("reading it was stopped" in message, count) == (True, 2)
+
+
+@pytest.mark.parametrize("body", ["time.sleep(60)", "os.kill(os.getpid(), signal.SIGXCPU)", "os.kill(os.getpid(), signal.SIGSEGV)"])
+def test_a_child_that_ends_by_its_limits_or_its_own_fault_gets_no_second_try(file: int, tmp_path: Path, body: str) -> None:
+    assert children(body, file, tmp_path, Limits(parse_seconds=0.2))[1] == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_what_stops_a_whole_group_of_processes_is_not_for_the_parser(file: int, number: signal.Signals) -> None:
+    body = f"os.kill(os.getppid(), {int(number)}); os.kill(os.getpid(), {int(number)}); {HONEST}"
+    client = ParserClient(REPLACED.format(body=body), sandbox="off")
+    client.start()
+    server = client._server
+    assert isinstance(client.describe([file], LIMITS)[0], Description)
+    assert client._server is server
+    client.close()
 
 
 def test_a_server_that_dies_each_time_is_a_finding_in_the_end(file: int) -> None:
@@ -243,9 +289,6 @@ def test_files_that_are_handed_over_together_are_read_by_one_child(file: int) ->
     client.close()
     assert len(seen) == MAX_FILES
     assert all(one == seen[0] and isinstance(one, Description) for one in seen)
-
-
-HONEST = "from fifomark.torchfile.describe import describe; return describe(fd, limits)"
 
 
 @pytest.mark.parametrize("death", ["os._exit(3)", "os.kill(os.getpid(), signal.SIGSEGV)", "raise ValueError", "time.sleep(60)"])

@@ -6,14 +6,19 @@ import errno
 import hashlib
 import os
 import signal
+import subprocess
+import threading
 import time
+import venv
 from collections.abc import Iterator
 from pathlib import Path
 
 import builders
+import msgspec
 import psutil
 import pytest
 
+import fifomark
 from fifomark.core.errors import InternalError
 from fifomark.core.findings import Verdict
 from fifomark.core.policy import Isolation, Limits, Policy
@@ -92,6 +97,26 @@ def test_a_writer_and_its_parser_that_were_killed_are_started_again(file: Path) 
             _wait_for_the_end_of(before[victim].pid)
             assert sanitizer.inspect(file).verdict is Verdict.CLEAN
             _wait_for_the_end_of(*(process.pid for process in before))
+
+
+def test_a_parsers_child_that_was_killed_from_outside_costs_its_file_nothing(file: Path) -> None:
+    """The parser cannot be started again in there, and need not be."""
+    with Sanitizer() as sanitizer:
+        both = processes(sanitizer)
+        (waiting,) = both[1].children()
+        waiting.suspend()
+        killer = threading.Thread(target=_kill_once_told, args=(both[1], waiting))
+        killer.start()
+        assert sanitizer.inspect(file).verdict is Verdict.CLEAN
+        killer.join()
+        assert processes(sanitizer) == both
+
+
+def _kill_once_told(server: psutil.Process, child: psutil.Process) -> None:
+    """The server starts the next child once it has told this one what to read."""
+    while server.children() == [child]:
+        time.sleep(0.001)
+    child.kill()
 
 
 def test_a_file_that_kills_its_writer_twice_is_refused_and_the_next_one_is_read(file: Path, tmp_path: Path) -> None:
@@ -241,6 +266,54 @@ def test_nothing_of_the_surroundings_gets_into_the_writer(file: Path, tmp_path: 
     with Sanitizer() as sanitizer:
         assert sanitizer.inspect(file).verdict is Verdict.CLEAN
     assert not (tmp_path / "RAN").exists()
+
+
+NEEDED = ("fifomark", "msgspec", "numpy", "ml_dtypes")
+PARENT = """
+import fifomark, sys
+from fifomark.sanitizer.sanitizer import Sanitizer
+with Sanitizer() as one:
+    print(one.inspect(sys.argv[1]).verdict, fifomark.__file__)
+"""
+
+
+def decoys(folder: Path, marker: Path, *names: str) -> Path:
+    """A folder with packages of these names that say so where somebody imports them."""
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").write_text(f"open({str(marker)!r}, 'w').write(__file__)")
+    return folder
+
+
+def in_an_environment_of_its_own(file: Path, tmp_path: Path, *folders: Path) -> str:
+    """What PARENT says that imports from `folders`, while decoys are installed where it runs."""
+    venv.create(tmp_path / "venv", symlinks=True)
+    (installed,) = (tmp_path / "venv/lib").glob("python*/site-packages")
+    decoys(installed, tmp_path / "RAN", *NEEDED)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))}
+    run = [tmp_path / "venv/bin/python", "-c", PARENT, file]
+    done = subprocess.run(run, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "RAN").exists(), (tmp_path / "RAN").read_text()
+    return done.stdout.strip()
+
+
+OURS, THEIRS = Path(fifomark.__file__).parents[1], Path(msgspec.__file__).parents[1]
+
+
+def test_the_writer_imports_what_its_parent_imports_and_not_what_is_installed(file: Path, tmp_path: Path) -> None:
+    assert in_an_environment_of_its_own(file, tmp_path, OURS, THEIRS) == f"clean {fifomark.__file__}"
+
+
+def test_the_writer_looks_where_its_parent_looks_first(file: Path, tmp_path: Path) -> None:
+    """Our own folder holds packages of the names that we need, too; the parent never comes to them."""
+    own = decoys(tmp_path / "own", tmp_path / "RAN", *NEEDED[1:])
+    (own / "fifomark").symlink_to(OURS / "fifomark")
+    (tmp_path / "theirs").mkdir()
+    for path in THEIRS.iterdir():
+        if path.name.partition(".")[0] in NEEDED[1:]:  # numpy.libs as well
+            (tmp_path / "theirs" / path.name).symlink_to(path)
+    assert in_an_environment_of_its_own(file, tmp_path, tmp_path / "theirs", own) == f"clean {own / 'fifomark/__init__.py'}"
 
 
 @pytest.fixture

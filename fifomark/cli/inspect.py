@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -19,8 +19,10 @@ from fifomark.core.errors import UsageError
 from fifomark.core.findings import Level
 from fifomark.core.inspection import Inspection
 from fifomark.core.policy import Isolation, Policy
-from fifomark.reports import sarif, tables
 from fifomark.sanitizer.opening import is_missing
+
+if TYPE_CHECKING:
+    from fifomark.sanitizer.sanitizer import Job, Sanitizer
 
 
 class Format(StrEnum):
@@ -53,8 +55,14 @@ def inspect(
     for file in files:
         if is_missing(file):
             raise UsageError(f"{file}: no such file")
+    from fifomark.sanitizer.sanitizer import Job, Sanitizer
+
     chosen = Format.JSON if json else format
-    seen = _inspected(files, isolation, Policy(extensions=tuple(extension)))
+    sanitizer = Sanitizer(policy=Policy(extensions=tuple(extension)), isolation=isolation)
+    sanitizer.launch()
+    from fifomark.reports import sarif, tables  # while the writer starts
+
+    seen = _inspected(sanitizer, map(Job, files))
     if chosen is Format.SARIF or not sys.stdout.isatty():  # results that come by on a terminal are progress enough
         seen = counted("inspecting", seen, len(files))
     failed = False
@@ -73,11 +81,9 @@ def inspect(
     return Exit.NO if failed else Exit.FINE
 
 
-def _inspected(files: list[Path], isolation: Isolation, policy: Policy) -> Iterator[Inspection]:
-    from fifomark.sanitizer.sanitizer import Job, Sanitizer
-
-    with Sanitizer(policy=policy, isolation=isolation) as sanitizer:
-        yield from sanitizer.inspect_all(map(Job, files))
+def _inspected(sanitizer: Sanitizer, jobs: Iterable[Job]) -> Iterator[Inspection]:
+    with sanitizer:
+        yield from sanitizer.inspect_all(jobs)
 
 
 def _fails(seen: Inspection, fail_on: FailOn) -> bool:

@@ -115,6 +115,10 @@ class Sanitizer:
         """End the writer and its parser server."""
         self._writer.close()
 
+    def launch(self) -> None:
+        """Start the writer without waiting for it: whoever has something else to do first may do it meanwhile."""
+        self._writer.launch()
+
     def __enter__(self) -> Sanitizer:
         self._writer.start()
         return self

@@ -45,6 +45,7 @@ class WriterClient:
         self._sandbox, self._program = sandbox, program
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
+        self._greeted = False
         self._asked = 0  # requests that are not answered yet
         self.greeting = Greeting()  # once a writer was started
 
@@ -58,8 +59,16 @@ class WriterClient:
 
     def start(self) -> socket.socket:
         """The line to a living writer. InternalError where none can be started."""
-        if self._line is not None and self._alive:
-            return self._line
+        line, process = self.launch()
+        if not self._greeted:
+            self._await_greeting(line, process)
+            self._greeted = True
+        return line
+
+    def launch(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+        """The same without waiting until it is ready, which takes a tenth of a second."""
+        if self._line is not None and self._process is not None and self._alive:
+            return self._line, self._process
         self.close()
         ours, theirs = socket.socketpair()
         self._line = ours
@@ -79,10 +88,9 @@ class WriterClient:
             except OSError as e:
                 self.close()
                 raise InternalError(f"the writer cannot be started: {e}") from e
-        self._greeted(ours, self._process)
-        return ours
+        return ours, self._process
 
-    def _greeted(self, line: socket.socket, process: subprocess.Popen[bytes]) -> None:
+    def _await_greeting(self, line: socket.socket, process: subprocess.Popen[bytes]) -> None:
         assert process.stderr is not None
         with process.stderr:
             try:
@@ -143,7 +151,7 @@ class WriterClient:
                 self._process.kill()
                 self._process.wait()
         self._process = self._line = None
-        self._asked = 0
+        self._greeted, self._asked = False, 0
 
 
 def _fits(item: Item, answer: Answer) -> bool:

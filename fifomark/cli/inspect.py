@@ -20,6 +20,7 @@ from fifomark.core.errors import UsageError
 from fifomark.core.findings import Level
 from fifomark.core.inspection import Inspection
 from fifomark.core.policy import Isolation, Policy
+from fifomark.core.text import shown
 from fifomark.reports import sarif, tables
 
 
@@ -57,9 +58,13 @@ def inspect(
     seen = _inspected(files, isolation, Policy(extensions=tuple(extension)))
     if chosen is Format.SARIF or not sys.stdout.isatty():  # results that come by on a terminal are progress enough
         seen = counted("inspecting", seen, len(files))
-    failed = False
+    failed = broken = False
     logged: list[tuple[Path, Inspection]] = []
     for file, inspection in zip(files, seen, strict=True):
+        if not isinstance(inspection, Inspection):
+            print(f"fifomark: {shown(str(file), 4000)}: {inspection}", file=sys.stderr)
+            broken = True
+            continue
         failed |= _fails(inspection, fail_on)
         match chosen:
             case Format.TABLE:
@@ -70,10 +75,13 @@ def inspect(
                 logged.append((file, inspection))
     if chosen is Format.SARIF:
         json_line(sarif.log(logged))
+    if broken:
+        return Exit.INTERNAL
     return Exit.NO if failed else Exit.FINE
 
 
-def _inspected(files: list[Path], isolation: Isolation, policy: Policy) -> Iterator[Inspection]:
+def _inspected(files: list[Path], isolation: Isolation, policy: Policy) -> Iterator[Inspection | Exception]:
+    """In the place of a file that we failed over: why."""
     from fifomark.sanitizer.sanitizer import Job, Sanitizer
 
     with Sanitizer(policy=policy, isolation=isolation) as sanitizer:

@@ -13,7 +13,7 @@ SAMPLE = 8192  # values, evenly spaced, by which the usual magnitude is told
 
 
 class Sample:
-    """SAMPLE to twice as many values of a tensor of `numel` elements (or all of them): enough for one tensor, too much to be kept of each."""
+    """SAMPLE to twice as many values of a tensor of `numel` elements, or all of them. Too many to be kept of each tensor of a file."""
 
     def __init__(self, numel: int) -> None:
         self._step = max(1, numel // SAMPLE)

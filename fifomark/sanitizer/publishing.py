@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from types import TracebackType
 
 
@@ -34,4 +35,5 @@ class Publication:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         os.close(self.fd)
         if not self._published:
-            os.unlink(self._temporary)
+            with suppress(FileNotFoundError):  # the folder may be gone by now
+                os.unlink(self._temporary)

@@ -19,6 +19,7 @@ from fifomark.core.errors import UsageError
 from fifomark.core.findings import Level
 from fifomark.core.inspection import Inspection
 from fifomark.core.policy import Isolation, Policy
+from fifomark.core.text import shown
 from fifomark.sanitizer.opening import is_missing
 
 if TYPE_CHECKING:
@@ -65,9 +66,13 @@ def inspect(
     seen = _inspected(sanitizer, map(Job, files))
     if chosen is Format.SARIF or not sys.stdout.isatty():  # results that come by on a terminal are progress enough
         seen = counted("inspecting", seen, len(files))
-    failed = False
+    failed = broken = False
     logged: list[tuple[Path, Inspection]] = []
     for file, inspection in zip(files, seen, strict=True):
+        if not isinstance(inspection, Inspection):
+            print(f"fifomark: {shown(str(file), 4000)}: {inspection}", file=sys.stderr)
+            broken = True
+            continue
         failed |= _fails(inspection, fail_on)
         match chosen:
             case Format.TABLE:
@@ -78,10 +83,13 @@ def inspect(
                 logged.append((file, inspection))
     if chosen is Format.SARIF:
         json_line(sarif.log(logged))
+    if broken:
+        return Exit.INTERNAL
     return Exit.NO if failed else Exit.FINE
 
 
-def _inspected(sanitizer: Sanitizer, jobs: Iterable[Job]) -> Iterator[Inspection]:
+def _inspected(sanitizer: Sanitizer, jobs: Iterable[Job]) -> Iterator[Inspection | Exception]:
+    """In the place of a file that we failed over: why."""
     with sanitizer:
         yield from sanitizer.inspect_all(jobs)
 

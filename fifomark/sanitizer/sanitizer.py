@@ -29,6 +29,7 @@ from fifomark.sanitizer.publishing import Publication
 from fifomark.sanitizer.writer_client import Lost, WriterClient
 
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+Failure = InternalError | OSError  # on our side, over one file
 _SMALL = 1 << 20  # bytes of a file that may share its parser with others
 
 
@@ -86,12 +87,15 @@ class Sanitizer:
         InternalError where no parser or writer can be started, OSError where the clean file cannot be written.
         """
         (seen,) = self.inspect_all([Job(path, name, clean_to)], format=format, policy=policy, limits=limits)
-        return seen
+        if isinstance(seen, Inspection):
+            return seen
+        raise seen
 
     def inspect_all(
         self, jobs: Iterable[Job], *, format: CleanFormat = "pt", policy: Policy | None = None, limits: Limits | None = None
-    ) -> Iterator[Inspection]:
-        """The same for many files, in their order."""
+    ) -> Iterator[Inspection | Failure]:
+        """The same for many files, in their order. What goes wrong on our side over one of them is given in its place: it costs no other
+        file its answer. InternalError is raised where no parser or writer can be started."""
         template = Request(items=(), policy=policy or self._policy, limits=limits or self._limits, format=format)
         waiting: deque[_Group] = deque()
         try:
@@ -147,12 +151,12 @@ class Sanitizer:
                 self._writer.send(group.request, group.fds)
             group.sent = True
 
-    def _settled(self, waiting: deque[_Group]) -> list[Inspection]:
+    def _settled(self, waiting: deque[_Group]) -> list[Inspection | Failure]:
         """Take the first group off, and publish what it comes to."""
         group = waiting[0]
         try:
             answers = self._answers(group, [other for other in waiting if other is not group])
-            return [one if isinstance(one, Inspection) else _published(one, answers.pop(0)) for one in group.opened]
+            return [_published(one, answers.pop(0)) if isinstance(one, _Opened) else one for one in group.opened]
         finally:
             waiting.popleft()
             group.close()
@@ -184,7 +188,7 @@ class Sanitizer:
 
 
 class _Group:
-    """Jobs that the writer is asked about at once. `opened` has an inspection for each that is not read; `files` are the others."""
+    """Jobs that the writer is asked about at once. `opened` has what became of each that is not read; `files` are the others."""
 
     def __init__(self, jobs: Sequence[Job], template: Request) -> None:
         """`template` is a request without items."""
@@ -227,8 +231,8 @@ def _size(path: AnyPath) -> int:
         return 0  # opening it will say what is wrong
 
 
-def _opened(job: Job, policy: Policy, limits: Limits, stack: ExitStack) -> _Opened | Inspection:
-    """The file and where its clean file goes, open until the stack unwinds; the inspection of one that is not read."""
+def _opened(job: Job, policy: Policy, limits: Limits, stack: ExitStack) -> _Opened | Inspection | Failure:
+    """The file and where its clean file goes, open until the stack unwinds; what became of one that is not read."""
     path = os.fsdecode(job.path)
     findings = _extension(path if job.name is None else job.name, policy)
     opened = open_submission(path)
@@ -239,7 +243,10 @@ def _opened(job: Job, policy: Policy, limits: Limits, stack: ExitStack) -> _Open
     if size > limits.file_bytes:
         large = find("FM110", "the file", f"the file has {size:,} bytes; at most {limits.file_bytes:,} are read")
         return conclude(path, [*findings, large], size=size)
-    target = stack.enter_context(Publication(job.clean_to)) if job.clean_to is not None else None
+    try:
+        target = stack.enter_context(Publication(job.clean_to)) if job.clean_to is not None else None
+    except OSError as e:
+        return e
     return _Opened(path, file, tuple(findings), target)
 
 
@@ -255,13 +262,16 @@ def _items(files: Sequence[_Opened]) -> tuple[Item, ...]:
     )
 
 
-def _published(opened: _Opened, answer: Answer) -> Inspection:
+def _published(opened: _Opened, answer: Answer) -> Inspection | Failure:
     if answer.inspection is None:
         trouble = answer.trouble
         assert trouble is not None
         if trouble.errno is not None:
-            raise OSError(trouble.errno, trouble.message)
-        raise InternalError(f"the writer failed on {opened.path}: {trouble.message}")
-    if answer.inspection.clean is not None and opened.target is not None:
-        opened.target.publish()
+            return OSError(trouble.errno, trouble.message)
+        return InternalError(f"the writer failed on {opened.path}: {trouble.message}")
+    try:
+        if answer.inspection.clean is not None and opened.target is not None:
+            opened.target.publish()
+    except OSError as e:
+        return e
     return answer.inspection

@@ -15,6 +15,7 @@ from fifomark.core.findings import Finding, Level
 from fifomark.core.policy import Limits
 from fifomark.torchfile.description import Description, Entry, Storage, Tensor
 from fifomark.torchfile.dtypes import DTYPES, unsupported
+from fifomark.torchfile.strided import cost
 from fifomark.torchfile.views import View
 
 MAX_FINDINGS = 50  # of one kind; a file may have a hundred thousand broken tensors
@@ -107,7 +108,7 @@ def _fitting(tensor: Tensor, storages: Sequence[Storage]) -> View | None:
 def _budgets(description: Description, views: dict[str, View], limits: Limits) -> Iterator[Finding]:
     """What the clean file and the reading may cost. Views beyond the bytes that they come from count as expanded, in all."""
     distinct = dict.fromkeys(views.values())
-    total, reads = sum(view.nbytes for view in distinct), sum(view.reads for view in distinct)
+    total, reads = sum(view.nbytes for view in distinct), sum(cost(view) for view in distinct)
     if len(views) > limits.tensors:
         yield find("FM110", "the file", f"{len(views):,} tensors; at most {limits.tensors:,} are taken")
     largest = max(views, key=lambda name: views[name].nbytes, default="the file")

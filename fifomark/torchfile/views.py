@@ -6,6 +6,7 @@ Never mmap: a file that shrinks while it is mapped kills the reader, one that sh
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from math import prod
 from typing import NamedTuple, Protocol
 
@@ -22,30 +23,32 @@ class BrokenStorage(Exception):
         self.code = code
 
 
-class View(NamedTuple):
-    """A tensor's place in its storage (an index into the description's); shape, stride and offset in elements."""
-
+class _Place(NamedTuple):
     storage: int
     dtype: DType
     shape: tuple[int, ...]
     stride: tuple[int, ...]
     offset: int
 
-    @property
+
+class View(_Place):
+    """A tensor's place in its storage (an index into the description's); shape, stride and offset in elements."""
+
+    @cached_property
     def numel(self) -> int:
         return prod(self.shape)
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """Bytes of its elements laid out one after another."""
         return self.numel * self.dtype.itemsize
 
-    @property
+    @cached_property
     def extent(self) -> int:
         """Elements from its first to its last one in the storage, both included; 0 where it has none."""
         return 0 if 0 in self.shape else 1 + sum((n - 1) * d for n, d in zip(self.shape, self.stride, strict=True))
 
-    @property
+    @cached_property
     def contiguous(self) -> bool:
         """Whether its elements lie one after another in row-major order."""
         expected = 1
@@ -55,9 +58,11 @@ class View(NamedTuple):
             expected *= size
         return True
 
-    @property
+    @cached_property
     def overlaps(self) -> bool:
         """Whether an element may lie under two indices (expanded views do). Dense in any order of dimensions is none."""
+        if self.contiguous:
+            return False
         reach = 0  # elements beyond the first that the dimensions so far span
         for stride, size in sorted((d, n) for n, d in zip(self.shape, self.stride, strict=True) if n > 1):
             if stride <= reach:

@@ -157,6 +157,21 @@ RULES: Mapping[str, Rule] = {
         "Run the model on a batch of the data: torch.isfinite(outputs).all() must be True. Train with a lower learning rate.",
     ),
     "FM606": Rule("the same output for every example", Level.WARNING, "The model ignores its input: check training and the saved epoch."),
+    "FM607": Rule(
+        "outputs do not repeat",
+        Level.WARNING,
+        "Something random runs in the model: use nn.Dropout, which eval() switches off, not functional.dropout with its default.",
+    ),
+    "FM608": Rule(
+        "outputs depend on the batch",
+        Level.WARNING,
+        "An example must be judged by itself: check batch_first, the dimension of softmax, and normalisation over the batch.",
+    ),
+    "FM609": Rule(
+        "outputs depend on the order of the examples",
+        Level.WARNING,
+        "An example must be judged by itself: check batch_first, and that no state is kept from one call to the next.",
+    ),
 }
 
 

@@ -6,13 +6,13 @@ import os
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from fifomark.core.errors import ConfigError, InternalError
 from fifomark.core.outcome import MarkTicket
 from fifomark.marking.data import load_data
 from fifomark.marking.metrics import try_metrics
 from fifomark.marking.rubric import FILE_NAME, load_rubric, rubric_sha256
+from fifomark.marking.running import Examples
 from fifomark.marking.schema import Rubric
 
 
@@ -22,13 +22,12 @@ class RubricChanged(Exception):
 
 @dataclass(frozen=True)
 class LoadedRubric:
-    """A rubric as it had the hash `sha256`, and its data on the CPU: `inputs` (n, *shape), `labels` (n,) int64."""
+    """A rubric as it had the hash `sha256`, and its data."""
 
     folder: str
     sha256: str
     rubric: Rubric
-    inputs: Tensor
-    labels: Tensor
+    splits: tuple[Examples, ...]
     data_sha256: str
 
 
@@ -72,4 +71,7 @@ def _read(ticket: MarkTicket) -> LoadedRubric:
         raise RubricChanged(f"{place}: changed after the ticket was written")
     try_metrics(rubric, place)
     data = load_data(ticket.rubric, rubric)
-    return LoadedRubric(ticket.rubric, sha256, rubric, torch.from_numpy(data.inputs), torch.from_numpy(data.labels), data.sha256)
+    splits = tuple(
+        Examples(split.name, tuple(map(torch.from_numpy, split.inputs)), torch.from_numpy(split.labels)) for split in data.splits
+    )
+    return LoadedRubric(ticket.rubric, sha256, rubric, splits, data.sha256)

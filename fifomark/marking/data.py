@@ -14,14 +14,24 @@ from fifomark.core.errors import ConfigError
 from fifomark.families.family import did_you_mean
 from fifomark.marking.rubric import FILE_NAME, data_path
 from fifomark.marking.schema import Input, Rubric
+from fifomark.marking.terms import SplitName
+
+
+@dataclass(frozen=True)
+class Split:
+    """Some of the examples. `inputs`: for each argument of the model (n, *shape) as it gets it, float32 or int64; `labels` as the task has
+    them (fifomark.marking.tasks), int64, or float32 of a regression."""
+
+    name: SplitName
+    inputs: tuple[NDArray[np.float32] | NDArray[np.int64], ...]
+    labels: NDArray[np.int64] | NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Data:
-    """`inputs` (n, *shape) as the model gets them, float32 or int64; `labels` (n,) int64 in 0..num_classes-1; `sha256` of the file."""
+    """`splits`: "all" of it; or "public" and "private". `sha256` is that of the file."""
 
-    inputs: NDArray[np.float32] | NDArray[np.int64]
-    labels: NDArray[np.int64]
+    splits: tuple[Split, ...]
     sha256: str
 
 
@@ -38,11 +48,12 @@ def load_data(folder: str | os.PathLike[str], rubric: Rubric) -> Data:
             arrays = np.load(file, allow_pickle=False)
             if not isinstance(arrays, np.lib.npyio.NpzFile):
                 raise ConfigError(place, "data.path", f"{path} is no .npz", "write it with numpy.savez_compressed")
-            x = _array(arrays, "input", rubric.data.input, place)
-            y = _array(arrays, "label", rubric.data.label, place)
+            x = _array(arrays, "input", str(rubric.data.input), place)
+            y = _array(arrays, "label", str(rubric.data.label), place)
     except (OSError, ValueError, BadZipFile) as e:
         raise ConfigError(place, "data.path", f"{path} cannot be read: {e}", "write it with numpy.savez_compressed, no objects") from e
-    return Data(_inputs(x, rubric.input, place), _labels(y, len(x), rubric.task.num_classes, place), sha256)
+    inputs, labels = _inputs(x, rubric.input, place), _labels(y, len(x), rubric.task.width, place)
+    return Data((Split("all", (inputs,), labels),), sha256)
 
 
 def _array(arrays: np.lib.npyio.NpzFile, key: str, name: str, place: str) -> NDArray[np.generic]:

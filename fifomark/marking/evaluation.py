@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from dataclasses import dataclass
 from time import perf_counter
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from fifomark.core.catalogue import find
 from fifomark.core.errors import ConfigError
-from fifomark.core.findings import Finding
-from fifomark.core.outcome import Audit, Cost, Evaluation, Failed, Marked, MarkTicket, Outcome, Reason, Refused
+from fifomark.core.findings import Finding, verdict_of
+from fifomark.core.outcome import Audit, Cost, Evaluation, Failed, Marked, MarkTicket, Metric, Outcome, Reason, Refused
 from fifomark.core.text import shown
+from fifomark.marking import audits
 from fifomark.marking.bench import Bench, LoadedRubric, RubricChanged
-from fifomark.marking.metrics import measure
+from fifomark.marking.metrics import Meter, of_model
 from fifomark.marking.model import Built, rebuild
 from fifomark.marking.rubric import FILE_NAME
+from fifomark.marking.running import Examples, Misbehaved, OutOfMemory, Runner
+from fifomark.marking.schema import Rubric
 
 __all__ = ["Bench", "evaluate"]
 
-_CONSTANT = 1e-6  # outputs that differ by less than this share of their size are the same
+_PRECISIONS = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 _log = logging.getLogger(__name__)
 
 
@@ -36,6 +39,8 @@ def evaluate(ticket: MarkTicket, bench: Bench) -> Outcome:
         weights = torch.load(ticket.path, map_location="cpu", weights_only=True, mmap=True)
         built = rebuild(weights, loaded.rubric, os.path.join(ticket.rubric, FILE_NAME))
         return built if isinstance(built, Refused) else _marked(built, loaded, device, started)
+    except Misbehaved as e:
+        return Refused(findings=(e.finding,))
     except RubricChanged as e:
         return Failed(reason=Reason(code="rubric-changed", message=str(e), blame="operator"))
     except ConfigError as e:
@@ -46,24 +51,19 @@ def evaluate(ticket: MarkTicket, bench: Bench) -> Outcome:
 
 
 def _marked(built: Built, loaded: LoadedRubric, device: torch.device, started: float) -> Marked | Refused:
-    rubric, classes = loaded.rubric, loaded.rubric.task.num_classes
-    probe = run(built.model, loaded.inputs[:2], 2, classes, device)
-    if isinstance(probe, Finding):
-        return Refused(findings=(probe,))
-    forward_started = perf_counter()
-    ran = run(built.model, loaded.inputs, rubric.run.batch_size, classes, device)
-    forward_seconds = perf_counter() - forward_started
-    if isinstance(ran, Finding):
-        return Refused(findings=(ran,))
-    outputs, batch = ran
+    rubric = loaded.rubric
+    runner = Runner(built.model, rubric.task, device, _PRECISIONS[rubric.run.precision])
+    seen = measure(runner, rubric, loaded.splits)
+    if verdict_of(seen.findings).refuses:
+        return Refused(findings=seen.findings)
     evaluation = Evaluation(
         rubric_sha256=loaded.sha256,
         dataset_sha256=loaded.data_sha256,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        metrics=measure(rubric, outputs, loaded.labels, built.parameters),
-        audits=tuple(_audits(rubric.run.batch_size, batch)),
-        cost=Cost(forward_seconds=forward_seconds, total_seconds=perf_counter() - started),
-        findings=tuple(_constant(outputs)),
+        metrics=(*seen.metrics, *of_model(rubric, built.parameters)),
+        audits=seen.audits,
+        cost=Cost(forward_seconds=seen.seconds, total_seconds=perf_counter() - started),
+        findings=seen.findings,
         declared=dict(built.declared),
         assumed=built.assumed,
         torch_version=str(torch.__version__),  # a TorchVersion is more than a string
@@ -71,63 +71,54 @@ def _marked(built: Built, loaded: LoadedRubric, device: torch.device, started: f
     return Marked(evaluation=evaluation)
 
 
-def run(model: nn.Module, inputs: Tensor, batch: int, classes: int, device: torch.device) -> tuple[Tensor, int] | Finding:
-    """(finite outputs (n, classes) float32 on the CPU, the batch size that did it), or what is wrong with the model.
+@dataclass(frozen=True)
+class Measured:
+    """What running a model over the data came to; `seconds` are those of the forward passes, and of feeding the metrics."""
 
-    Where memory runs out, everything is run again with half the batch, so that all rows see the same size.
+    metrics: tuple[Metric, ...]
+    audits: tuple[Audit, ...]
+    findings: tuple[Finding, ...]
+    seconds: float
+
+
+def measure(runner: Runner, rubric: Rubric, splits: tuple[Examples, ...]) -> Measured:
+    """Every metric on every split, and the audits. Misbehaved where the model does what no model may.
+
+    Where memory runs out, everything is run again with half the batch, so that all examples see the same size.
     """
+    wanted = batch = rubric.run.batch_size
     while True:
         try:
-            outputs = _in_batches(model, inputs, batch, classes, device)
-            return outputs if isinstance(outputs, Finding) else (outputs, batch)
-        except torch.OutOfMemoryError:
+            probe = audits.Probe(runner, splits[0].inputs, splits[0].labels, batch)
+            started = perf_counter()
+            meters = [Meter(rubric, split.name) for split in splits]
+            first, *_ = [_fed(meter, runner, split, batch) for meter, split in zip(meters, splits, strict=True)]
+            seconds = perf_counter() - started
+            audited = probe.audit(rubric.audits, first, batch)
+            break
+        except OutOfMemory:
             if batch == 1:
-                return find("FM602", "forward", "the model does not fit into memory, even with one example at a time")
-        torch.cuda.empty_cache()
+                message = "the model does not fit into memory, even with one example at a time"
+                raise Misbehaved(find("FM602", "forward", message)) from None
+        if runner.device.type == "cuda":
+            torch.cuda.empty_cache()
         batch //= 2
+    halved = Audit(id="memory", passed=False, message=f"out of memory with {wanted} examples at once: marked with {batch}")
+    return Measured(
+        metrics=tuple(metric for meter in meters for metric in meter.metrics()),
+        audits=(*audited.audits, *([halved] if batch != wanted else [])),
+        findings=(*audited.findings, *audits.constant(first, rubric.audits.constant)),
+        seconds=seconds,
+    )
 
 
-def _in_batches(model: nn.Module, inputs: Tensor, batch: int, classes: int, device: torch.device) -> Tensor | Finding:
-    model.to(device)
-    done: list[Tensor] = []
-    with torch.inference_mode():
-        for part in torch.split(inputs, batch):
-            outputs = _forward(model, part.to(device), classes)
-            if isinstance(outputs, Finding):
-                return outputs
-            done.append(outputs.float().cpu())
-    return torch.cat(done)
-
-
-def _forward(model: nn.Module, inputs: Tensor, classes: int) -> Tensor | Finding:
-    try:
-        outputs: object = model(inputs)
-    except Exception as e:
-        if isinstance(e, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(e):
-            raise torch.OutOfMemoryError(str(e)) from e
-        message = f"the forward pass raised {type(e).__name__}: {_first_line(e)}"
-        return find("FM603", "forward", message, evidence=f"input of shape {tuple(inputs.shape)}")
-    wanted = (len(inputs), classes)
-    if not isinstance(outputs, Tensor):
-        return find("FM604", "outputs", f"the model returned {type(outputs).__name__}, expected a tensor of shape {wanted}")
-    if tuple(outputs.shape) != wanted or not outputs.is_floating_point():
-        found = f"{str(outputs.dtype).removeprefix('torch.')} of shape {tuple(outputs.shape)}"
-        return find("FM604", "outputs", f"the model returned {found}, expected floats of shape {wanted}")
-    if broken := int((~outputs.isfinite()).any(dim=1).sum()):
-        return find("FM605", "outputs", f"NaN or Inf in the outputs for {broken} of {len(inputs)} examples of a batch")
-    return outputs
-
-
-def _audits(wanted: int, used: int) -> Iterator[Audit]:
-    if used != wanted:
-        yield Audit(id="batch-size", passed=False, message=f"out of memory with {wanted} examples at once: marked with {used}")
-
-
-def _constant(outputs: Tensor) -> Iterator[Finding]:
-    spread = float((outputs.amax(dim=0) - outputs.amin(dim=0)).max())
-    if len(outputs) > 1 and spread <= _CONSTANT * float(outputs.abs().max()):
-        yield find("FM606", "outputs", f"the outputs for all {len(outputs)} examples are the same")
-
-
-def _first_line(error: Exception) -> str:
-    return shown((str(error).splitlines() or [""])[0], 300)
+def _fed(meter: Meter, runner: Runner, split: Examples, batch: int) -> Tensor:
+    """Run a split through the model into its meter; gives the first outputs, enough of them for the audits."""
+    first: list[Tensor] = []
+    kept = 0
+    for outputs, labels in runner.batches(split.inputs, split.labels, batch):
+        meter.update(outputs, labels)
+        if kept < audits.EXAMPLES:
+            first.append(outputs)
+            kept += len(outputs)
+    return torch.cat(first)

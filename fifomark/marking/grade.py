@@ -7,7 +7,8 @@ from math import fsum
 
 from fifomark.core.outcome import Evaluation, Metric
 from fifomark.core.report import CriterionMark, Grade
-from fifomark.marking.schema import Criterion, Grading, Linear, Rubric, Scoring, Steps, Threshold
+from fifomark.marking.schema import Rubric
+from fifomark.marking.terms import Criterion, Grading, Linear, Scoring, Steps, Threshold
 
 
 def grade(evaluation: Evaluation, rubric: Rubric) -> Grade:

@@ -9,12 +9,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from fifomark.core.decode import convert, read_toml
 from fifomark.core.errors import ConfigError, DeclarationMissing
 from fifomark.families import registry
 from fifomark.families.family import did_you_mean, settle
 from fifomark.marking.metric_names import BUILT_IN, TORCHMETRICS
-from fifomark.marking.schema import Criterion, Linear, Rubric, Steps, Threshold
+from fifomark.marking.schema import Rubric
+from fifomark.marking.tasks import KINDS
+from fifomark.marking.terms import Criterion, Linear, Steps, Threshold
 
 __all__ = ["FILE_NAME", "Rubric", "data_path", "load_rubric", "rubric_sha256"]
 
@@ -27,7 +31,7 @@ def load_rubric(folder: str | os.PathLike[str]) -> Rubric:
     ConfigError names the file, the key, what was found and what was meant.
     """
     path = Path(folder, FILE_NAME)
-    rubric = convert(_with_declared(read_toml(path, dict[str, Any])), Rubric, path)
+    rubric = _completed(convert(_with_declared(read_toml(path, dict[str, Any])), Rubric, path))
     for check in (_check_task, _check_owner, _check_families, _check_input, _check_metrics, _check_criteria, _check_data):
         for key, problem, hint in check(rubric, path):
             raise ConfigError(path, key, problem, hint)
@@ -58,11 +62,24 @@ def _with_declared(table: dict[str, Any]) -> dict[str, Any]:
     return {**table, "model": {**rest, "declared": facts}}
 
 
+def _completed(rubric: Rubric) -> Rubric:
+    """With what is usual for its task where it says nothing of metrics or criteria."""
+    kind = KINDS[rubric.task.type]
+    if not rubric.metrics:
+        rubric = replace(rubric, metrics=(kind.metric,))
+    if not rubric.criteria and kind.criterion is not None and kind.criterion.metric in (metric.id for metric in rubric.metrics):
+        rubric = replace(rubric, criteria=(kind.criterion,))
+    return rubric
+
+
 Problem = tuple[str, str, str]  # key, problem, hint
 
 
 def _check_task(rubric: Rubric, _: Path) -> Iterator[Problem]:
-    names, wanted = len(rubric.task.class_names), rubric.task.num_classes
+    task = rubric.task
+    names, wanted = len(task.class_names), 2 if task.type == "binary-classification" else task.num_classes
+    if task.type not in ("binary-classification", "regression") and task.num_classes is None:
+        yield "task.num_classes", "is missing", f"{task.type} needs it"
     if names and names != wanted:
         yield "task.class_names", f"names {names} classes where num_classes is {wanted}", "give one name a class, or none"
 
@@ -134,7 +151,9 @@ def _check_criteria(rubric: Rubric, _: Path) -> Iterator[Problem]:
         if criterion.metric is not None and criterion.metric not in metrics:
             yield f"{key}.metric", f"there is no metric {criterion.metric!r}", did_you_mean(criterion.metric, metrics)
         yield from ((f"{key}.scoring", problem, hint) for problem, hint in _check_scoring(criterion))
-    if not sum(criterion.points for criterion in rubric.criteria):
+    if not rubric.criteria:
+        yield "criterion", "is missing", "say what the metrics are worth: [[criterion]] with id, title, points, metric and scoring"
+    elif not sum(criterion.points for criterion in rubric.criteria):
         yield "criterion", "all criteria together give no points", ""
 
 

@@ -8,13 +8,10 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from fifomark.core.inspection import Form
 from fifomark.core.policy import Positive, Seconds
 from fifomark.core.record import Record
-
-Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]  # TOML has nan and inf; a mark has not
-Share = Annotated[float, Meta(ge=0, le=1)]
-Points = Annotated[float, Meta(ge=0, le=1e6)]
-Name = Annotated[str, Meta(min_length=1)]
+from fifomark.marking.terms import Attempts, Criterion, Feedback, Finite, Grading, Leaderboard, Name, Share
 
 
 class About(Record):
@@ -26,54 +23,108 @@ class About(Record):
     version: str = "1"
 
 
-class Task(Record):
-    """`class_names`, where given, has one name a class."""
+TaskType = Literal[
+    "multiclass-classification",
+    "binary-classification",
+    "multilabel-classification",
+    "regression",
+    "token-classification",
+    "language-model",
+]
 
-    num_classes: Annotated[int, Meta(ge=2)]
-    type: Literal["multiclass-classification"] = "multiclass-classification"
+
+class Task(Record):
+    """What a model gives for an example (fifomark.marking.tasks says so for each type).
+
+    `num_classes`: classes, labels of a multilabel task, or the vocabulary of a language model. `targets`: numbers that a regression gives.
+    `class_names`, where given, has one name a class. `output` is what the model's last layer gives; of a regression, its values.
+    `ignore_label` marks the positions of a sequence that do not count.
+    """
+
+    type: TaskType = "multiclass-classification"
+    num_classes: Annotated[int, Meta(ge=2)] | None = None
+    targets: Positive = 1
     class_names: tuple[str, ...] = ()
+    output: Literal["logits", "probabilities", "log-probabilities"] = "logits"
+    ignore_label: int = -100
+
+    @property
+    def width(self) -> int:
+        """How many numbers a model gives for an example, or for a position of a sequence."""
+        if self.type == "regression":
+            return self.targets
+        return 1 if self.type == "binary-classification" else self.num_classes or 0
 
 
 class Intake(Record):
-    """`owner_from` is a regular expression with a group `owner`, searched for in the file's name."""
+    """`owner_from` is a regular expression with a group `owner`, searched for in the file's name; `accept` the forms that are marked."""
 
     owner_from: str | None = None
+    accept: tuple[Form, ...] = ("state_dict", "checkpoint", "module", "torchscript")
 
 
 class ModelRules(Record):
-    """`declared` holds one table of facts a family ([model.cnn] in the file): what a file of weights cannot tell."""
+    """Where a model to mark comes from: the rubric's own class, a family's builder, or the tree of stock layers that was pickled.
 
-    families: Annotated[tuple[str, ...], Meta(min_length=1)]
+    `factory` is a class or function of the Python beside the rubric ("models:Net"), called with `args`; the weights must fit what it
+    gives. `families` are those that are built, or with a factory those that the weights may be of (none named: any). `trees`: a pickled
+    module of stock torch.nn layers in a Sequential is rebuilt from its description. `declared` holds one table of facts a family
+    ([model.cnn] in the file): what a file of weights cannot tell.
+    """
+
+    families: tuple[str, ...] = ()
+    factory: str | None = None
+    args: dict[str, Any] = {}
+    trees: bool = False
     max_parameters: Positive | None = None
+    max_macs: Positive | None = None
     declared: dict[str, dict[str, Any]] = {}
 
 
 class Input(Record):
-    """One example as the model gets it: (x · scale − mean) / std. `mean` and `std`: one number, or one for each along the first axis."""
+    """One example as the model gets it: (x · scale − mean) / std. `mean` and `std`: one number, or one for each along the first axis.
+
+    `pad` fills up whole numbers (token ids) that are shorter than `shape`.
+    """
 
     shape: Annotated[tuple[Positive, ...], Meta(min_length=1)]
     dtype: Literal["float32", "int64"] = "float32"
     scale: Finite = 1.0
     mean: tuple[Finite, ...] = (0.0,)
     std: tuple[Annotated[float, Meta(gt=0, le=1e300)], ...] = (1.0,)
+    pad: int | None = None
 
 
 class DataFile(Record):
-    """An .npz beside the rubric (or an absolute path), and the names of its arrays of examples and labels."""
+    """The examples: a file or folder beside the rubric (or an absolute path), or what a `factory` makes of it.
+
+    `format` goes by the name's ending, where nothing is said; a folder holds pictures, one folder a class. `input` and `label` are names
+    of arrays or columns; several inputs are several arguments of the model, or columns of a table side by side. `factory` is a function of
+    the Python beside the rubric ("data:make") that takes the path and gives a torch Dataset of (input, label).
+
+    `public` is the share of the examples whose marks submitters see at once; the rest is private. Or `split` names the array or column
+    that says "public" or "private" of each example.
+    """
 
     path: Name
     sha256: str = ""
-    input: str = "x"
-    label: str = "y"
+    format: Literal["auto", "npz", "safetensors", "csv", "jsonl", "parquet", "pictures"] = "auto"
+    input: str | tuple[str, ...] = "x"
+    label: str | tuple[str, ...] = "y"
+    factory: str | None = None
+    public: Share | None = None
+    split: str | None = None
+    seed: Annotated[int, Meta(ge=0, lt=1 << 62)] = 0
 
 
 class Run(Record):
-    """`threads` and `device`: the slot's own, where nothing is said."""
+    """`threads` and `device`: the slot's own, where nothing is said. `precision` is what the model computes in."""
 
     seed: Annotated[int, Meta(ge=0, lt=1 << 62)] = 0
     batch_size: Positive = 64
     threads: Positive | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["float32", "float64", "bfloat16"] = "float32"
 
 
 class MarkLimits(Record):
@@ -84,9 +135,11 @@ class MarkLimits(Record):
 
 
 class MetricRule(Record):
-    """`kind` is a class of torchmetrics, or "parameters"; `precision` the digits printed behind the point.
+    """`kind` is a class of torchmetrics, one of our own (fifomark.marking.metric_names), or a function of the Python beside the rubric
+    ("metrics:top5") or of a plugin.
 
-    `higher_is_better`: what torchmetrics says of the class, where nothing is said.
+    `higher_is_better`: what torchmetrics says of the class, where nothing is said. `precision`: the digits printed behind the point.
+    `interval`: of 95 %, by Wilson's method for a share of examples; "bootstrap" resamples the examples, for any metric.
     """
 
     id: Name
@@ -94,76 +147,33 @@ class MetricRule(Record):
     args: dict[str, Any] = {}
     higher_is_better: bool | None = None
     precision: Annotated[int, Meta(ge=0, le=17)] = 4
+    interval: Literal["auto", "none", "bootstrap"] = "auto"
 
 
-class Threshold(Record, tag_field="kind", tag="threshold"):
-    """All points, or none."""
-
-    at_least: Finite | None = None
-    at_most: Finite | None = None
+Consequence = Literal["off", "flag", "fail"]
 
 
-class Linear(Record, tag_field="kind", tag="linear", rename={"start": "from", "end": "to"}):
-    """No points at `from`, all at `to`, in proportion between them. `from` above `to`: less is better."""
+class Audits(Record):
+    """Checks of how a model behaves: left out, said in the report, or refused where they are not passed.
 
-    start: Finite
-    end: Finite
+    repeat: the same inputs give the same outputs · batch_size: alone as in a batch · order: in whatever order they come · constant: not the
+    same for all examples · duplicates: weights that another owner handed in, the same, permuted, or with a little noise. `tolerance` is the
+    share of the outputs' size by which they may differ.
+    """
 
-
-class Steps(Record, tag_field="kind", tag="steps"):
-    """Pairs of a value and the points for those who reach it; the most that is reached counts."""
-
-    steps: Annotated[tuple[tuple[Finite, Points], ...], Meta(min_length=1)]
-
-
-Scoring = Threshold | Linear | Steps
-
-
-class Criterion(Record):
-    """Points for a metric, by `scoring`; or for a check ("loads": the model was built from its weights and ran)."""
-
-    id: Name
-    title: Name
-    points: Points
-    metric: str | None = None
-    scoring: Scoring | None = None
-    check: Literal["loads"] | None = None
-
-
-class Band(Record, rename={"start": "from"}):
-    """A name for marks from a share of the points on: { grade = "A", from = 0.9 }."""
-
-    grade: Name
-    start: Share
-
-
-class Rounding(Record):
-    """The points of a mark are a multiple of `step`."""
-
-    step: Annotated[float, Meta(gt=0, le=1e6)] = 0.01
-    mode: Literal["half-up"] = "half-up"
-
-
-class Grading(Record):
-    """`pass_mark` and the bands' `from` are shares of the points possible."""
-
-    pass_mark: Share = 0.5
-    rounding: Rounding = Rounding()
-    bands: tuple[Band, ...] = ()
-
-
-class Leaderboard(Record):
-    """`primary` is the metric that ranks; the first one, where nothing is said."""
-
-    primary: str | None = None
-
-
-ACCURACY = MetricRule(id="accuracy", kind="MulticlassAccuracy", args={"average": "micro"})
-FOR_ACCURACY = Criterion(id="accuracy", title="Accuracy", points=100, metric="accuracy", scoring=Linear(start=0, end=1))
+    repeat: Consequence = "flag"
+    batch_size: Consequence = "flag"
+    order: Consequence = "flag"
+    constant: Consequence = "flag"
+    duplicates: Literal["off", "flag"] = "flag"
+    tolerance: Annotated[float, Meta(ge=0, le=1)] = 1e-4
 
 
 class Rubric(Record, rename={"about": "rubric", "metrics": "metric", "criteria": "criterion"}):
-    """A rubric as its file says it: the tables [rubric], [task], …, and [[metric]] and [[criterion]] in plural."""
+    """A rubric as its file says it: the tables [rubric], [task], …, and [[metric]] and [[criterion]] in plural.
+
+    Where it says nothing of metrics and criteria, `load_rubric` puts in what is usual for the task.
+    """
 
     about: About
     task: Task
@@ -173,10 +183,13 @@ class Rubric(Record, rename={"about": "rubric", "metrics": "metric", "criteria":
     submission: Intake = Intake()
     run: Run = Run()
     limits: MarkLimits = MarkLimits()
-    metrics: Annotated[tuple[MetricRule, ...], Meta(min_length=1)] = (ACCURACY,)
-    criteria: Annotated[tuple[Criterion, ...], Meta(min_length=1)] = (FOR_ACCURACY,)
+    audits: Audits = Audits()
+    metrics: tuple[MetricRule, ...] = ()
+    criteria: tuple[Criterion, ...] = ()
     grading: Grading = Grading()
+    attempts: Attempts = Attempts()
     leaderboard: Leaderboard = Leaderboard()
+    feedback: Feedback = Feedback()
 
     def owner_of(self, name: str) -> str:
         """Whose file `name` is: the group `owner` of `owner_from`; where that says nothing, the stem up to "__"."""

@@ -63,16 +63,16 @@ def test_inputs_are_scaled_and_normalised_along_the_first_axis(write_rubric) -> 
     pixels = np.random.default_rng(0).integers(0, 256, (6, 2, 3, 3), np.uint8)
     shape = "shape = [2, 3, 3]\nscale = 0.5\nmean = [1.0, 2.0]\nstd = [2.0, 4.0]"
     data = loaded(write_rubric(x=pixels, y=Y, changes={"shape = [4]": shape}))
-    assert data.inputs.dtype == np.float32
-    np.testing.assert_allclose(data.inputs[:, 0], (pixels[:, 0] * 0.5 - 1) / 2)
-    np.testing.assert_allclose(data.inputs[:, 1], (pixels[:, 1] * 0.5 - 2) / 4)
+    assert data.splits[0].inputs[0].dtype == np.float32
+    np.testing.assert_allclose(data.splits[0].inputs[0][:, 0], (pixels[:, 0] * 0.5 - 1) / 2)
+    np.testing.assert_allclose(data.splits[0].inputs[0][:, 1], (pixels[:, 1] * 0.5 - 2) / 4)
 
 
 def test_an_axis_of_length_one_may_be_missing_in_the_data(write_rubric) -> None:
     data = loaded(write_rubric(x=np.zeros((6, 8, 8), np.uint8), y=Y, changes={"shape = [4]": "shape = [1, 8, 8]"}))
-    assert data.inputs.shape == (6, 1, 8, 8)
+    assert data.splits[0].inputs[0].shape == (6, 1, 8, 8)
 
 
 def test_token_ids_stay_whole_numbers(write_rubric) -> None:
     data = loaded(write_rubric(x=np.ones((6, 4), np.int32), y=Y, changes={"shape = [4]": 'shape = [4]\ndtype = "int64"'}))
-    assert data.inputs.dtype == np.int64
+    assert data.splits[0].inputs[0].dtype == np.int64

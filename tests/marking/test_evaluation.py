@@ -5,15 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import Tensor, nn
 
 import fifomark
 from fifomark.core.findings import Finding
 from fifomark.core.outcome import Evaluation, Failed, Marked, MarkTicket, Outcome, Refused
 from fifomark.marking import bench as bench_module
-from fifomark.marking.evaluation import Bench, evaluate, run
+from fifomark.marking.evaluation import Bench, Measured, evaluate, measure
 from fifomark.marking.grade import grade
 from fifomark.marking.rubric import load_rubric, rubric_sha256
+from fifomark.marking.running import Examples, Misbehaved, Runner
+from fifomark.marking.schema import Task
 
 DIGITS = Path(fifomark.__file__).parent / "examples" / "digits"
 CPU = torch.device("cpu")
@@ -64,8 +67,8 @@ def test_random_weights_are_marked_and_get_a_low_mark(tmp_path: Path, bench: Ben
 def test_outputs_of_the_wrong_width_are_refused(tmp_path: Path, bench: Bench) -> None:
     seen = finding(marked(nn.Linear(64, 7), tmp_path, bench))
     assert seen.code == "FM604"
-    assert "(2, 7)" in seen.message
-    assert "(2, 10)" in seen.message
+    assert "(8, 7)" in seen.message
+    assert "(8, 10)" in seen.message
 
 
 def test_nan_is_found_before_a_metric_takes_it_for_class_0(tmp_path: Path, bench: Bench) -> None:
@@ -147,6 +150,17 @@ def test_an_error_of_ours_is_never_the_submitters(tmp_path: Path, bench: Bench) 
     assert (outcome.reason.code, outcome.reason.blame) == ("internal-error", "operator")
 
 
+def runner(model: nn.Module) -> Runner:
+    return Runner(model, Task(num_classes=3), CPU)
+
+
+def run(model: nn.Module, x: Tensor, batch: int) -> Measured:
+    labels = torch.arange(len(x)) % 3
+    rubric = load_rubric(DIGITS)
+    changed = replace(rubric, task=Task(num_classes=3), run=replace(rubric.run, batch_size=batch))
+    return measure(runner(model), changed, (Examples("all", (x,), labels),))
+
+
 class _Greedy(nn.Module):
     """Runs out of memory with more than `most` examples at once."""
 
@@ -162,13 +176,11 @@ class _Greedy(nn.Module):
 
 
 def test_out_of_memory_halves_the_batch_and_runs_everything_again() -> None:
-    model, x = _Greedy(20), torch.randn(100, 4)
-    ran = run(model, x, 64, 3, CPU)
-    assert not isinstance(ran, Finding)
-    outputs, batch = ran
-    assert batch == 16
-    assert torch.equal(outputs, x[:, :3])
-    assert model.seen == [64, 32, *[16] * 6, 4]
+    model = _Greedy(20)
+    seen = run(model, torch.randn(100, 4), 64)
+    assert [audit.message for audit in seen.audits if not audit.passed] == ["out of memory with 64 examples at once: marked with 16"]
+    assert model.seen == [8, 64, 8, 32, 8, *[16] * 6, 4]
+    assert seen.metrics[0].n == 100
 
 
 def test_a_halved_batch_is_said_in_the_report(write_rubric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,15 +193,15 @@ def test_a_halved_batch_is_said_in_the_report(write_rubric, tmp_path: Path, monk
 
     monkeypatch.setattr(nn.Linear, "forward", greedy)
     evaluation = evaluated(marked(nn.Linear(4, 3), tmp_path, Bench(), write_rubric()))
-    (audit,) = evaluation.audits
-    assert (audit.id, audit.passed) == ("batch-size", False)
+    (audit,) = (audit for audit in evaluation.audits if not audit.passed)
+    assert audit.id == "memory"
     assert "marked with 8" in audit.message
 
 
 def test_a_model_that_never_fits_is_refused_for_its_memory() -> None:
-    ran = run(_Greedy(0), torch.randn(8, 4), 8, 3, CPU)
-    assert isinstance(ran, Finding)
-    assert ran.code == "FM602"
+    with pytest.raises(Misbehaved) as refused:
+        run(_Greedy(0), torch.randn(8, 4), 8)
+    assert refused.value.finding.code == "FM602"
 
 
 class _Odd(nn.Module):
@@ -214,8 +226,9 @@ class _Odd(nn.Module):
     ],
 )
 def test_a_model_that_misbehaves_is_a_finding(answer: object, code: str, said: str) -> None:
-    seen = run(_Odd(answer), torch.randn(5, 4), 64, 3, CPU)
-    assert isinstance(seen, Finding)
+    with pytest.raises(Misbehaved) as refused:
+        runner(_Odd(answer)).outputs([torch.randn(5, 4)], (5,))
+    seen = refused.value.finding
     assert seen.code == code
     assert said in seen.message
     assert "line 7" not in seen.message

@@ -5,23 +5,8 @@ import pytest
 from fifomark.core.outcome import Cost, Evaluation, Metric
 from fifomark.core.report import Grade
 from fifomark.marking.grade import grade
-from fifomark.marking.schema import (
-    About,
-    Band,
-    Criterion,
-    DataFile,
-    Grading,
-    Input,
-    Linear,
-    MetricRule,
-    ModelRules,
-    Rounding,
-    Rubric,
-    Scoring,
-    Steps,
-    Task,
-    Threshold,
-)
+from fifomark.marking.schema import About, DataFile, Input, MetricRule, ModelRules, Rubric, Task
+from fifomark.marking.terms import Band, Criterion, Grading, Linear, Rounding, Scoring, Steps, Threshold
 
 
 def mark(value: float | None, scoring: Scoring, *, points: float = 10, better: bool | None = True, grading: Grading | None = None) -> Grade:

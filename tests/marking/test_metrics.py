@@ -6,7 +6,7 @@ import torch
 from fifomark.core.errors import ConfigError
 from fifomark.core.outcome import Metric
 from fifomark.marking.metric_names import TORCHMETRICS
-from fifomark.marking.metrics import measure, try_metrics, wilson95
+from fifomark.marking.metrics import Meter, of_model, try_metrics, wilson95
 from fifomark.marking.rubric import load_rubric
 
 LOGITS = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
@@ -19,7 +19,9 @@ def with_metric(write_rubric, kind: str, args: str = ""):
 
 
 def measured(rubric, logits=LOGITS, labels=LABELS) -> Metric:
-    (metric,) = measure(rubric, logits, labels, parameters=15)
+    meter = Meter(rubric, "all")
+    meter.update(logits, labels)
+    (metric,) = (*meter.metrics(), *of_model(rubric, parameters=15))
     return metric
 
 

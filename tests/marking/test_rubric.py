@@ -47,7 +47,7 @@ def test_the_smallest_rubric_measures_accuracy_for_a_hundred_points(write_rubric
         ("[[metric]]\nid = 'a'\nkind = 'MeanSquaredError'", {}, "metric.a.kind", "no metric for multiclass"),
         ("[[metric]]\nid = 'a'\nkind = 'parameters'\n[[metric]]\nid = 'a'\nkind = 'parameters'", {}, "metric", "two metrics"),
         ("[[metric]]\nid = 'a'\nkind = 'parameters'\nargs = {x = 1}\n", {}, "metric.a.args", "no arguments"),
-        ("[[metric]]\nid = 'f1'\nkind = 'MulticlassF1Score'", {}, "criterion.accuracy.metric", "no metric 'accuracy'"),
+        ("[[metric]]\nid = 'f1'\nkind = 'MulticlassF1Score'", {}, "criterion", "is missing"),
         (CRITERION, {}, "criterion.a", "judges nothing"),
         (CRITERION + "metric = 'accuracy'", {}, "criterion.a", "metric and scoring go together"),
         (CRITERION + "check = 'loads'\nscoring = {kind = 'linear', from = 0, to = 1}", {}, "criterion.a", "metric and scoring go together"),

@@ -1,0 +1,102 @@
+"""A model run on inputs: whatever goes wrong in it is a finding, never an exception of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from fifomark.core.catalogue import find
+from fifomark.core.findings import Finding
+from fifomark.core.text import shown
+from fifomark.marking.schema import Task
+from fifomark.marking.tasks import output_shape
+from fifomark.marking.terms import SplitName
+
+Inputs = Sequence[Tensor]  # one for each argument of the model, all with as many examples
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A split of the data as tensors on the CPU: see fifomark.marking.data.Split."""
+
+    name: SplitName
+    inputs: tuple[Tensor, ...]
+    labels: Tensor
+
+
+class Misbehaved(Exception):
+    """The model is at fault."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.message)
+        self.finding = finding
+
+
+class OutOfMemory(Exception):
+    """It did not fit into memory: fewer examples at once may."""
+
+
+@dataclass
+class Runner:
+    """A model in eval mode on `device`, in `dtype`, asked by batches."""
+
+    model: nn.Module
+    task: Task
+    device: torch.device
+    dtype: torch.dtype = torch.float32
+
+    def __post_init__(self) -> None:
+        self.model.to(self.device, self.dtype)
+
+    def outputs(self, inputs: Inputs, labels: tuple[int, ...]) -> Tensor:
+        """Finite numbers of the task's output shape, on the CPU, in float32 or float64. `labels` is the shape of the examples' labels.
+
+        Misbehaved where the model gives anything else, OutOfMemory where it cannot be run on so many at once.
+        """
+        with torch.inference_mode():
+            outputs = self._forward([self._placed(tensor) for tensor in inputs])
+            wanted = output_shape(self.task, len(inputs[0]), labels)
+            shaped = _shaped(outputs, wanted).cpu()
+            if self.dtype is not torch.float64:
+                shaped = shaped.float()
+            if broken := int((~shaped.isfinite()).flatten(1).any(dim=1).sum()):
+                message = f"NaN or Inf in the outputs for {broken} of {len(shaped)} examples of a batch"
+                raise Misbehaved(find("FM605", "outputs", message))
+        return shaped
+
+    def batches(self, inputs: Inputs, labels: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """(outputs, labels) of `size` examples at a time, in their order."""
+        for at in range(0, len(labels), size):
+            some = labels[at : at + size]
+            yield self.outputs([tensor[at : at + size] for tensor in inputs], tuple(some.shape)), some
+
+    def _placed(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self.device, self.dtype if tensor.is_floating_point() else tensor.dtype)
+
+    def _forward(self, inputs: Inputs) -> object:
+        try:
+            return self.model(*inputs)
+        except Exception as e:
+            if isinstance(e, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(e):
+                raise OutOfMemory from e
+            message = f"the forward pass raised {type(e).__name__}: {_first_line(e)}"
+            evidence = "input of shape " + " and ".join(str(tuple(tensor.shape)) for tensor in inputs)
+            raise Misbehaved(find("FM603", "forward", message, evidence=evidence)) from e
+
+
+def _shaped(outputs: object, wanted: tuple[int, ...]) -> Tensor:
+    """The outputs as floats of the shape that is wanted, of which a last axis of length 1 may be missing."""
+    if not isinstance(outputs, Tensor):
+        raise Misbehaved(find("FM604", "outputs", f"the model returned {type(outputs).__name__}, expected a tensor of shape {wanted}"))
+    allowed = (wanted, wanted[:-1]) if wanted[-1] == 1 else (wanted,)
+    if tuple(outputs.shape) not in allowed or not outputs.is_floating_point():
+        found = f"{str(outputs.dtype).removeprefix('torch.')} of shape {tuple(outputs.shape)}"
+        raise Misbehaved(find("FM604", "outputs", f"the model returned {found}, expected floats of shape {wanted}"))
+    return outputs.reshape(wanted)
+
+
+def _first_line(error: Exception) -> str:
+    return shown((str(error).splitlines() or [""])[0], 300)

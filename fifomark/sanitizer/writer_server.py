@@ -25,7 +25,7 @@ from fifomark.sanitizer.parser_client import Asked, ParserClient
 from fifomark.sanitizer.parser_server import ignore_stops
 
 _PR_SET_PDEATHSIG = 1
-_DATA_BYTES = 4 << 30  # memory of its own: a description takes some, the weights never do
+_DATA_BYTES = 1 << 30  # memory of its own: the longest description takes a third of it, the weights of any file a tenth
 _SMALL = 16 << 20  # bytes of all files of a request
 
 

@@ -27,6 +27,9 @@ def chunks(view: View, source: Source) -> Iterator[bytes | memoryview]:
         for at in range(start, end, CHUNK):
             yield source.read(at, min(CHUNK, end - at))
         return
+    if view.nbytes <= CHUNK and _part(view) == view.shape:
+        yield _read(view, source).tobytes()  # the small ones, of which there may be many
+        return
     buffer = np.empty(min(view.nbytes, BLOCK), np.uint8)
     for _, band in _cut(view, _band(view)):
         data = _gathered(band, source, buffer)
@@ -155,9 +158,8 @@ def _gathered(view: View, source: Source, buffer: npt.NDArray[np.uint8]) -> memo
 
 def _read(view: View, source: Source) -> npt.NDArray[np.void]:
     """The elements of `view`, one read for each part, laid out as in the storage."""
-    item, element = view.dtype.itemsize, _element(view)
+    item, element, part = view.dtype.itemsize, _element(view), _part(view)
     strides = [d * item if n > 1 else 0 for n, d in zip(view.shape, view.stride, strict=True)]
-    part = _part(view)
     if part == view.shape:
         return np.ndarray(view.shape, element, source.read(view.offset * item, view.extent * item), strides=strides)
     widest_first = sorted(range(len(part)), key=lambda dim: -view.stride[dim])

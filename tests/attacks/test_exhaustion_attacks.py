@@ -1,14 +1,22 @@
-"""Files that cost their reader more than they cost their writer. Each is read under 1 GiB and 10 s, and ends in a description."""
+"""Files that cost their reader more than they cost their writer.
+
+Each is described under 1 GiB and 10 s, and ends in a description; its weights are read in memory that does not grow with it.
+"""
 
 from __future__ import annotations
 
 import io
 import struct
 import zipfile
+from pathlib import Path
 
 import builders as b
 import pytest
 from describing import calls, codes, described, described_in_a_child, tensors
+
+from fifomark.core.findings import Verdict
+from fifomark.core.inspection import Inspection
+from fifomark.sanitizer.sanitizer import Sanitizer
 
 WEIGHT = b.tensor("0", (2, 2))
 BYTES = {"0": bytes(16)}
@@ -147,3 +155,59 @@ def test_a_bomb_that_declares_itself_small_is_not_inflated() -> None:
         archive.writestr("archive/data.pkl", bytes(100 << 20))
     body = out.getvalue().replace(struct.pack("<I", 100 << 20), struct.pack("<I", 1000))
     assert codes(described_in_a_child(body)) == ["FM109"]
+
+
+# Weights
+
+
+def of_zeros(path: Path, nbytes: int, *shown: bytes) -> Path:
+    """A file of these tensors of one deflated storage."""
+    body = b.pickled(b.ordered_dict(*((b.text(f"w{i}"), tensor) for i, tensor in enumerate(shown))))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("archive/data.pkl", body)
+        archive.writestr("archive/byteorder", b"little")
+        with archive.open("archive/data/0", "w") as storage:
+            for at in range(0, nbytes, 1 << 20):
+                storage.write(bytes(min(1 << 20, nbytes - at)))
+        archive.writestr("archive/version", b"3\n")
+    return path
+
+
+def read(path: Path) -> tuple[Inspection, int]:
+    """What the file is, and the bytes that the writer came to hold."""
+    with Sanitizer() as sanitizer:
+        seen = sanitizer.inspect(path, clean_to=str(path.with_suffix(".clean")))
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{sanitizer.pid}/status").read_text().splitlines())
+    return seen, int(status["VmHWM"].split()[0]) << 10
+
+
+def test_thousands_of_views_of_one_storage_take_no_more_memory_than_one(tmp_path: Path) -> None:
+    """A sample of each was kept: 33,500 of them came to 4 GB, and the next files were lost."""
+    views = [b.tensor("0", (2, 8191), kind="torch.FloatStorage", numel=16_500_000, offset=i * 4100) for i in range(4000)]
+    seen, held = read(of_zeros(tmp_path / "a.pt", 66_000_000, *views))
+    assert seen.weights is not None
+    assert seen.weights.parameters == 4000 * 2 * 8191
+    assert held < 250 << 20
+
+
+def test_elements_that_lie_far_apart_in_zeros_are_not_read_one_by_one(tmp_path: Path) -> None:
+    """Five kilobytes took minutes."""
+    nbytes = 99 * 3 * 16_400 + 1
+    far = b.tensor("0", (100,) * 3, kind="torch.CharStorage", numel=nbytes, stride=(16_400,) * 3)
+    seen, _ = read(of_zeros(tmp_path / "a.pt", nbytes, far))
+    assert (seen.verdict, [finding.code for finding in seen.findings]) == (Verdict.INVALID, ["FM302"])
+    assert "strided" in seen.findings[0].message
+
+
+def test_zeros_that_inflate_beyond_any_weights_are_refused(tmp_path: Path) -> None:
+    nbytes = 560 << 20
+    seen, _ = read(of_zeros(tmp_path / "a.pt", nbytes, b.tensor("0", (nbytes // 4,))))
+    assert (seen.verdict, [finding.code for finding in seen.findings]) == (Verdict.INVALID, ["FM110"])
+
+
+@pytest.mark.parametrize(("shape", "stride"), [((50_000, 1000), (1000, 1)), ((1000, 50_000), (1, 1000))], ids=["whole", "transposed"])
+def test_what_inflates_is_read_in_little_memory(tmp_path: Path, shape: tuple[int, int], stride: tuple[int, int]) -> None:
+    seen, held = read(of_zeros(tmp_path / "a.pt", 200_000_000, b.tensor("0", shape, stride=stride)))
+    assert seen.weights is not None
+    assert seen.weights.bytes == 200_000_000
+    assert held < 250 << 20

@@ -15,6 +15,7 @@ from fifomark.cli.exits import Exit
 from fifomark.cli.options import ExtensionsOption, JsonOption
 from fifomark.cli.output import json_line
 from fifomark.cli.progress import counted
+from fifomark.cli.streams import say
 from fifomark.core.errors import UsageError
 from fifomark.core.findings import Level
 from fifomark.core.inspection import Inspection
@@ -54,34 +55,38 @@ def inspect(
         if is_missing(file):
             raise UsageError(f"{file}: no such file")
     chosen = Format.JSON if json else format
-    seen = _inspected(files, isolation, Policy(extensions=tuple(extension)))
+    answers = _inspected(files, isolation, Policy(extensions=tuple(extension)))
     if chosen is Format.SARIF or not sys.stdout.isatty():  # results that come by on a terminal are progress enough
-        seen = counted("inspecting", seen, len(files))
-    failed = False
+        answers = counted("inspecting", answers, len(files))
+    code = Exit.FINE
     logged: list[tuple[Path, Inspection]] = []
-    for file, inspection in zip(files, seen, strict=True):
-        failed |= _fails(inspection, fail_on)
-        match chosen:
-            case Format.TABLE:
-                print(tables.inspection(inspection))
-            case Format.JSON:
-                json_line(as_object(inspection))
-            case Format.SARIF:
-                logged.append((file, inspection))
+    for file, answer in zip(files, answers, strict=True):
+        code = max(code, _code(answer, fail_on))
+        if not isinstance(answer, Inspection):
+            say(str(answer))
+        elif chosen is Format.SARIF:
+            logged.append((file, answer))
+        elif chosen is Format.JSON:
+            json_line(as_object(answer))
+        else:
+            print(tables.inspection(answer))
     if chosen is Format.SARIF:
         json_line(sarif.log(logged))
-    return Exit.NO if failed else Exit.FINE
+    return code
 
 
-def _inspected(files: list[Path], isolation: Isolation, policy: Policy) -> Iterator[Inspection]:
+def _inspected(files: list[Path], isolation: Isolation, policy: Policy) -> Iterator[Inspection | Exception]:
     from fifomark.sanitizer.sanitizer import Job, Sanitizer
 
     with Sanitizer(policy=policy, isolation=isolation) as sanitizer:
         yield from sanitizer.inspect_all(map(Job, files))
 
 
-def _fails(seen: Inspection, fail_on: FailOn) -> bool:
-    return fail_on is not FailOn.NEVER and any(finding.level.rank >= Level(fail_on).rank for finding in seen.findings)
+def _code(answer: Inspection | Exception, fail_on: FailOn) -> Exit:
+    if not isinstance(answer, Inspection):
+        return Exit.INTERNAL
+    fails = fail_on is not FailOn.NEVER and any(finding.level.rank >= Level(fail_on).rank for finding in answer.findings)
+    return Exit.NO if fails else Exit.FINE
 
 
 def as_object(seen: Inspection) -> dict[str, object]:

@@ -10,6 +10,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from itertools import repeat
 from types import TracebackType
 from typing import NamedTuple
 
@@ -28,6 +29,7 @@ from fifomark.sanitizer.parser_server import MAX_FILES
 from fifomark.sanitizer.publishing import Publication
 from fifomark.sanitizer.writer_client import Lost, WriterClient
 
+Failure = OSError | InternalError  # ours, not the file's
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 _SMALL = 1 << 20  # bytes of a file that may share its parser with others
 
@@ -86,12 +88,14 @@ class Sanitizer:
         InternalError where no parser or writer can be started, OSError where the clean file cannot be written.
         """
         (seen,) = self.inspect_all([Job(path, name, clean_to)], format=format, policy=policy, limits=limits)
+        if isinstance(seen, Failure):
+            raise seen
         return seen
 
     def inspect_all(
         self, jobs: Iterable[Job], *, format: CleanFormat = "pt", policy: Policy | None = None, limits: Limits | None = None
-    ) -> Iterator[Inspection]:
-        """The same for many files, in their order."""
+    ) -> Iterator[Inspection | Failure]:
+        """The same for many files: for each job, in their order, its inspection, or what went wrong with us and ended that job only."""
         template = Request(items=(), policy=policy or self._policy, limits=limits or self._limits, format=format)
         waiting: deque[_Group] = deque()
         try:
@@ -100,7 +104,8 @@ class Sanitizer:
                 waiting.append(group)
                 # One small group ahead of the one that is being worked on.
                 if len(waiting) == 1 or (group.small and waiting[0].sent):
-                    self._send(group)
+                    with suppress(InternalError):  # it is said when its turn comes
+                        self._send(group)
                 if len(waiting) > 1:
                     yield from self._settled(waiting)
             while waiting:
@@ -143,15 +148,22 @@ class Sanitizer:
                 self._writer.send(group.request, group.fds)
             group.sent = True
 
-    def _settled(self, waiting: deque[_Group]) -> list[Inspection]:
-        """Take the first group off, and publish what it comes to."""
+    def _settled(self, waiting: deque[_Group]) -> Iterator[Inspection | Failure]:
+        """Take the first group off; what each of its files comes to is published as it is said."""
         group = waiting[0]
         try:
-            answers = self._answers(group, [other for other in waiting if other is not group])
-            return [one if isinstance(one, Inspection) else _published(one, answers.pop(0)) for one in group.opened]
+            answers = self._answers_or_why_not(group, [other for other in waiting if other is not group])
+            for one in group.opened:
+                yield _published(one, next(answers)) if isinstance(one, _Opened) else one
         finally:
             waiting.popleft()
             group.close()
+
+    def _answers_or_why_not(self, group: _Group, others: Sequence[_Group]) -> Iterator[Answer | InternalError]:
+        try:
+            return iter(self._answers(group, others))
+        except InternalError as e:  # no writer can be started
+            return repeat(e)
 
     def _answers(self, group: _Group, others: Sequence[_Group]) -> list[Answer]:
         """A writer that is lost is started again, since somebody else may have ended it. One that is lost again was lost to a file.
@@ -180,7 +192,7 @@ class Sanitizer:
 
 
 class _Group:
-    """Jobs that the writer is asked about at once. `opened` has an inspection for each that is not read; `files` are the others."""
+    """Jobs that the writer is asked about at once. `opened` has what is said of each that is not read; `files` are the others."""
 
     def __init__(self, jobs: Sequence[Job], template: Request) -> None:
         """`template` is a request without items."""
@@ -223,8 +235,15 @@ def _size(path: AnyPath) -> int:
         return 0  # opening it will say what is wrong
 
 
-def _opened(job: Job, policy: Policy, limits: Limits, stack: ExitStack) -> _Opened | Inspection:
-    """The file and where its clean file goes, open until the stack unwinds; the inspection of one that is not read."""
+def _opened(job: Job, policy: Policy, limits: Limits, stack: ExitStack) -> _Opened | Inspection | Failure:
+    """The file and where its clean file goes, open until the stack unwinds; what is said of one that is not read."""
+    try:
+        return _open(job, policy, limits, stack)
+    except OSError as e:
+        return e
+
+
+def _open(job: Job, policy: Policy, limits: Limits, stack: ExitStack) -> _Opened | Inspection:
     path = os.fsdecode(job.path)
     findings = _extension(path if job.name is None else job.name, policy)
     opened = open_submission(path)
@@ -251,13 +270,18 @@ def _items(files: Sequence[_Opened]) -> tuple[Item, ...]:
     )
 
 
-def _published(opened: _Opened, answer: Answer) -> Inspection:
-    if answer.inspection is None:
-        trouble = answer.trouble
-        assert trouble is not None
-        if trouble.errno is not None:
-            raise OSError(trouble.errno, trouble.message)
-        raise InternalError(f"the writer failed on {opened.path}: {trouble.message}")
-    if answer.inspection.clean is not None and opened.target is not None:
-        opened.target.publish()
+def _published(opened: _Opened, answer: Answer | InternalError) -> Inspection | Failure:
+    if isinstance(answer, InternalError):
+        return answer
+    target, trouble = opened.target, answer.trouble
+    if trouble is not None and trouble.errno is not None:
+        return OSError(trouble.errno, trouble.message, opened.path, None, target.path if target is not None else None)
+    if trouble is not None:
+        return InternalError(f"the writer failed on {opened.path}: {trouble.message}")
+    assert answer.inspection is not None
+    if answer.inspection.clean is not None and target is not None:
+        try:
+            target.publish()
+        except OSError as e:
+            return e
     return answer.inspection

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import msgspec
 
+from fifomark.core.inspection import Inspection
 from fifomark.core.outcome import Failed, MarkTicket, Outcome, Reason, Sanitized, SanitizeTicket
 from fifomark.core.policy import Isolation
 from fifomark.core.text import shown
@@ -27,8 +28,8 @@ def serve_sanitizing(sandbox: Strictness, isolation: Isolation, connection: Conn
 
         def judge(tickets: Sequence[SanitizeTicket]) -> Iterator[Outcome]:
             jobs = [Job(ticket.path, ticket.name, ticket.clean_path) for ticket in tickets]
-            for inspection in sanitizer.inspect_all(jobs, policy=tickets[0].policy, limits=tickets[0].limits):
-                yield Sanitized(inspection=inspection)
+            for seen in sanitizer.inspect_all(jobs, policy=tickets[0].policy, limits=tickets[0].limits):
+                yield Sanitized(inspection=seen) if isinstance(seen, Inspection) else _failed(seen)
 
         _serve(connection, SanitizeTicket, judge)
 
@@ -70,7 +71,11 @@ def _outcomes(judge: Callable[[Sequence[T]], Iterator[Outcome]], tickets: Sequen
     except Exception as e:
         if len(tickets) == 1:
             traceback.print_exc()
-            yield Failed(reason=Reason(code="internal-error", message=shown(f"{type(e).__name__}: {e}", 1000), blame="operator"))
+            yield _failed(e)
             return
     for ticket in tickets[done:]:  # not all of them had a part in it
         yield from _outcomes(judge, [ticket])
+
+
+def _failed(error: Exception) -> Failed:
+    return Failed(reason=Reason(code="internal-error", message=shown(f"{type(error).__name__}: {error}", 1000), blame="operator"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import resource
 import select
 import socket
 import subprocess
@@ -27,6 +28,7 @@ _NEEDED = ("fifomark", "msgspec", "numpy", "ml_dtypes")
 # One thread: the sandbox binds the one that enters it, and what it starts.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _START_SECONDS = 60.0
+_OPEN_FILES = 128  # of one process at once: two batches of files, with their clean files
 
 
 class Lost(Exception):
@@ -61,6 +63,7 @@ class WriterClient:
         if self._line is not None and self._alive:
             return self._line
         self.close()
+        _check_limits()
         ours, theirs = socket.socketpair()
         self._line = ours
         program = self._program.format(homes=_homes(), fd=theirs.fileno(), sandbox=self._sandbox)
@@ -157,6 +160,15 @@ def _await(line: socket.socket, until: float) -> None:
     poll.register(line, select.POLLIN)
     if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
         raise Lost(overdue=True)
+
+
+def _check_limits() -> None:
+    """What cannot be had with less is said here: it would come up somewhere in the middle of a file."""
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if allowed != resource.RLIM_INFINITY and allowed < _OPEN_FILES:
+        raise InternalError(
+            f"only {allowed} files may be open at once here, too few to work with: raise that limit (ulimit -n {_OPEN_FILES})"
+        )
 
 
 def _homes() -> list[str]:

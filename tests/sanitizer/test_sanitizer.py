@@ -14,11 +14,12 @@ import pytest
 import torch
 from judged import codes, loaded
 
+from fifomark.core.catalogue import find
 from fifomark.core.errors import InternalError
 from fifomark.core.findings import Finding, Level, Verdict
 from fifomark.core.inspection import Inspection
 from fifomark.core.policy import Limits, Policy
-from fifomark.sanitizer.answering import answered
+from fifomark.sanitizer.answering import answered, warm_up
 from fifomark.sanitizer.messages import Item, Request
 from fifomark.sanitizer.opening import open_submission
 from fifomark.sanitizer.parser_client import ParserClient
@@ -260,6 +261,12 @@ def test_a_parser_that_cannot_be_started_is_an_internal_error(monkeypatch: pytes
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     with pytest.raises(InternalError, match="cannot be started"), Sanitizer():
         pass
+
+
+def test_a_writer_that_cannot_read_even_its_own_file_says_why_and_what_to_do() -> None:
+    stopped = find("FM208", "the file", "reading it was stopped")
+    with pytest.raises(InternalError, match=r"reading it was stopped.*ulimit"):
+        warm_up(lambda fds, limits: [stopped])
 
 
 def test_a_parser_that_lies_about_codes_is_not_believed(tmp_path: Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -20,8 +20,11 @@ from fifomark.core.errors import UsageError
 from fifomark.core.findings import Level
 from fifomark.core.inspection import Inspection
 from fifomark.core.policy import Isolation, Policy
-from fifomark.reports import sarif, tables
+from fifomark.core.text import shown
 from fifomark.sanitizer.opening import is_missing
+
+if TYPE_CHECKING:
+    from fifomark.sanitizer.sanitizer import Job, Sanitizer
 
 
 class Format(StrEnum):
@@ -46,7 +49,7 @@ def inspect(
     fail_on: Annotated[FailOn, typer.Option(help="Exit with 1 where a file has a finding of this level or a higher one.")] = FailOn.INVALID,
     isolation: Annotated[
         Isolation,
-        typer.Option(help="submission: a process of its own reads each file; batch: one reads up to 16 small ones, which is faster."),
+        typer.Option(help="submission: a process of its own reads each file; batch: one reads up to 64 small ones, which is faster."),
     ] = Isolation.SUBMISSION,
     extension: ExtensionsOption = [".pt"],  # noqa: B006 (typer makes it anew)
     json: JsonOption = False,
@@ -54,8 +57,14 @@ def inspect(
     for file in files:
         if is_missing(file):
             raise UsageError(f"{file}: no such file")
+    from fifomark.sanitizer.sanitizer import Job, Sanitizer
+
     chosen = Format.JSON if json else format
-    answers = _inspected(files, isolation, Policy(extensions=tuple(extension)))
+    sanitizer = Sanitizer(policy=Policy(extensions=tuple(extension)), isolation=isolation)
+    sanitizer.launch()
+    from fifomark.reports import sarif, tables  # while the writer starts
+
+    answers = _inspected(sanitizer, map(Job, files))
     if chosen is Format.SARIF or not sys.stdout.isatty():  # results that come by on a terminal are progress enough
         answers = counted("inspecting", answers, len(files))
     code = Exit.FINE
@@ -63,7 +72,7 @@ def inspect(
     for file, answer in zip(files, answers, strict=True):
         code = max(code, _code(answer, fail_on))
         if not isinstance(answer, Inspection):
-            say(str(answer))
+            say(f"{shown(str(file), 4000)}: {answer}")
         elif chosen is Format.SARIF:
             logged.append((file, answer))
         elif chosen is Format.JSON:
@@ -75,11 +84,10 @@ def inspect(
     return code
 
 
-def _inspected(files: list[Path], isolation: Isolation, policy: Policy) -> Iterator[Inspection | Exception]:
-    from fifomark.sanitizer.sanitizer import Job, Sanitizer
-
-    with Sanitizer(policy=policy, isolation=isolation) as sanitizer:
-        yield from sanitizer.inspect_all(map(Job, files))
+def _inspected(sanitizer: Sanitizer, jobs: Iterable[Job]) -> Iterator[Inspection | Exception]:
+    """In the place of a file that we failed over: why."""
+    with sanitizer:
+        yield from sanitizer.inspect_all(jobs)
 
 
 def _code(answer: Inspection | Exception, fail_on: FailOn) -> Exit:

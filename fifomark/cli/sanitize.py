@@ -15,7 +15,6 @@ from fifomark.cli.options import ExtensionsOption, JsonOption
 from fifomark.cli.output import json_line
 from fifomark.core.errors import UsageError
 from fifomark.core.policy import Policy
-from fifomark.reports import tables
 from fifomark.sanitizer.opening import is_missing
 
 
@@ -46,7 +45,11 @@ def sanitize(
         raise UsageError(f"{output}: is there and is no regular file; it is not replaced")
     if not output.absolute().parent.is_dir():
         raise UsageError(f"{output}: its folder does not exist")
-    with Sanitizer(policy=Policy(extensions=tuple(extension), on_unsafe="disarm" if disarm else "reject")) as sanitizer:
+    sanitizer = Sanitizer(policy=Policy(extensions=tuple(extension), on_unsafe="disarm" if disarm else "reject"))
+    sanitizer.launch()
+    from fifomark.reports import tables  # while the writer starts
+
+    with sanitizer:
         form = format or (Format.SAFETENSORS if output.suffix == ".safetensors" else Format.PT)
         seen = sanitizer.inspect(file, clean_to=os.fspath(output), format=form.value)
     if json:

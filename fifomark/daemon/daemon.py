@@ -28,7 +28,7 @@ from fifomark.spool.spool import Spool
 from fifomark.workers.pool import Bounds, Pool
 
 MAX_WAITING = 4  # sanitized submissions a slot that may wait for it: more would only pile up clean files
-BATCH = 16  # submissions that a sanitizer is handed at once, where the settings let them share a parser
+BATCH = 64  # submissions that a sanitizer is handed at once, where the settings let them share a parser
 
 
 class Daemon:

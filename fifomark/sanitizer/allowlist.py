@@ -147,52 +147,58 @@ BUILDING_BLOCKS: Mapping[str, Block] = dict(
 )
 
 
-def _plain(what: str, names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    return ((name, what) for name in names)
-
-
-# Seen in honest checkpoints beside the weights. Whatever is done with it, it is dropped, and that is said.
-PLAIN_DATA: Mapping[str, str] = dict(
+# Seen in honest checkpoints beside the weights, in these uses, and with the arguments that torchfile.arguments knows: dropped, and that is
+# said. In any other use a name of these may do harm as well.
+PLAIN_DATA: Mapping[str, Block] = dict(
     [
-        *_plain("a number of numpy's", ["numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"]),
-        *_plain("an array of numpy's", ["numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct", "numpy.ndarray"]),
-        *_plain("an array of numpy's", ["numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer"]),
-        *_plain("a dtype of numpy's", ["numpy.dtype", *_in("numpy", "bool_ float16 float32 float64 int8 int16 int32 int64 uint8")]),
-        *_plain(
+        *_block("call", "a number of numpy's", ["numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"]),
+        *_block("call", "an array of numpy's", ["numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"]),
+        *_block("call", "an array of numpy's", ["numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer"]),
+        *_block("", "the type of numpy's arrays", ["numpy.ndarray"]),
+        *_block("call", "a dtype of numpy's", ["numpy.dtype"]),
+        *_block("", "a type of numpy's", _in("numpy", "bool_ float16 float32 float64 int8 int16 int32 int64 uint8")),
+        *_block(
+            "call",
             "a random generator of numpy's",
             _in(
                 "numpy.random",
-                "_pickle.__generator_ctor _pickle.__bit_generator_ctor _pickle.__randomstate_ctor _pcg64.PCG64 _mt19937.MT19937 "
-                "bit_generator.SeedSequence bit_generator.__pyx_unpickle_SeedSequence",
+                "_pickle.__generator_ctor _pickle.__bit_generator_ctor _pickle.__randomstate_ctor "
+                "bit_generator.__pyx_unpickle_SeedSequence",
             ),
         ),
-        *_plain("a random generator", ["torch._C.Generator"]),
-        *_plain("bytes, as old pickles write them", ["_codecs.encode", "builtins.bytes", "builtins.bytearray"]),
-        *_plain("a number", ["builtins.complex", "decimal.Decimal", "fractions.Fraction"]),
-        *_plain("a range", ["builtins.slice", "builtins.range"]),
-        *_plain("command-line arguments", ["argparse.Namespace"]),
-        *_plain("a time", _in("datetime", "datetime date time timedelta timezone")),
-        *_plain("a path", _in("pathlib", "Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath")),
-        *_plain("a path", _in("pathlib._local", "Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath")),
-        *_plain("an identifier", ["uuid.UUID"]),
-        *_plain("a list with two ends", ["collections.deque"]),
-        *_plain("a configuration", ["types.SimpleNamespace", "easydict.EasyDict", "addict.addict.Dict", "yacs.config.CfgNode"]),
-        *_plain("a type in a configuration", ["typing.Any"]),
-        *_plain("a configuration of omegaconf's", _in("omegaconf", "dictconfig.DictConfig listconfig.ListConfig base.Metadata")),
-        *_plain("a configuration of omegaconf's", _in("omegaconf.base", "ContainerMetadata SCMode")),
-        *_plain(
+        *_block("", "a random generator of numpy's", _in("numpy.random", "_pcg64.PCG64 _mt19937.MT19937 bit_generator.SeedSequence")),
+        *_block("call", "a random generator", ["torch._C.Generator"]),
+        *_block("call", "bytes, as old pickles write them", ["_codecs.encode", "builtins.bytes", "builtins.bytearray"]),
+        *_block("call", "a number", ["builtins.complex", "decimal.Decimal", "fractions.Fraction"]),
+        *_block("call", "a range", ["builtins.slice", "builtins.range"]),
+        *_block("call new", "command-line arguments", ["argparse.Namespace"]),
+        *_block("call", "a time", _in("datetime", "datetime date time timedelta timezone")),
+        *_block("call new", "a path", _in("pathlib", "Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath")),
+        *_block("call new", "a path", _in("pathlib._local", "Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath")),
+        *_block("new", "an identifier", ["uuid.UUID"]),
+        *_block("call", "a list with two ends", ["collections.deque"]),
+        *_block("call new", "a configuration", ["types.SimpleNamespace", "easydict.EasyDict", "addict.addict.Dict", "yacs.config.CfgNode"]),
+        *_block("", "a type in a configuration", ["typing.Any"]),
+        *_block("new", "a configuration of omegaconf's", _in("omegaconf", "dictconfig.DictConfig listconfig.ListConfig base.Metadata")),
+        *_block("call new", "a configuration of omegaconf's", _in("omegaconf.base", "ContainerMetadata SCMode")),
+        *_block(
+            "new",
             "a configuration of omegaconf's",
             _in("omegaconf.nodes", "AnyNode StringNode IntegerNode FloatNode BooleanNode EnumNode PathNode"),
         ),
-        *_plain("the version of torch", ["torch.torch_version.TorchVersion"]),
-        *_plain(
+        *_block("call new", "the version of torch", ["torch.torch_version.TorchVersion"]),
+        *_block(
+            "call new",
             "hyper-parameters of Lightning's",
             [f"{home}.utilities.parsing.AttributeDict" for home in ("pytorch_lightning", "lightning.pytorch")],
         ),
-        *_plain(
-            "hyper-parameters of Lightning's", [f"{home}.utilities.data.AttributeDict" for home in ("lightning_fabric", "lightning.fabric")]
+        *_block(
+            "call new",
+            "hyper-parameters of Lightning's",
+            [f"{home}.utilities.data.AttributeDict" for home in ("lightning_fabric", "lightning.fabric")],
         ),
-        *_plain(
+        *_block(
+            "new",
             "a callback of Lightning's",
             [
                 f"{home}.callbacks.{callback}"
@@ -200,25 +206,29 @@ PLAIN_DATA: Mapping[str, str] = dict(
                 for callback in ("model_checkpoint.ModelCheckpoint", "early_stopping.EarlyStopping")
             ],
         ),
-        *_plain("a hook of a normalised weight", _in("torch.nn.utils", "weight_norm.WeightNorm spectral_norm.SpectralNorm")),
-        *_plain(
+        *_block("new", "a hook of a normalised weight", _in("torch.nn.utils", "weight_norm.WeightNorm spectral_norm.SpectralNorm")),
+        *_block(
+            "new",
             "a hook of a normalised weight",
             _in("torch.nn.utils.spectral_norm", "SpectralNormLoadStateDictPreHook SpectralNormStateDictHook"),
         ),
-        *_plain(
+        *_block(
+            "new",
             "a mask of a pruned weight",
             _in(
                 "torch.nn.utils.prune",
                 "CustomFromMask Identity L1Unstructured LnStructured PruningContainer RandomStructured RandomUnstructured",
             ),
         ),
-        *_plain("what layers of torch before 1.2 name beside their weights", ["torch.nn.backends.thnn._get_thnn_function_backend"]),
-        *_plain(
+        *_block("call", "what layers of torch before 1.2 name beside their weights", ["torch.nn.backends.thnn._get_thnn_function_backend"]),
+        *_block(
+            "call new",
             "what pyannote keeps beside its weights",
             _in("pyannote.audio.core", "model.Introspection task.Specifications task.Problem task.Resolution task.Scale"),
         ),
-        *_plain("a hook of a layer", ["torch.nn.modules.module._WrappedHook"]),
-        *_plain(
+        *_block("new", "a hook of a layer", ["torch.nn.modules.module._WrappedHook"]),
+        *_block(
+            "new",
             "an optimizer",
             _in(
                 "torch.optim",
@@ -226,7 +236,8 @@ PLAIN_DATA: Mapping[str, str] = dict(
                 "rmsprop.RMSprop rprop.Rprop sgd.SGD sparse_adam.SparseAdam",
             ),
         ),
-        *_plain(
+        *_block(
+            "new",
             "a scheduler",
             _in(
                 "torch.optim.lr_scheduler",

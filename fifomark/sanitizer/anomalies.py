@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from math import sqrt
-
-import numpy as np
 
 from fifomark.core.catalogue import find
 from fifomark.core.findings import Finding, Level
+from fifomark.sanitizer.outliers import OUTLIER
 from fifomark.sanitizer.parameters import Values
 
-OUTLIER = 1000.0  # times the usual magnitude of its tensor
 ENORMOUS = 1e10  # whatever the others are: no training ends there, and float32 overflows a few layers on
 DEAD_SHARE = 0.1  # of the units of a layer, from which on it is a warning
 SUBNORMAL_SHARE = 0.01  # of the values of a tensor, likewise
@@ -52,44 +49,21 @@ def _is_mask(values: Values) -> bool:
 
 
 def _constant(tensors: Tensors) -> Iterator[Finding]:
-    same = {
-        name: v for name, v in tensors.items() if _is_layer(v) and v.finite > 1 and v.minimum == v.maximum and not (v.infinite or v.nan)
-    }
+    same = {name: v for name, v in tensors.items() if v.is_layer and v.finite > 1 and v.minimum == v.maximum and not (v.infinite or v.nan)}
     yield from _one("FM403", {name: _shape(v) for name, v in same.items() if v.minimum == 0}, tensors, "all weights are zero")
     other = {name: f"{v.minimum:g} everywhere" for name, v in same.items() if v.minimum != 0}
     yield from _one("FM404", other, tensors, "all weights have one and the same value")
 
 
 def _extreme(tensors: Tensors) -> Iterator[Finding]:
-    ratios = {name: _outlier(v) for name, v in tensors.items() if _is_layer(v)}
-    seen = {name: f"±{_peak(tensors[name]):g}, {ratio:,.0f} times the usual" for name, ratio in ratios.items() if ratio > OUTLIER}
+    seen = {name: f"±{v.peak:g}, {v.outlier:,.0f} times the usual" for name, v in tensors.items() if v.outlier > OUTLIER}
     yield from _one("FM405", seen, tensors, f"a value is more than {OUTLIER:,.0f} times as large as is usual in its tensor")
-    enormous = {name: f"±{_peak(v):g}" for name, v in tensors.items() if _is_layer(v) and name not in seen and _peak(v) > ENORMOUS}
+    enormous = {name: f"±{v.peak:g}" for name, v in tensors.items() if v.is_layer and name not in seen and v.peak > ENORMOUS}
     yield from _one("FM405", enormous, tensors, f"a value is beyond {ENORMOUS:g}")
 
 
-def _outlier(values: Values) -> float:
-    """How many times larger than the root mean square of the rest the largest value is; the rest is without its largest thousandth."""
-    if values.finite < 8:
-        return 0.0
-    count, peak = values.finite, _peak(values)
-    without = max(1, count // 1000)
-    mean, std = values.mean or 0.0, values.std
-    squares = count * (mean * mean + std * std) if std is not None else 0.0  # None: beyond what a float can hold
-    if std is not None and peak * peak * (count - without) <= OUTLIER * OUTLIER * (squares - without * peak * peak):
-        return 0.0  # whichever values are left out, none of them is larger than the largest
-    sample = np.sort(values.sample.astype(np.float64))
-    if sample.size < 2:
-        return 0.0  # what is not finite hides the rest, and refuses the file
-    rest = sample[: sample.size - max(1, sample.size // 1000)]
-    largest = float(rest[-1])
-    if not largest:
-        return 0.0
-    return peak / largest / sqrt(float(np.mean((rest / largest) ** 2)))
-
-
 def _dead(tensors: Tensors) -> Iterator[Finding]:
-    dead = {name: v for name, v in tensors.items() if _is_layer(v) and v.maximum != v.minimum and v.dead_rows}
+    dead = {name: v for name, v in tensors.items() if v.maximum != v.minimum and v.dead_rows}
     many = {name for name, v in dead.items() if v.dead_rows >= DEAD_SHARE * v.shape[0] and v.dead_rows > 1}
     for level, names in ((Level.WARNING, many), (None, dead.keys() - many)):
         seen = {name: f"{v.dead_rows:,} of {v.shape[0]:,}" for name, v in dead.items() if name in names}
@@ -128,15 +102,6 @@ def _hidden(tensors: Tensors) -> Iterator[Finding]:
 _RULES: tuple[Callable[[Tensors], Iterable[Finding]], ...] = (
     _nan, _infinite, _constant, _extreme, _dead, _statistics, _subnormal, _hidden,
 )  # fmt: skip
-
-
-def _is_layer(values: Values) -> bool:
-    """Whether this is a weight that works on inputs: floating, of two dimensions or more."""
-    return "float" in values.dtype.name and len(values.shape) > 1
-
-
-def _peak(values: Values) -> float:
-    return max(abs(values.minimum or 0.0), abs(values.maximum or 0.0))
 
 
 def _named(name: str, last: str) -> bool:

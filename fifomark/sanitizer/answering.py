@@ -7,8 +7,10 @@ import os
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 
+from fifomark.core.catalogue import find
 from fifomark.core.errors import InternalError
 from fifomark.core.findings import Finding
+from fifomark.core.inspection import conclude
 from fifomark.core.policy import Limits, Policy
 from fifomark.core.text import shown
 from fifomark.sanitizer.inspecting import OpenFile, Target, inspect
@@ -39,6 +41,9 @@ def _answer(item: Item, fd: int, target: Target | None, seen: Description | Find
         return Answer(inspection=inspect(file, seen, request.policy, request.limits, target))
     except OSError as e:
         return Answer(trouble=Trouble(errno=e.errno, message=e.strerror or str(e)))
+    except MemoryError:
+        exhausting = find("FM208", "the file", "reading it was stopped: it takes more memory than the writer may have")
+        return Answer(inspection=conclude(item.path, [*item.findings, exhausting], size=item.version.size))
     except Exception:
         # What is wrong with a file is a value by now; what is raised here is a bug of ours.
         return Answer(trouble=Trouble(errno=None, message=shown(traceback.format_exc(limit=-3), 2000)))

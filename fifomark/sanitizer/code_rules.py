@@ -54,14 +54,12 @@ def disarmed(findings: Sequence[Finding]) -> list[Finding]:
 def _judged(use: GlobalUse, calls: list[str], container: str | None, policy: Policy) -> Finding | None:
     # A global is referred to before it is used, so a reference says something only where it is all.
     name, uses = use.name, frozenset(use.uses) - {"reference"}
-    if block := BUILDING_BLOCKS.get(name):
-        if uses <= block.uses:
-            return None
-        wrong = ", ".join(sorted(uses - block.uses))
-        return find("FM211", use.where, f"{name} is {block.reason}; here it is used in another way ({wrong})", evidence="; ".join(calls))
-    if (name in PLAIN_DATA or name in policy.allow) and "patch" not in uses:
-        what = PLAIN_DATA.get(name, "allowed by the operator")
-        return find("FM205", use.where, f"{name} was left out ({what})", level=Level.WARNING)
+    if block := BUILDING_BLOCKS.get(name) or PLAIN_DATA.get(name):
+        if not uses <= block.uses:
+            return find("FM211", use.where, f"{name} is {block.reason}; {_otherwise(uses - block.uses)}", evidence="; ".join(calls))
+        return None if name in BUILDING_BLOCKS else find("FM205", use.where, f"{name} was left out ({block.reason})", level=Level.WARNING)
+    if name in policy.allow and "patch" not in uses:
+        return find("FM205", use.where, f"{name} was left out (allowed by the operator)", level=Level.WARNING)
     if name == "builtins.getattr" and uses == {"attribute"}:
         return None  # what it fetches is a global of its own
     if uses == {"script"} and container == "torchscript" and name.startswith("__torch__."):
@@ -71,3 +69,11 @@ def _judged(use: GlobalUse, calls: list[str], container: str | None, policy: Pol
     if uses:
         return find("FM201", use.where, f"loading this file with pickle would run {calls[0]}", evidence="; ".join(calls))
     return find("FM202", use.where, f"loading this file with pickle would import {name}", evidence=name)
+
+
+def _otherwise(wrong: frozenset[str]) -> str:
+    return (
+        "here it is given what no honest file gives it"
+        if "misuse" in wrong
+        else f"here it is used in another way ({', '.join(sorted(wrong))})"
+    )

@@ -162,6 +162,7 @@ class _Reading:
                 self.output.write(piece)
         if expected != crc and claimed is None and self.clean is not None:
             raise BrokenStorage("FM113", "the file changed while it was read")
+        values.end()
         self.read[view] = _Read(values, sha256.hexdigest())
         return crc
 

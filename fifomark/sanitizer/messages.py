@@ -16,7 +16,7 @@ from fifomark.sanitizer.opening import Version
 
 LENGTH_BYTES = 8
 MAX_MESSAGE = 1 << 30
-_MAX_FDS = 64
+_MAX_FDS = 128
 
 CleanFormat = Literal["pt", "safetensors"]
 

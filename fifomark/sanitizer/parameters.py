@@ -10,15 +10,15 @@ import numpy.typing as npt
 
 from fifomark.core.weights import TensorSummary
 from fifomark.sanitizer.low_bits import LowBits
+from fifomark.sanitizer.outliers import Sample
 from fifomark.torchfile.dtypes import DType
 
-SAMPLE = 8192  # values, evenly spaced, by which the usual magnitude in a tensor is told
 MAX_ROWS = 1 << 22
 _NATIVE = {np.dtype(np.float32): (np.uint32, 0x01000000, 0xFF000000), np.dtype(np.float64): (np.uint64, 1 << 53, 0x7FF << 53)}
 
 
 class Values:
-    """Fed with the bytes of a tensor in row-major order, in pieces of whole elements."""
+    """Fed with the bytes of a tensor in row-major order, in pieces of whole elements; complete once `end` was called."""
 
     def __init__(self, dtype: DType, shape: tuple[int, ...] = ()) -> None:
         self.dtype, self.shape = dtype, shape
@@ -28,16 +28,27 @@ class Values:
         self.minimum: float | None = None  # of the finite values; these and all that follows: None or 0 for complex numbers
         self.maximum: float | None = None
         self.finite = self.zeros = self.subnormal = 0
+        self.outlier = 0.0  # of a layer: how many times the usual the largest value is, where that may be many
+        self.dead_rows = 0  # of a layer: indices of the first dimension under which everything is zero
         self.low_bits = LowBits() if dtype.name in ("float32", "float64") else None
         self._real = dtype.real
         self._complex = dtype.name.startswith("complex")
         self._floating = self._real is not None and (self._complex or "float" in dtype.name)
         self._fed = 0
         self._shift = self._sum = self._squares = 0.0  # sums of the differences from the first value: among values alike nothing cancels
-        self._sample: list[npt.NDArray[Any]] = []
-        self._step = max(1, prod(shape) // SAMPLE)
-        self._row = prod(shape[1:]) if len(shape) > 1 and 0 not in shape and shape[0] <= MAX_ROWS else 0  # elements
+        self._sample = Sample(prod(shape)) if self.is_layer else None
+        self._row = prod(shape[1:]) if self.is_layer and 0 not in shape and shape[0] <= MAX_ROWS else 0  # elements
         self._alive = np.zeros(shape[0] if self._row else 0, bool)
+
+    @property
+    def is_layer(self) -> bool:
+        """Whether this is a weight that works on inputs: floating, of two dimensions or more."""
+        return "float" in self.dtype.name and len(self.shape) > 1
+
+    @property
+    def peak(self) -> float:
+        """The largest magnitude."""
+        return max(abs(self.minimum or 0.0), abs(self.maximum or 0.0))
 
     def feed(self, data: bytes | memoryview) -> None:
         """`data`: whole elements, little-endian."""
@@ -65,15 +76,14 @@ class Values:
         variance = self._squares / self.finite - off * off
         return sqrt(max(0.0, variance)) if isfinite(variance) else None
 
-    @property
-    def dead_rows(self) -> int:
-        """Indices of the first dimension under which everything is zero; 0 for a vector."""
-        return int(self._alive.size - np.count_nonzero(self._alive))
-
-    @property
-    def sample(self) -> npt.NDArray[Any]:
-        """Magnitudes of up to about SAMPLE values, evenly spaced."""
-        return np.abs(np.concatenate(self._sample)) if self._sample else np.zeros(0)
+    def end(self) -> None:
+        """All of the tensor was fed. What only the way there needed is let go, so that a file of many tensors takes no more than one."""
+        self.dead_rows = int(self._alive.size - np.count_nonzero(self._alive))
+        if self._sample is not None:
+            mean, std = self.mean or 0.0, self.std
+            squares = self.finite * (mean * mean + std * std) if std is not None else None
+            self.outlier = self._sample.outlier(self.peak, self.finite, squares)
+        self._sample, self._row, self._alive = None, 0, np.zeros(0, bool)
 
     def summary(self, name: str, tied_to: str | None) -> TensorSummary:
         """What a report shows of the tensor."""
@@ -117,8 +127,8 @@ class Values:
         self._add(native)
 
     def _look(self, values: npt.NDArray[Any]) -> None:
-        if self._row:
-            self._sample.append(values[-self._fed % self._step :: self._step].copy())
+        if self._sample is not None:
+            self._sample.feed(values, self._fed)
         if self.low_bits is not None:
             self.low_bits.feed(values)
 

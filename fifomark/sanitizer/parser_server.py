@@ -27,7 +27,7 @@ from fifomark.torchfile.source import ParseLimits, place_of
 READY = b"ready"
 GAVE_UP = 3  # exit code of a child whose parser raised, which is a bug of ours; the pipe then says what
 MAX_REQUEST = 4096
-MAX_FILES = 16
+MAX_FILES = 64
 LENGTH_BYTES = 8
 _PR_SET_PDEATHSIG = 1
 
@@ -155,7 +155,7 @@ def _set_limits(seconds: float, memory_bytes: int) -> None:
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NPROC, 0),
-        (resource.RLIMIT_NOFILE, 32),
+        (resource.RLIMIT_NOFILE, MAX_FILES + 16),
     ):
         hard = clamped(what, value)
         # The soft limit of processor time ends in SIGXCPU; the hard one in SIGKILL, as if somebody outside had killed us.

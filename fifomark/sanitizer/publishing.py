@@ -44,5 +44,5 @@ class Publication:
             self._remove()
 
     def _remove(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):  # the folder may be gone by now
             os.unlink(self._temporary)

@@ -29,8 +29,8 @@ from fifomark.sanitizer.parser_server import MAX_FILES
 from fifomark.sanitizer.publishing import Publication
 from fifomark.sanitizer.writer_client import Lost, WriterClient
 
-Failure = OSError | InternalError  # ours, not the file's
 AnyPath = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+Failure = InternalError | OSError  # on our side, over one file
 _SMALL = 1 << 20  # bytes of a file that may share its parser with others
 
 
@@ -61,7 +61,7 @@ class Sanitizer:
         isolation: Isolation = Isolation.SUBMISSION,
     ) -> None:
         self._limits, self._policy, self._isolation = limits, policy, isolation
-        self._writer = WriterClient(sandbox=sandbox)
+        self._writer = WriterClient(sandbox=sandbox, files=MAX_FILES if isolation is Isolation.BATCH else 1)
 
     @property
     def in_force(self) -> Greeting:
@@ -88,14 +88,15 @@ class Sanitizer:
         InternalError where no parser or writer can be started, OSError where the clean file cannot be written.
         """
         (seen,) = self.inspect_all([Job(path, name, clean_to)], format=format, policy=policy, limits=limits)
-        if isinstance(seen, Failure):
-            raise seen
-        return seen
+        if isinstance(seen, Inspection):
+            return seen
+        raise seen
 
     def inspect_all(
         self, jobs: Iterable[Job], *, format: CleanFormat = "pt", policy: Policy | None = None, limits: Limits | None = None
     ) -> Iterator[Inspection | Failure]:
-        """The same for many files: for each job, in their order, its inspection, or what went wrong with us and ended that job only."""
+        """The same for many files, in their order. What goes wrong on our side over one of them is given in its place: it costs no other
+        file its answer. A clean file gets its name as its inspection is given."""
         template = Request(items=(), policy=policy or self._policy, limits=limits or self._limits, format=format)
         waiting: deque[_Group] = deque()
         try:
@@ -119,6 +120,10 @@ class Sanitizer:
     def close(self) -> None:
         """End the writer and its parser server."""
         self._writer.close()
+
+    def launch(self) -> None:
+        """Start the writer without waiting for it: whoever has something else to do first may do it meanwhile."""
+        self._writer.launch()
 
     def __enter__(self) -> Sanitizer:
         self._writer.start()
@@ -192,7 +197,7 @@ class Sanitizer:
 
 
 class _Group:
-    """Jobs that the writer is asked about at once. `opened` has what is said of each that is not read; `files` are the others."""
+    """Jobs that the writer is asked about at once. `opened` has what became of each that is not read; `files` are the others."""
 
     def __init__(self, jobs: Sequence[Job], template: Request) -> None:
         """`template` is a request without items."""
@@ -236,7 +241,7 @@ def _size(path: AnyPath) -> int:
 
 
 def _opened(job: Job, policy: Policy, limits: Limits, stack: ExitStack) -> _Opened | Inspection | Failure:
-    """The file and where its clean file goes, open until the stack unwinds; what is said of one that is not read."""
+    """The file and where its clean file goes, open until the stack unwinds; what became of one that is not read."""
     try:
         return _open(job, policy, limits, stack)
     except OSError as e:

@@ -28,7 +28,7 @@ _NEEDED = ("fifomark", "msgspec", "numpy", "ml_dtypes")
 # One thread: the sandbox binds the one that enters it, and what it starts.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _START_SECONDS = 60.0
-_OPEN_FILES = 128  # of one process at once: two batches of files, with their clean files
+_OPEN_FILES = 60  # that any process of ours may have besides what it works on
 
 
 class Lost(Exception):
@@ -42,11 +42,15 @@ class Lost(Exception):
 class WriterClient:
     """Owns one writer, and with it a parser server. For one thread: the writer lives no longer than the one that made it."""
 
-    def __init__(self, sandbox: Strictness = "auto", program: str = PROGRAM) -> None:
-        """`program` is Python, formatted with the folders to import from as `homes`, the writer's socket as `fd`, and `sandbox`."""
-        self._sandbox, self._program = sandbox, program
+    def __init__(self, sandbox: Strictness = "auto", program: str = PROGRAM, files: int = 1) -> None:
+        """`program` is Python, formatted with the folders to import from as `homes`, the writer's socket as `fd`, and `sandbox`.
+
+        `files`: how many a request may be about.
+        """
+        self._sandbox, self._program, self._files = sandbox, program, files
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
+        self._greeted = False
         self._asked = 0  # requests that are not answered yet
         self.greeting = Greeting()  # once a writer was started
 
@@ -60,10 +64,18 @@ class WriterClient:
 
     def start(self) -> socket.socket:
         """The line to a living writer. InternalError where none can be started."""
-        if self._line is not None and self._alive:
-            return self._line
+        line, process = self.launch()
+        if not self._greeted:
+            self._await_greeting(line, process)
+            self._greeted = True
+        return line
+
+    def launch(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+        """The same without waiting until it is ready, which takes a tenth of a second."""
+        if self._line is not None and self._process is not None and self._alive:
+            return self._line, self._process
         self.close()
-        _check_limits()
+        _check_limits(self._files)
         ours, theirs = socket.socketpair()
         self._line = ours
         program = self._program.format(homes=_homes(), fd=theirs.fileno(), sandbox=self._sandbox)
@@ -82,10 +94,9 @@ class WriterClient:
             except OSError as e:
                 self.close()
                 raise InternalError(f"the writer cannot be started: {e}") from e
-        self._greeted(ours, self._process)
-        return ours
+        return ours, self._process
 
-    def _greeted(self, line: socket.socket, process: subprocess.Popen[bytes]) -> None:
+    def _await_greeting(self, line: socket.socket, process: subprocess.Popen[bytes]) -> None:
         assert process.stderr is not None
         with process.stderr:
             try:
@@ -146,7 +157,7 @@ class WriterClient:
                 self._process.kill()
                 self._process.wait()
         self._process = self._line = None
-        self._asked = 0
+        self._greeted, self._asked = False, 0
 
 
 def _fits(item: Item, answer: Answer) -> bool:
@@ -162,13 +173,12 @@ def _await(line: socket.socket, until: float) -> None:
         raise Lost(overdue=True)
 
 
-def _check_limits() -> None:
+def _check_limits(files: int) -> None:
     """What cannot be had with less is said here: it would come up somewhere in the middle of a file."""
+    needed = 4 * files + _OPEN_FILES  # two requests at once, about files and their clean files
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    if allowed != resource.RLIM_INFINITY and allowed < _OPEN_FILES:
-        raise InternalError(
-            f"only {allowed} files may be open at once here, too few to work with: raise that limit (ulimit -n {_OPEN_FILES})"
-        )
+    if allowed != resource.RLIM_INFINITY and allowed < needed:
+        raise InternalError(f"only {allowed} files may be open at once here, too few to work with: raise that limit (ulimit -n {needed})")
 
 
 def _homes() -> list[str]:

@@ -96,7 +96,7 @@ def _locked_down(sandbox: Strictness) -> InForce:
     for what, value in (
         (resource.RLIMIT_DATA, _DATA_BYTES),
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, 256),
+        (resource.RLIMIT_NOFILE, 512),
     ):
         resource.setrlimit(what, (clamped(what, value),) * 2)
     return enter(WRITING, sandbox)

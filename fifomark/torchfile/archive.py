@@ -7,6 +7,7 @@ Layout of the records: APPNOTE.TXT 6.3.10, sections 4.3 and 4.5.
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ _LOCATOR64 = struct.Struct("<4sLQL")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
 _DESCRIPTOR, _ENCRYPTED, _KNOWN_FLAGS, _FOLDER = 0x0008, 0x2041, 0x080E, 0x10
+_PLAIN_NAME = re.compile(r"(?:\w[\w.-]*|\.\w[\w.-]*)(?:/(?:\w[\w.-]*|\.\w[\w.-]*))*\Z", re.ASCII)
+_PADDING = b"FB"  # the extra field by which torch aligns a storage
 MAX_DIRECTORY = 64 << 20  # bytes
 MAX_MEMBERS = 250_000
 MAX_EXTRA_FIELDS = 64  # of one header, which could hold sixteen thousand empty ones
@@ -162,7 +165,8 @@ def _entries(directory: bytes, count: int, problems: list[Problem]) -> Iterator[
         name = raw.decode("utf-8", "surrogateescape")
         if c:
             problems.append(Problem("FM303", name, f"a comment of {c} bytes that no tensor shows"))
-        stored, nbytes, header = _wide(extra, name, [(nbytes, 0), (stored, 1), (header, 2)])
+        if extra or 0xFFFFFFFF in (nbytes, stored, header):
+            nbytes, stored, header = _wide(extra, name, [nbytes, stored, header])
         if disk:
             raise Broken("FM109", name, "lies in another part of the archive")
         yield Member(name, version, flags, method, crc, stored, nbytes, attributes, header)
@@ -171,6 +175,8 @@ def _entries(directory: bytes, count: int, problems: list[Problem]) -> Iterator[
 
 
 def _check_name(name: str) -> None:
+    if _PLAIN_NAME.match(name):  # nearly all of them
+        return
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -180,21 +186,20 @@ def _check_name(name: str) -> None:
         raise Broken("FM109", name[:200], "a member's name is unsafe as a path")
 
 
-def _wide(extra: bytes, name: str, fields: list[tuple[int, int]]) -> tuple[int, int, int]:
-    """(stored, nbytes, header), from the zip64 extra field where the 32-bit `fields` (nbytes, stored, header) say so."""
-    values = [value for value, _ in fields]
-    if not extra and 0xFFFFFFFF not in values:
-        return values[1], values[0], values[2]
+def _wide(extra: bytes, name: str, values: list[int]) -> list[int]:
+    """The 32-bit `values`, in the zip64 extra field's order, from that field where they say so."""
     wide = _extra64(extra, name)
     for i, value in enumerate(values):
         if value == 0xFFFFFFFF:
             if len(wide) < 8:
                 raise Broken("FM108", name, "lacks its zip64 field")
             values[i], wide = int.from_bytes(wide[:8], "little"), wide[8:]
-    return values[1], values[0], values[2]
+    return values
 
 
 def _extra64(extra: bytes, name: str) -> bytes:
+    if extra[:2] == _PADDING and len(extra) == 4 + int.from_bytes(extra[2:4], "little"):
+        return b""  # one field, and another one
     found, at, fields = None, 0, 0
     while at + 4 <= len(extra):
         kind, size = struct.unpack_from("<2H", extra, at)
@@ -264,9 +269,20 @@ def _check_local(source: Source, member: Member) -> None:
         nbytes, stored = struct.unpack_from("<2Q", wide)
     said = (crc, stored, nbytes)
     real = (member.crc32, member.stored, member.nbytes)
-    later = bool(flags & _DESCRIPTOR) and all(value in (0, truth, 0xFFFFFFFF) for value, truth in zip(said, real, strict=True))
-    if flags != member.flags or method != member.method or (version & 0xFF) > MAX_VERSION or (said != real and not later):
+    if (
+        flags != member.flags
+        or method != member.method
+        or (version & 0xFF) > MAX_VERSION
+        or not (said == real or _later(flags, said, real))
+    ):
         raise Broken("FM109", member.name, "its local header disagrees with the directory", f"{said} and {real}")
+
+
+def _later(flags: int, said: tuple[int, ...], real: tuple[int, ...]) -> bool:
+    """Whether a local header leaves its figures to the data descriptor."""
+    return bool(flags & _DESCRIPTOR) and (
+        said == (0, 0, 0) or all(value in (0, truth, 0xFFFFFFFF) for value, truth in zip(said, real, strict=True))
+    )
 
 
 def _check_descriptor(source: Source, member: Member, following: int) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 
 from fifomark.torchfile import foreign, legacy
 from fifomark.torchfile.archive import Archive, Member
+from fifomark.torchfile.arguments import FITS
 from fifomark.torchfile.source import Broken, ParseLimits, Problem, Source, place_of
 from fifomark.torchfile.structure import Structure, is_module, is_script, what
 from fifomark.torchfile.tensors import MAX_PROBLEMS, QUIET, StorageTable, Tensors
@@ -53,7 +54,7 @@ class _Parse:
         self.foreign: str | None = None
         self.root: str | None = None
         self.root_keys: list[str] = []
-        self.trace = Trace(QUIET)
+        self.trace = Trace(QUIET, FITS)
         self.tensors: Tensors | None = None
         self.structure: Structure | None = None
         self.members: list[tuple[str, int]] = []
@@ -85,7 +86,7 @@ class _Parse:
         self.problems.insert(0, Problem("FM208", "the file", f"its description takes more than {self.limits.description_bytes} bytes"))
 
     def _forget_code(self) -> None:
-        self.trace, self.problems = Trace(QUIET), self.problems[:1]
+        self.trace, self.problems = Trace(QUIET, FITS), self.problems[:1]
 
     def run(self) -> None:
         head = self.source.at(0, min(self.source.size, 4096))
@@ -196,7 +197,7 @@ class _Parse:
         elif marked or self.trace.calls or (self.trace.uses and (whole or known is None)):
             self.foreign = "a pickle that torch.save did not write"
         else:
-            self.foreign, self.trace = known, Trace(QUIET)
+            self.foreign, self.trace = known, Trace(QUIET, FITS)
             return
         if problem is not None:
             self.problems.append(problem)

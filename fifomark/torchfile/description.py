@@ -34,12 +34,12 @@ class GlobalUse(Record):
     reference: named (loading imports its module) · call: called as a function (REDUCE, INST, OBJ) · new: built as a class (NEWOBJ) ·
     module: built without arguments and given a state that holds `_parameters` and `_modules` · script: the same inside a TorchScript
     archive · storage: the type in a persistent id · dtype: passed as one · attribute: getattr, its result being listed as a global ·
-    patch: something is put into the global itself.
+    patch: something is put into the global itself · misuse: given what no honest file gives it (torchfile.arguments).
     """
 
     name: Short
     where: Short
-    uses: tuple[Literal["reference", "call", "new", "module", "script", "storage", "dtype", "attribute", "patch"], ...]
+    uses: tuple[Literal["reference", "call", "new", "module", "script", "storage", "dtype", "attribute", "patch", "misuse"], ...]
 
 
 class Call(Record):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from _pickle import Unpickler, UnpicklingError
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from itertools import islice
 from typing import Any
 
@@ -27,11 +27,14 @@ _DEPTH, _ITEMS, _NODES, _CHARACTERS = 6, 8, 200, 2_000
 class Trace:
     """What the pickles of one file would have done."""
 
-    __slots__ = ("built", "calls", "classes", "quiet", "refs", "rendered", "uses", "where")
+    __slots__ = ("built", "calls", "classes", "fits", "quiet", "refs", "rendered", "uses", "where")
 
-    def __init__(self, quiet: frozenset[str]) -> None:
-        """`quiet` names the globals whose calls we interpret ourselves, and need not list."""
-        self.quiet = quiet
+    def __init__(self, quiet: frozenset[str], fits: Mapping[str, Callable[[Inert], bool]]) -> None:
+        """`quiet` names the globals whose calls we interpret ourselves, and need not list; `fits` says of some others whether a call of
+        them is one that an honest file makes."""
+        self.quiet, self.fits = quiet, fits
+        if len(_made) > MAX_GLOBALS:
+            _made.clear()
         self.where = ""
         self.uses: dict[str, dict[str, str]] = {}  # global → use → the pickle where it was seen first
         self.calls: dict[str, list[tuple[str, str]]] = {}  # global → (text, pickle)
@@ -49,8 +52,7 @@ class Trace:
         if stand is None:
             if len(self.classes) >= MAX_GLOBALS:
                 raise Broken("FM208", self.where, f"more than {MAX_GLOBALS} different globals")
-            stand = Stand("Inert", (Inert,), {"__slots__": (), "full_name": full_name, "trace": self, "plain": True})
-            self.classes[full_name] = stand
+            stand = self.classes[full_name] = _stand_in(full_name, self)
         stand.plain = stand.plain and plain
         self.use(full_name, "reference")
         return stand
@@ -61,6 +63,28 @@ class Trace:
         if self.rendered < (MAX_CALLS // 2 if before else MAX_CALLS) and before < MAX_CALLS_OF_ONE:
             self.calls.setdefault(name, []).append((text(), self.where))
             self.rendered += 1
+
+    def look_at(self, node: Inert) -> None:
+        """Say where a call, or what is put into its result, is none that an honest file makes; the first of each global is listed first."""
+        name = type(node).full_name
+        fits = self.fits.get(name)
+        if fits is None or "misuse" in self.uses[name] or fits(node):
+            return
+        self.use(name, "misuse")
+        state = f" given {render(node.states[-1])}" if node.states else ""
+        self.calls.setdefault(name, []).insert(0, (f"{render(node)}{state}"[:_CHARACTERS], self.where))
+
+
+_made: dict[str, Stand] = {}
+
+
+def _stand_in(full_name: str, trace: Trace) -> Stand:
+    """Classes are costly to make and to throw away: a process keeps those it has made, each for one trace at a time."""
+    stand = _made.get(full_name)
+    if stand is None:
+        stand = _made[full_name] = Stand("Inert", (Inert,), {"__slots__": (), "full_name": full_name})
+    stand.trace, stand.plain = trace, True
+    return stand
 
 
 def _put_into(method: str) -> Any:
@@ -91,6 +115,7 @@ class Stand(type):
         cls.trace.use(cls.full_name, "call")
         if cls.full_name not in cls.trace.quiet:
             cls.trace.called(cls.full_name, lambda: render(node))
+        cls.trace.look_at(node)
         return node
 
     def _attribute(cls, *args: Any) -> Stand | None:
@@ -108,11 +133,8 @@ class Stand(type):
 
     def _passed_on(cls, function: Any, args: Any) -> None:
         """A rebuilder calls the function that it is given."""
-        called = function if isinstance(function, Stand) else type(function)
-        if isinstance(called, Stand):
-            cls.trace.use(called.full_name, "call")
-            if called.full_name not in cls.trace.quiet:
-                cls.trace.called(called.full_name, lambda: f"{render(function)}{render(args)}"[:_CHARACTERS])
+        if isinstance(function, (Stand, Inert)):
+            function(*args if isinstance(args, (tuple, list)) else (args,))
 
     def put(cls, method: str, args: tuple[Any, ...]) -> None:
         cls.trace.use(cls.full_name, "patch")
@@ -142,6 +164,7 @@ class Inert(metaclass=Stand):
         cls.trace.built.append(node)
         if (args or kwargs) and cls.full_name not in cls.trace.quiet:
             cls.trace.called(cls.full_name, lambda: render(node))
+        cls.trace.look_at(node)
         return node
 
     def _fill(self, how: str, callee: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -161,6 +184,8 @@ class Inert(metaclass=Stand):
 
     def __setstate__(self, state: Any) -> None:
         self.states.append(state)
+        if len(self.states) <= 2:  # one state is honest, two are enough to see
+            type(self).trace.look_at(self)
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.items.append((key, value))

@@ -6,13 +6,16 @@ import os
 import pty
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import builders as b
 import pytest
 
 from fifomark import inspect_model
 from fifomark.cli.main import main
+from fifomark.core.errors import InternalError
 from fifomark.sanitizer import opening
 
 FIFOMARK = str(Path(sys.executable).parent / "fifomark")
@@ -191,3 +194,22 @@ def test_counting_shows_a_bar_on_a_terminal_and_leaves_stdout_alone() -> None:
     assert done.stdout == b"0\n1\n2\n"
     assert b"counting" in shown
     assert b"3/3" in shown
+
+
+def test_a_file_that_we_fail_over_is_told_and_the_others_are_shown(
+    models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fifomark.cli import inspect as verb
+    from fifomark.cli.main import main
+
+    honest = verb._inspected
+
+    def failing(*args: Any) -> Iterator[Any]:
+        yield InternalError("the writer failed")
+        yield from list(honest(*args))[1:]
+
+    monkeypatch.setattr(verb, "_inspected", failing)
+    assert main(["inspect", "--json", str(models / "nothing.pt"), str(models / "note.pt"), str(models / "unsafe.pt")]) == 3
+    said = capsys.readouterr()
+    assert [Path(json.loads(line)["path"]).name for line in said.out.splitlines()] == ["note.pt", "unsafe.pt"]
+    assert said.err == f"fifomark: {models / 'nothing.pt'}: the writer failed\n"

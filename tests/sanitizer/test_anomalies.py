@@ -22,6 +22,7 @@ def values(numbers: Any, name: str = "float32") -> Values:
     data = array.tobytes()
     for at in range(0, len(data), 1 << 20):
         made.feed(data[at : at + (1 << 20)])
+    made.end()
     return made
 
 

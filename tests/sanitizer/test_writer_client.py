@@ -49,6 +49,14 @@ def replaced(body: str, sandbox: str = "off", isolation: Isolation = Isolation.S
     return sanitizer
 
 
+def read(sanitizer: Sanitizer, jobs: list[Job]) -> list[Inspection]:
+    """What the jobs come to, where none fails on our side."""
+    seen = list(sanitizer.inspect_all(jobs))
+    inspections = [one for one in seen if isinstance(one, Inspection)]
+    assert inspections == seen
+    return inspections
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "a.pt"
@@ -148,8 +156,7 @@ def test_in_a_batch_only_the_file_that_kills_is_refused(file: Path, tmp_path: Pa
         (tmp_path / name).write_bytes(builders.logistic())
     body = "\n    if any('deadly' in n for n in names): os._exit(1)\n    return honest(request, fds, seen)"
     with replaced(body, isolation=Isolation.BATCH) as sanitizer:
-        jobs = [Job(tmp_path / name, clean_to=str(tmp_path / f"{name}.clean")) for name in names]
-        seen = list(sanitizer.inspect_all(jobs))
+        seen = read(sanitizer, [Job(tmp_path / name, clean_to=str(tmp_path / f"{name}.clean")) for name in names])
     assert [one.verdict for one in seen] == [Verdict.CLEAN, Verdict.UNSAFE, Verdict.CLEAN]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pt", "a.pt.clean", "c.pt", "c.pt.clean", "deadly.pt"]
     for one, name in zip(seen, names, strict=True):
@@ -165,7 +172,7 @@ def test_a_writer_that_dies_now_and_then_costs_no_file_its_answer(tmp_path: Path
         Path(os.fsdecode(job.path)).write_bytes(builders.logistic(int(Path(os.fsdecode(job.path)).stem)))
     body = "\n    global n; n = globals().get('n', 0) + 1\n    if n == 3: os._exit(1)\n    return honest(request, fds, seen)"
     with replaced(body, isolation=isolation) as dying, Sanitizer() as steady:
-        seen = list(dying.inspect_all(jobs))
+        seen = read(dying, jobs)
         assert [one.clean and one.clean.sha256 for one in seen] == [
             hashlib.sha256(Path(str(job.clean_to)).read_bytes()).hexdigest() for job in jobs
         ]
@@ -214,6 +221,50 @@ def test_a_bug_of_the_writers_is_an_internal_error_with_its_place(file: Path) ->
     body = "\n    answering.inspect = None\n    return honest(request, fds, seen)"
     with replaced(body) as sanitizer, pytest.raises(InternalError, match="'NoneType' object is not callable"):
         sanitizer.inspect(file)
+
+
+def three(tmp_path: Path) -> list[Job]:
+    """The second of them is called deadly."""
+    names = ("a", "deadly", "c")
+    for name in names:
+        (tmp_path / f"{name}.pt").write_bytes(builders.logistic())
+    return [Job(tmp_path / f"{name}.pt", clean_to=str(tmp_path / f"{name}.clean")) for name in names]
+
+
+FAILING_OVER_ONE = """
+    def failing(file, *rest):
+        if 'deadly' in file.path: raise {error}
+        return inspect(file, *rest)
+    global inspect; inspect = globals().get('inspect', answering.inspect); answering.inspect = failing
+    return honest(request, fds, seen)"""
+
+
+@pytest.mark.parametrize("isolation", Isolation)
+def test_a_file_that_exhausts_the_writers_memory_is_refused_and_the_others_are_read(tmp_path: Path, isolation: Isolation) -> None:
+    with replaced(FAILING_OVER_ONE.format(error="MemoryError"), isolation=isolation) as sanitizer:
+        seen = list(sanitizer.inspect_all(three(tmp_path)))
+    assert [isinstance(one, Inspection) and [finding.code for finding in one.findings] for one in seen] == [[], ["FM208"], []]
+    assert sorted(os.listdir(tmp_path)) == ["a.clean", "a.pt", "c.clean", "c.pt", "deadly.pt"]
+
+
+@pytest.mark.parametrize("isolation", Isolation)
+def test_a_bug_over_one_file_costs_the_others_nothing(tmp_path: Path, isolation: Isolation) -> None:
+    with replaced(FAILING_OVER_ONE.format(error="KeyError"), isolation=isolation) as sanitizer:
+        seen = list(sanitizer.inspect_all(three(tmp_path)))
+    assert [type(one) for one in seen] == [Inspection, InternalError, Inspection]
+    assert sorted(os.listdir(tmp_path)) == ["a.clean", "a.pt", "c.clean", "c.pt", "deadly.pt"]
+
+
+@pytest.mark.parametrize("isolation", Isolation)
+@pytest.mark.parametrize("place", ["folder", "nowhere/b.clean"])
+def test_a_clean_file_that_cannot_be_written_costs_the_others_nothing(tmp_path: Path, isolation: Isolation, place: str) -> None:
+    (tmp_path / "folder").mkdir()
+    one, two, last = three(tmp_path)
+    with Sanitizer(isolation=isolation) as sanitizer:
+        seen = list(sanitizer.inspect_all([one, two._replace(clean_to=str(tmp_path / place)), last]))
+    assert [isinstance(one, Inspection) for one in seen] == [True, False, True]
+    assert isinstance(seen[1], OSError)
+    assert sorted(os.listdir(tmp_path)) == ["a.clean", "a.pt", "c.clean", "c.pt", "deadly.pt", "folder"]
 
 
 def test_a_full_disk_is_the_callers_error(file: Path, tmp_path: Path) -> None:

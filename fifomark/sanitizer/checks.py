@@ -15,11 +15,17 @@ from fifomark.core.findings import Finding, Level
 from fifomark.core.policy import Limits
 from fifomark.torchfile.description import Description, Entry, Storage, Tensor
 from fifomark.torchfile.dtypes import DTYPES, unsupported
+from fifomark.torchfile.inflated import forwards
+from fifomark.torchfile.strided import BLOCK, cost
 from fifomark.torchfile.views import View
 
 MAX_FINDINGS = 50  # of one kind; a file may have a hundred thousand broken tensors
 _MAX_BYTES = 1 << 62
 _SHOWN = 20
+# What a file may cost beside what an honest one of its size does; a small one makes nobody wait.
+_INFLATED, _RATIO = 512 << 20, 16  # bytes, and times the size: weights hardly deflate, pruned ones to an eighth
+_HELD = 512 << 20  # bytes of a deflated storage that is held in memory, since its views do not show it from its start to its end
+_READ, _TIMES = 4 << 30, 4  # bytes, and times what transposing the whole file takes
 
 
 class Checked(NamedTuple):
@@ -37,7 +43,7 @@ def check(description: Description, entries: Sequence[Entry], size: int, limits:
     if not findings:
         findings, views = _views(description, entries, fitting)
     if not findings:
-        findings = [*_budgets(description, dict(views), limits)]
+        findings = [*_budgets(description, dict(views), size, limits)]
     if any(finding.level is not Level.NOTE for finding in findings):
         return Checked([], findings)
     return Checked(views, [*findings, *_hidden(description, fitting), *_members(description)])
@@ -59,8 +65,8 @@ def _storages(storages: Sequence[Storage], size: int, limits: Limits) -> Iterato
             yield find("FM109", f"storage {after.key}", f"shares bytes of the file with storage {before.key}")
             return
     inflated = sum(storage.nbytes for storage in storages if storage.method == 8)
-    if inflated > limits.inflated_bytes:
-        yield find("FM110", "the file", f"its storages inflate to {inflated:,} bytes; at most {limits.inflated_bytes:,} are read")
+    if inflated > (most := min(limits.inflated_bytes, _INFLATED + _RATIO * size)):
+        yield find("FM110", "the file", f"its storages inflate to {inflated:,} bytes; at most {most:,} are read of a file of this size")
 
 
 # Tensors
@@ -104,10 +110,10 @@ def _fitting(tensor: Tensor, storages: Sequence[Storage]) -> View | None:
     return view if view.offset + view.extent <= storages[view.storage].nbytes // item or not view.numel else None
 
 
-def _budgets(description: Description, views: dict[str, View], limits: Limits) -> Iterator[Finding]:
+def _budgets(description: Description, views: dict[str, View], size: int, limits: Limits) -> Iterator[Finding]:
     """What the clean file and the reading may cost. Views beyond the bytes that they come from count as expanded, in all."""
     distinct = dict.fromkeys(views.values())
-    total, reads = sum(view.nbytes for view in distinct), sum(view.reads for view in distinct)
+    total, reads = sum(view.nbytes for view in distinct), sum(cost(view) for view in distinct)
     if len(views) > limits.tensors:
         yield find("FM110", "the file", f"{len(views):,} tensors; at most {limits.tensors:,} are taken")
     largest = max(views, key=lambda name: views[name].nbytes, default="the file")
@@ -116,11 +122,24 @@ def _budgets(description: Description, views: dict[str, View], limits: Limits) -
         yield find("FM302", largest, message, evidence=_listed(views[largest].shape))
     elif total > limits.clean_bytes:
         yield find("FM110", largest, f"the weights are {total:,} bytes; at most {limits.clean_bytes:,} are taken")
-    elif reads > 4 * limits.clean_bytes:
-        yield find("FM302", largest, f"views are so strided that {reads:,} bytes would have to be read")
+    elif reads > (most := _READ + _TIMES * size * (1 + size // BLOCK)):
+        costliest = max(views, key=lambda name: cost(views[name]))
+        message = (
+            f"views are so strided that reading them is like reading {reads:,} bytes; at most {most:,} are read of a file of this size"
+        )
+        yield find("FM302", costliest, message, evidence=_listed(views[costliest].stride))
+    elif held := _held(description.storages, distinct):
+        message = f"inflates to {held.nbytes:,} bytes, which views show in no order; at most {_HELD:,} are held in memory for that"
+        yield find("FM110", f"storage {held.key}", message)
     elif repeating := [name for name, view in views.items() if view.overlaps]:
         names = ", ".join(repeating[:_SHOWN])
         yield find("FM302", repeating[0], f"expanded tensors were written out: {names}", level=Level.NOTE, evidence=names)
+
+
+def _held(storages: Sequence[Storage], views: Iterable[View]) -> Storage | None:
+    """The first storage that would have to be held in memory, and is too large."""
+    large = {i: storage for i, storage in enumerate(storages) if storage.method == 8 and storage.nbytes > _HELD}
+    return next((storage for i, storage in large.items() if not forwards([view for view in views if view.storage == i])), None)
 
 
 def _expanded(storages: Sequence[Storage], views: Iterable[View]) -> int:

@@ -1,7 +1,7 @@
 """The pass over the bytes: hashes, checksums and values of the weights, and the clean file as they go by.
 
-The file is read once, forwards. Only what does not lie in it as it will in the clean file (a part of a storage, a transposed view, a
-compressed storage) is read again, from the cache of the operating system.
+The file is read once, forwards. Only a storage that does not lie in it as it will in the clean file (of which a view shows a part, or
+crosswise, or that is compressed) is read again, from the cache of the operating system.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from functools import partial
 from itertools import groupby
 from typing import NamedTuple
 
@@ -24,8 +23,10 @@ from fifomark.sanitizer.parameters import Values
 from fifomark.torchfile import writer
 from fifomark.torchfile.description import Storage
 from fifomark.torchfile.digest import Digest
+from fifomark.torchfile.inflated import in_order, opened
 from fifomark.torchfile.output import Output
-from fifomark.torchfile.views import CHUNK, BrokenStorage, View, chunks, opened, read_exactly
+from fifomark.torchfile.strided import chunks, crosswise, scattered
+from fifomark.torchfile.views import CHUNK, Source, View, read_exactly
 from fifomark.torchfile.writer import Plan
 
 MAX_WRONG = 20  # storages whose checksum is wrong that are listed
@@ -84,7 +85,8 @@ class _Reading:
         self._fd, self._size, self._storages, self._views, self._file = fd, size, storages, views, file
         # In the order of the file, so that it is read forwards and a compressed storage inflated once.
         self.order = sorted(
-            dict.fromkeys(view for _, view in views), key=lambda view: (storages[view.storage].start, view.storage, view.offset)
+            dict.fromkeys(view for _, view in views),
+            key=lambda view: (storages[view.storage].start, view.storage, *in_order(view)),
         )
         # A small file is read at once.
         self._bytes = read_exactly(fd, 0, size) if size <= CHUNK else None
@@ -117,13 +119,12 @@ class _Reading:
 
     def _storage(self, storage: Storage, views: Sequence[View]) -> None:
         if len(views) == 1 and _is_whole(views[0], storage):
-            again = partial(self._pieces, storage.start, storage.start + storage.stored)
-            crc = self._take(views[0], self._through(storage), storage.crc32, again)
+            crc = self._take(views[0], self._written(self._through(storage)))
         else:
             crc = _crc32(self._through(storage))
-            with opened(self._fd, storage) as source:
+            with opened(self._fd, storage, views) as source:
                 for view in views:
-                    self._take(view, chunks(view, source), None, partial(chunks, view, source))
+                    self._take(view, self._elements(view, source))
         if storage.method == 0 and storage.crc32 not in (None, crc) and len(self.findings) < MAX_WRONG:
             self.findings.append(find("FM111", f"storage {storage.key}", "its checksum does not match its bytes"))
 
@@ -140,28 +141,26 @@ class _Reading:
         for at in range(start, end, CHUNK):
             yield read_exactly(self._fd, at, min(CHUNK, end - at))
 
-    def _take(self, view: View, data: Pieces, claimed: int | None, again: Callable[[], Pieces]) -> int:
-        """Look at the bytes of a view, and write them; gives their CRC-32.
+    def _elements(self, view: View, source: Source) -> Pieces:
+        """The bytes of a view, written on their way. The output is where the elements of a large transposed one find their order."""
+        if self.output is not None and crosswise(view):
+            return self.output.settled(scattered(view, source), view.nbytes)
+        return self._written(chunks(view, source))
 
-        `claimed` is what the file says that is; `again` reads the bytes anew.
-        """
-        expected = claimed
+    def _written(self, data: Pieces) -> Pieces:
+        return data if self.output is None else self.output.passing(data)
+
+    def _take(self, view: View, data: Pieces) -> int:
+        """Look at the bytes of a view as they are written; gives their CRC-32."""
         if self.clean is not None:
-            if claimed is None and view.nbytes <= CHUNK:
-                data = [b"".join(data)]
-                expected = _crc32(data)
-            elif claimed is None:
-                expected = _crc32(again())
-            self.clean.storage(view.nbytes, expected or 0)
+            self.clean.storage(view.nbytes)
         values, sha256, crc = Values(view.dtype, view.shape), hashlib.sha256(), 0
         for piece in data:
             values.feed(piece)
             sha256.update(piece)
             crc = zlib.crc32(piece, crc)
-            if self.output is not None:
-                self.output.write(piece)
-        if expected != crc and claimed is None and self.clean is not None:
-            raise BrokenStorage("FM113", "the file changed while it was read")
+        if self.clean is not None:
+            self.clean.written(crc)
         values.end()
         self.read[view] = _Read(values, sha256.hexdigest())
         return crc

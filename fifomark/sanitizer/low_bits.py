@@ -71,14 +71,15 @@ def _printable(low: npt.NDArray[np.uint8]) -> float:
 
 
 def _striking(low: npt.NDArray[np.uint8]) -> Pattern | None:
-    seen = np.bincount(low, minlength=256)
-    if seen.max() > 0.9 * low.size:
-        return None  # fewer bits than the type has: weights that were half or bfloat16 before
-    printable = float(seen[_PRINTABLE].sum() / low.size)
-    groups = np.sort(np.ascontiguousarray(low[: low.size & ~3]).view(np.uint32))
+    low = np.ascontiguousarray(low)
+    printable = _printable(low)
+    groups = np.sort(low[: low.size & ~3].view(np.uint32))
     repeats = int(np.count_nonzero(groups[1:] == groups[:-1]))
     if printable <= _TEXT and repeats * (repeats + 1) // 2 <= _REPEATS:
         return None  # the usual case, at once: however they are grouped, so few repeats are no more pairs than that
+    seen = np.bincount(low, minlength=256)
+    if seen.max() > 0.9 * low.size:
+        return None  # fewer bits than the type has: weights that were half or bfloat16 before
     starts = np.flatnonzero(groups[1:] != groups[:-1]) + 1  # of runs of groups that are alike
     counts = np.diff(starts, prepend=0, append=groups.size)
     pairs = int((counts * (counts - 1)).sum()) // 2

@@ -14,7 +14,8 @@ from fifomark.sanitizer.outliers import Sample
 from fifomark.torchfile.dtypes import DType
 
 MAX_ROWS = 1 << 22
-_NATIVE = {np.dtype(np.float32): (np.uint32, 0x01000000, 0xFF000000), np.dtype(np.float64): (np.uint64, 1 << 53, 0x7FF << 53)}
+_NATIVE = {np.dtype(np.float32): (np.uint32, 0x01000000), np.dtype(np.float64): (np.uint64, 1 << 53)}  # the least normal one, doubled
+_minimum, _maximum = np.minimum.reduce, np.maximum.reduce
 
 
 class Values:
@@ -109,22 +110,24 @@ class Values:
     def _feed_real(self, values: npt.NDArray[Any]) -> None:
         """Looks at the values as float32 (exact for every float of 16 bits or fewer) or float64."""
         native = values if values.dtype in _NATIVE else values.astype(np.float32 if self._floating else np.float64)
-        bits, normal, infinite = _NATIVE[native.dtype]
+        bits, normal = _NATIVE[native.dtype]
+        low, high = float(_minimum(native)), float(_maximum(native))  # a NaN goes through both
+        bad = not (isfinite(low) and isfinite(high))
         magnitude = native.view(bits) << 1  # without the sign, magnitudes are ordered as their bits are
-        small = magnitude.min() < normal
-        bad = magnitude.max() >= infinite
-        self._see_rows(native, bool(small and not bad))  # what is not finite is not zero
+        small = bool(_minimum(magnitude) < normal)
+        self._see_rows(native, small and not bad)  # what is not finite is not zero
         if bad:
             native = self._without_bad(native)
+            if not native.size:
+                return
+            low, high = float(_minimum(native)), float(_maximum(native))
         else:
             self._look(native)
-        if not native.size:
-            return
         if small:
             zeros = native.size - int(np.count_nonzero(native))
             self.zeros += zeros
             self.subnormal += int(np.count_nonzero(magnitude < normal)) - zeros
-        self._add(native)
+        self._add(native, low, high)
 
     def _look(self, values: npt.NDArray[Any]) -> None:
         if self._sample is not None:
@@ -132,8 +135,8 @@ class Values:
         if self.low_bits is not None:
             self.low_bits.feed(values)
 
-    def _add(self, values: npt.NDArray[Any]) -> None:
-        low, high = float(values.min()), float(values.max())
+    def _add(self, values: npt.NDArray[Any], low: float, high: float) -> None:
+        """`low` and `high` are the least and the largest of the values, all finite."""
         self.minimum = low if self.minimum is None else min(self.minimum, low)
         self.maximum = high if self.maximum is None else max(self.maximum, high)
         if not self.finite:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 
 from fifomark.torchfile.digest import Digest
 from fifomark.torchfile.views import CHUNK, read_exactly
@@ -28,6 +29,24 @@ class Output:
         self._waits += len(data)
         if self._waits >= _BUFFER:
             self._flush()
+
+    def passing(self, pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+        """`pieces` once more, each of them written."""
+        for data in pieces:
+            self.write(data)
+            yield data
+
+    def settled(self, pieces: Iterable[tuple[int, memoryview]], nbytes: int) -> Iterator[bytes]:
+        """Write the next `nbytes` in any order, each piece where it belongs among them; then they come in their own, as they lie there."""
+        self._flush()
+        for at, data in pieces:
+            self._put(self.at + at, data)
+        for at in range(0, nbytes, CHUNK):
+            read = read_exactly(self._fd, self.at, min(CHUNK, nbytes - at))
+            if self._digest is not None:
+                self._digest.update(read)
+            self.at += len(read)
+            yield read
 
     def seek(self, at: int) -> None:
         """Go on elsewhere. What is not written from its start to its end is hashed at its end."""
@@ -67,6 +86,9 @@ class Output:
         self._waiting, self._waits = [], 0
         if self._digest is not None:
             self._digest.update(data)
+        self._put(position, data)
+
+    def _put(self, position: int, data: bytes | memoryview) -> None:
         rest = memoryview(data)
         while rest:
             count = os.pwrite(self._fd, rest, position)

@@ -44,9 +44,12 @@ class CleanSafetensors:
         self._ties = [(self._base + offsets[plan.name][0], self._starts[plan.storage], plan.nbytes) for plan in ties]
         self._storages = 0
 
-    def storage(self, nbytes: int, crc: int) -> None:
+    def storage(self, nbytes: int) -> None:
         self._out.seek(self._starts[self._storages])
         self._storages += 1
+
+    def written(self, crc: int) -> None:
+        """The format has no checksums."""
 
     def close(self) -> None:
         for at, source, nbytes in self._ties:

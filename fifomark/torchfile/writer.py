@@ -19,8 +19,9 @@ ALIGNMENT = 64
 _ZIP64 = 0xFFFFFFFF  # a size or an offset from here on goes into a zip64 field
 _MANY = 0xFFFF  # and a count of records from here on
 _DATE = (1 << 5) | 1  # 1980-01-01, the zip format's first day
-_UTF8 = 1 << 11
+_DESCRIBED, _UTF8 = 1 << 3, 1 << 11  # flags: sizes and checksum follow the data; names are UTF-8
 _LOCAL = struct.Struct("<4s5H3I2H")
+_DESCRIPTOR, _DESCRIPTOR64 = struct.Struct("<4s3I"), struct.Struct("<4sI2Q")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _END = struct.Struct("<4s4H2IH")
 _END64 = struct.Struct("<4sQ2H2I4Q")
@@ -43,8 +44,11 @@ class Plan(NamedTuple):
 class CleanFile(Protocol):
     """A clean file under way in any format: the plans are given first, then the bytes of storages 0, 1, … in that order."""
 
-    def storage(self, nbytes: int, crc: int) -> None:
-        """The next storage: exactly `nbytes` with the CRC-32 `crc` will be written to the output, contiguous and little-endian."""
+    def storage(self, nbytes: int) -> None:
+        """The next storage: exactly `nbytes` will be written to the output, contiguous and little-endian."""
+
+    def written(self, crc: int) -> None:
+        """They were, and have the CRC-32 `crc`."""
 
     def close(self) -> None:
         """Write what comes after the storages."""
@@ -55,10 +59,12 @@ class _Record(NamedTuple):
     start: int
     size: int
     crc: int
+    flags: int
 
 
 class Archive:
     """A zip under way. Headers are written before their data and never touched again, so that what is written can be hashed as it goes.
+    As in torch's own files, the checksum of a storage follows it: nothing has to be read twice.
 
     `zip64_from` is where 32-bit fields end, `many` where 16-bit counts do; tests make them small.
     """
@@ -69,13 +75,24 @@ class Archive:
         self._end = out.at  # of the last record, as announced
 
     def add(self, name: str, data: bytes) -> None:
-        self.announce(name, len(data), crc32(data))
+        self._begin(name, len(data), crc32(data), _UTF8)
         self._out.write(data)
 
-    def announce(self, name: str, size: int, crc: int) -> None:
-        """A record whose `size` bytes with the CRC-32 `crc` are written to the output next."""
+    def announce(self, name: str, size: int) -> None:
+        """A record whose `size` bytes are written to the output next. What they are is then told by `described`."""
+        self._begin(name, size, 0, _UTF8 | _DESCRIBED)
+
+    def described(self, crc: int) -> None:
+        """The record that was announced has been written, and has this CRC-32."""
         self._check()
-        record = _Record(f"{ROOT}/{name}".encode(), self._out.at, size, crc)
+        record = self._records[-1]._replace(crc=crc)
+        self._records[-1] = record
+        self._out.write((_DESCRIPTOR64 if self._large(record) else _DESCRIPTOR).pack(b"PK\7\x08", crc, record.size, record.size))
+        self._end = self._out.at
+
+    def _begin(self, name: str, size: int, crc: int, flags: int) -> None:
+        self._check()
+        record = _Record(f"{ROOT}/{name}".encode(), self._out.at, size, crc, flags)
         self._out.write(self._header(record))
         self._records.append(record)
         self._end = self._out.at + size
@@ -98,22 +115,26 @@ class Archive:
         assert self._out.at == self._end, f"{self._out.at - self._end} bytes more were written than announced"
 
     def _header(self, record: _Record) -> bytes:
-        path, size, large = record.name, record.size, record.size >= self._zip64_from
+        path, large = record.name, self._large(record)
+        size = 0 if record.flags & _DESCRIBED else record.size
         extra = struct.pack("<2H2Q", 1, 16, size, size) if large else b""
         # Data begins at a multiple of ALIGNMENT; the padding is an extra field of the kind that torch itself writes ("FB").
         padding = -(record.start + _LOCAL.size + len(path) + len(extra) + 4) % ALIGNMENT
         extra += b"FB" + struct.pack("<H", padding) + b"Z" * padding
         needs, short = (45, _ZIP64) if large else (20, size)
-        return _LOCAL.pack(b"PK\3\4", needs, _UTF8, 0, 0, _DATE, record.crc, short, short, len(path), len(extra)) + path + extra
+        return _LOCAL.pack(b"PK\3\4", needs, record.flags, 0, 0, _DATE, record.crc, short, short, len(path), len(extra)) + path + extra
 
     def _entry(self, record: _Record) -> bytes:
-        large, far = record.size >= self._zip64_from, record.start >= self._zip64_from
+        large, far = self._large(record), record.start >= self._zip64_from
         wide = ([record.size, record.size] if large else []) + ([record.start] if far else [])
         extra = struct.pack(f"<2H{len(wide)}Q", 1, 8 * len(wide), *wide) if wide else b""
         short, start = _ZIP64 if large else record.size, _ZIP64 if far else record.start
         needs, path = 45 if wide else 20, record.name
-        fixed = (b"PK\1\2", needs, needs, _UTF8, 0, 0, _DATE, record.crc, short, short, len(path), len(extra), 0, 0, 0, 0, start)
+        fixed = (b"PK\1\2", needs, needs, record.flags, 0, 0, _DATE, record.crc, short, short, len(path), len(extra), 0, 0, 0, 0, start)
         return _CENTRAL.pack(*fixed) + path + extra
+
+    def _large(self, record: _Record) -> bool:
+        return record.size >= self._zip64_from
 
 
 class CleanPt:
@@ -125,9 +146,12 @@ class CleanPt:
         self._archive.add("byteorder", b"little")
         self._storages = 0
 
-    def storage(self, nbytes: int, crc: int) -> None:
-        self._archive.announce(f"data/{self._storages}", nbytes, crc)
+    def storage(self, nbytes: int) -> None:
+        self._archive.announce(f"data/{self._storages}", nbytes)
         self._storages += 1
+
+    def written(self, crc: int) -> None:
+        self._archive.described(crc)
 
     def close(self) -> None:
         self._archive.add("version", b"3\n")

@@ -128,9 +128,53 @@ def test_too_many_bytes_and_too_many_tensors_are_refused() -> None:
     assert codes(checked(seen, limits=Limits(tensors=1))) == [("FM110", Level.INVALID)]
 
 
-def test_views_that_would_cost_more_reading_than_they_are_worth_are_refused() -> None:
-    seen = description(storages=(storage(4_000_000),), tensors=tuple(tensor((40,), (25_000,), i) for i in range(20)))
-    assert codes(checked(seen, 4_000_000, Limits(clean_bytes=500_000)))[0] == ("FM302", Level.INVALID)
+@pytest.mark.parametrize(
+    ("nbytes", "tensors"),
+    [
+        (99 * 3 * 16_400 + 1, [tensor((100,) * 3, (16_400,) * 3, dtype="int8")]),
+        (512 << 20, [tensor((31_900,), (4200,), i) for i in range(9)]),
+        (64 << 20, [tensor((4000,), (4096,), i) for i in range(1000)]),
+    ],
+    ids=["all far", "far columns", "many"],
+)
+def test_views_that_cost_more_reading_than_a_file_of_that_size_is_worth_are_refused(nbytes: int, tensors: list[Tensor]) -> None:
+    """Five kilobytes of deflated zeros were read byte by byte for minutes."""
+    packed = storage(nbytes, stored=5000, method=8)
+    assert codes(checked(description(storages=(packed,), tensors=tuple(tensors)), 6000))[0] == ("FM302", Level.INVALID)
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "tensors"),
+    [
+        (8 << 30, [tensor((1024, 2 << 20), (1, 1024))]),
+        (8 << 30, [tensor((2 << 20, 1024), (1, 2 << 20))]),
+        (8 << 30, [tensor((46_340, 46_340), (1, 46_340))]),
+        (1 << 30, [tensor((16_384, 16_384), (1, 16_384))]),
+        (2 << 30, [tensor((50_000,), (8192,), 5)]),
+        (2 << 30, [tensor((50_000, 10), (8192, 1), 5)]),
+        (2 << 30, [tensor((512, 512, 3, 3), (4608 * 100, 100, 153_600, 51_200))]),
+        (4_000_000, [tensor((1000,), (1000,), i) for i in range(1000)]),
+        (400 << 20, [tensor((100_000, 128), (1024, 1), 128 * i) for i in range(8)]),
+    ],
+)
+def test_honest_views_that_lie_far_apart_are_taken_however_large_they_are(nbytes: int, tensors: list[Tensor]) -> None:
+    seen = description(storages=(storage(nbytes),), tensors=tuple(tensors))
+    assert {level for _, level in codes(checked(seen, nbytes + 1000, Limits(file_bytes=9 << 30)))} <= {Level.NOTE}
+
+
+def test_a_deflated_storage_that_must_be_held_in_memory_has_a_bound() -> None:
+    packed = storage(600 << 20, stored=500 << 20, method=8)
+    whole, transposed = tensor((150 << 20,)), tensor((150 << 10, 1024), (1, 150 << 10))
+    for tensors, expected in (((whole,), []), ((transposed,), [("FM110", Level.INVALID)]), ((whole, whole), [])):
+        assert codes(checked(description(storages=(packed,), tensors=tensors), 501 << 20)) == expected
+    small = storage(500 << 20, stored=400 << 20, method=8)
+    assert codes(checked(description(storages=(small,), tensors=(tensor((125 << 10, 1024), (1, 125 << 10)),)), 501 << 20)) == []
+
+
+@pytest.mark.parametrize(("stored", "expected"), [(2 << 20, [("FM110", Level.INVALID)]), (100 << 20, [])])
+def test_what_inflates_more_than_any_weights_do_is_refused(stored: int, expected: list[tuple[str, Level]]) -> None:
+    packed = storage(2 << 30, stored=stored, method=8)
+    assert codes(checked(description(storages=(packed,), tensors=(tensor((1 << 29,)),)), stored + 1000)) == expected
 
 
 def test_bytes_that_no_tensor_shows_are_a_note_with_their_number() -> None:

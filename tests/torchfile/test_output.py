@@ -50,6 +50,20 @@ def test_what_is_written_out_of_order_lies_where_it_was_put_and_is_hashed_as_it_
     assert content(file) == b"headbodytail"
 
 
+@pytest.mark.parametrize("expected", [0, 1 << 30], ids=["at once", "in a thread"])
+def test_what_is_written_in_any_order_comes_back_as_it_lies_and_is_hashed_on_the_way(
+    file: int, monkeypatch: pytest.MonkeyPatch, expected: int
+) -> None:
+    monkeypatch.setattr(output, "CHUNK", 4)
+    out = Output(file, expected)
+    out.write(b"head")
+    pieces = iter([(6, memoryview(b"789")), (0, memoryview(b"123456"))])
+    assert list(out.settled(pieces, 9)) == [b"1234", b"5678", b"9"]
+    assert list(out.passing([b"ta", memoryview(b"il")])) == [b"ta", b"il"]
+    assert out.close() == (17, hashlib.sha256(b"head123456789tail").hexdigest())
+    assert content(file) == b"head123456789tail"
+
+
 def test_what_was_written_can_be_written_again(file: int) -> None:
     out = Output(file, 0)
     out.write(b"abcdef")

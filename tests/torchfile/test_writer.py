@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from describing import described
 
 from fifomark.sanitizer.extraction import Format
 from fifomark.torchfile.dtypes import DTYPES, REFUSED
@@ -24,9 +25,10 @@ def written(path: Path, plans: list[Plan], storages: list[bytes], form: Format =
     out = Output(fd, sum(map(len, storages)))
     writer = form(out, plans)
     for data in storages:
-        writer.storage(len(data), zlib.crc32(data))
+        writer.storage(len(data))
         out.write(data[: len(data) // 2])
         out.write(data[len(data) // 2 :])
+        writer.written(zlib.crc32(data))
     writer.close()
     size, sha256 = out.close()
     os.close(fd)
@@ -109,10 +111,10 @@ def test_a_record_that_is_shorter_than_announced_is_a_bug_that_shows(tmp_path: P
     fd = os.open(tmp_path / "a.zip", os.O_RDWR | os.O_CREAT)
     out = Output(fd, 0)
     archive = Archive(out)
-    archive.announce("x", 4, zlib.crc32(b"abc"))
+    archive.announce("x", 4)
     out.write(b"abc")
     with pytest.raises(AssertionError, match="-1 bytes more were written than announced"):
-        archive.close()
+        archive.described(zlib.crc32(b"abc"))
     os.close(fd)
 
 
@@ -125,7 +127,12 @@ def test_zip64_fields_are_read_by_zipfile_and_torch(tmp_path: Path, zip64_from: 
     plans = [Plan("w", DTYPES["uint8"], (1000,), 0)]
     records = {"data.pkl": pickled(plans), "byteorder": b"little", "data/0": bytes(range(250)) * 4, "version": b"3\n"}
     for name, data in records.items():
-        archive.add(name, data)
+        if name == "data/0":
+            archive.announce(name, len(data))
+            out.write(data)
+            archive.described(zlib.crc32(data))
+        else:
+            archive.add(name, data)
     archive.close()
     out.close()
     os.close(fd)
@@ -135,6 +142,9 @@ def test_zip64_fields_are_read_by_zipfile_and_torch(tmp_path: Path, zip64_from: 
         assert {info.date_time for info in read.infolist()} == {(1980, 1, 1, 0, 0, 0)}
     loaded = torch.load(path, weights_only=True)["w"]
     assert loaded.numpy().tobytes() == records["data/0"]
+    if zip64_from == 1 << 32:
+        seen = described(path.read_bytes())
+        assert (seen.problems, seen.members) == ((), ())
 
 
 def test_every_records_data_is_aligned(tmp_path: Path) -> None:

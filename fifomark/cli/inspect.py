@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from fifomark.cli import options
 from fifomark.cli.exits import Exit
 from fifomark.cli.options import ExtensionsOption, JsonOption
 from fifomark.cli.output import json_line
@@ -18,7 +19,7 @@ from fifomark.cli.progress import counted
 from fifomark.cli.streams import say
 from fifomark.core.errors import UsageError
 from fifomark.core.findings import Level
-from fifomark.core.inspection import Inspection
+from fifomark.core.inspection import MAX_PATH, Inspection
 from fifomark.core.policy import Isolation, Policy
 from fifomark.core.text import shown
 from fifomark.sanitizer.opening import is_missing
@@ -54,12 +55,12 @@ def inspect(
     extension: ExtensionsOption = [".pt"],  # noqa: B006 (typer makes it anew)
     json: JsonOption = False,
 ) -> int:
+    chosen = options.chosen(format, json)
     for file in files:
         if is_missing(file):
-            raise UsageError(f"{file}: no such file")
+            raise UsageError(f"{shown(str(file), MAX_PATH)}: no such file")
     from fifomark.sanitizer.sanitizer import Job, Sanitizer
 
-    chosen = Format.JSON if json else format
     sanitizer = Sanitizer(policy=Policy(extensions=tuple(extension)), isolation=isolation)
     sanitizer.launch()
     from fifomark.reports import sarif, tables  # while the writer starts
@@ -72,7 +73,7 @@ def inspect(
     for file, answer in zip(files, answers, strict=True):
         code = max(code, _code(answer, fail_on))
         if not isinstance(answer, Inspection):
-            say(f"{shown(str(file), 4000)}: {answer}")
+            say(f"{shown(str(file), MAX_PATH)}: {answer}")
         elif chosen is Format.SARIF:
             logged.append((file, answer))
         elif chosen is Format.JSON:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))  # the soak's tools
 sys.path.insert(0, str(Path(__file__).parent))  # builders.py, for every room's tests
 
 

@@ -52,7 +52,7 @@ class _Read(NamedTuple):
 
 
 def extract(fd: int, size: int, storages: Sequence[Storage], views: Views, out: int | None, form: Format) -> Extraction:
-    """Read a file of `size` bytes: its hash, what its views hold, and what is wrong with that. With `out`, write and fsync a clean file.
+    """Read a file of `size` bytes: its hash, what its views hold, and what is wrong with that. With `out`, write a clean file.
 
     The views and storages are checked: they lie in the file, and the storages apart. What is checked here is what is written: the same
     bytes. BrokenStorage where they are not what was declared; OSError where the clean file cannot be written.

@@ -40,7 +40,8 @@ class Target(NamedTuple):
 
 
 def inspect(file: OpenFile, seen: Description | Finding, policy: Policy, limits: Limits, target: Target | None = None) -> Inspection:
-    """`seen` is what the parser says of the file. One that is not refused is written to `target` as a clean file, and fsynced.
+    """`seen` is what the parser says of the file. One that is not refused is written to `target` as a clean file; making that last is left
+    to whoever gives it its name.
 
     OSError where that cannot be done.
     """

@@ -31,7 +31,8 @@ class Publication:
         os.ftruncate(self.fd, 0)
 
     def publish(self) -> None:
-        """Give it its name, in place of what bears that name. Whoever wrote it has made it last."""
+        """Make it last, and give it its name, in place of what bears that name."""
+        os.fsync(self.fd)
         os.rename(self._temporary, self.path)
         self._published = True
 

@@ -62,9 +62,8 @@ class Output:
             self.write(read_exactly(self._fd, at, min(CHUNK, start + size - at)))
 
     def close(self) -> tuple[int, str]:
-        """Make all of it last; gives its size and its SHA-256."""
+        """Write what is still to be written; gives the size of all and its SHA-256. To make it last is up to whoever opened it."""
         self._flush()
-        os.fsync(self._fd)
         if self._digest is None:
             self._digest = Digest(self._end)
             for at in range(0, self._end, CHUNK):

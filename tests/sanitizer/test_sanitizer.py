@@ -284,3 +284,15 @@ def test_a_parser_that_lies_about_codes_is_not_believed(tmp_path: Path) -> None:
 def test_an_inspection_survives_the_way_to_another_process(inspect: Callable[..., Inspection], tmp_path: Path) -> None:
     seen = inspect(builders.unsafe(tmp_path / "RAN"), policy=DISARM)
     assert msgspec.json.decode(msgspec.json.encode(seen), type=Inspection) == seen
+
+
+def test_a_clean_file_is_made_to_last_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    fsync, rename = os.fsync, os.rename
+    monkeypatch.setattr(os, "fsync", lambda fd: (done.append("fsync"), fsync(fd)))
+    monkeypatch.setattr(os, "rename", lambda a, b: (done.append("rename"), rename(a, b)))
+    with Publication(str(tmp_path / "clean.pt")) as target:
+        os.write(target.fd, b"weights")
+        target.publish()
+    assert done == ["fsync", "rename"]
+    assert (tmp_path / "clean.pt").read_bytes() == b"weights"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import time
@@ -255,6 +256,19 @@ def test_a_clean_file_that_cannot_be_written_is_the_callers_error(sanitizer: San
     with pytest.raises(IsADirectoryError):
         sanitizer.inspect(tmp_path / "a.pt", clean_to=str(tmp_path / "folder"))
     assert sorted(os.listdir(tmp_path)) == ["a.pt", "folder"]
+
+
+def test_a_clean_file_that_cannot_be_made_to_last_is_told_with_its_name_and_is_gone(
+    sanitizer: Sanitizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "a.pt").write_bytes(builders.logistic())
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path / 'b.pt'}'"):
+        sanitizer.inspect(tmp_path / "a.pt", clean_to=str(tmp_path / "b.pt"))
+    assert os.listdir(tmp_path) == ["a.pt"]
 
 
 def test_a_parser_that_cannot_be_started_is_an_internal_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+sys.path[:0] = [str(SCRIPTS), str(SCRIPTS / "benchmarks")]  # the soak's tools, and those that compare scanners
 sys.path.insert(0, str(Path(__file__).parent))  # builders.py, for every room's tests
 
 

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from fifomark.cli import options
 from fifomark.cli.exits import Exit
 from fifomark.cli.options import ExtensionsOption, JsonOption
 from fifomark.cli.output import json_line
 from fifomark.cli.progress import counted
+from fifomark.cli.streams import say
 from fifomark.core.errors import UsageError
 from fifomark.core.findings import Level
-from fifomark.core.inspection import Inspection
+from fifomark.core.inspection import MAX_PATH, Inspection
 from fifomark.core.policy import Isolation, Policy
 from fifomark.core.text import shown
 from fifomark.sanitizer.opening import is_missing
@@ -53,39 +55,34 @@ def inspect(
     extension: ExtensionsOption = [".pt"],  # noqa: B006 (typer makes it anew)
     json: JsonOption = False,
 ) -> int:
+    chosen = options.chosen(format, json)
     for file in files:
         if is_missing(file):
-            raise UsageError(f"{file}: no such file")
+            raise UsageError(f"{shown(str(file), MAX_PATH)}: no such file")
     from fifomark.sanitizer.sanitizer import Job, Sanitizer
 
-    chosen = Format.JSON if json else format
     sanitizer = Sanitizer(policy=Policy(extensions=tuple(extension)), isolation=isolation)
     sanitizer.launch()
     from fifomark.reports import sarif, tables  # while the writer starts
 
-    seen = _inspected(sanitizer, map(Job, files))
+    answers = _inspected(sanitizer, map(Job, files))
     if chosen is Format.SARIF or not sys.stdout.isatty():  # results that come by on a terminal are progress enough
-        seen = counted("inspecting", seen, len(files))
-    failed = broken = False
+        answers = counted("inspecting", answers, len(files))
+    code = Exit.FINE
     logged: list[tuple[Path, Inspection]] = []
-    for file, inspection in zip(files, seen, strict=True):
-        if not isinstance(inspection, Inspection):
-            print(f"fifomark: {shown(str(file), 4000)}: {inspection}", file=sys.stderr)
-            broken = True
-            continue
-        failed |= _fails(inspection, fail_on)
-        match chosen:
-            case Format.TABLE:
-                print(tables.inspection(inspection))
-            case Format.JSON:
-                json_line(as_object(inspection))
-            case Format.SARIF:
-                logged.append((file, inspection))
+    for file, answer in zip(files, answers, strict=True):
+        code = max(code, _code(answer, fail_on))
+        if not isinstance(answer, Inspection):
+            say(f"{shown(str(file), MAX_PATH)}: {answer}")
+        elif chosen is Format.SARIF:
+            logged.append((file, answer))
+        elif chosen is Format.JSON:
+            json_line(as_object(answer))
+        else:
+            print(tables.inspection(answer))
     if chosen is Format.SARIF:
         json_line(sarif.log(logged))
-    if broken:
-        return Exit.INTERNAL
-    return Exit.NO if failed else Exit.FINE
+    return code
 
 
 def _inspected(sanitizer: Sanitizer, jobs: Iterable[Job]) -> Iterator[Inspection | Exception]:
@@ -94,8 +91,11 @@ def _inspected(sanitizer: Sanitizer, jobs: Iterable[Job]) -> Iterator[Inspection
         yield from sanitizer.inspect_all(jobs)
 
 
-def _fails(seen: Inspection, fail_on: FailOn) -> bool:
-    return fail_on is not FailOn.NEVER and any(finding.level.rank >= Level(fail_on).rank for finding in seen.findings)
+def _code(answer: Inspection | Exception, fail_on: FailOn) -> Exit:
+    if not isinstance(answer, Inspection):
+        return Exit.INTERNAL
+    fails = fail_on is not FailOn.NEVER and any(finding.level.rank >= Level(fail_on).rank for finding in answer.findings)
+    return Exit.NO if fails else Exit.FINE
 
 
 def as_object(seen: Inspection) -> dict[str, object]:

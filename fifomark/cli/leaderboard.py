@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fifomark.cli import options
 from fifomark.cli.options import DEFAULT_SPOOL, JsonOption, SpoolOption
 from fifomark.cli.output import json_line
 from fifomark.core.errors import UsageError
@@ -30,12 +31,13 @@ def leaderboard(
     spool: SpoolOption = DEFAULT_SPOOL,
     json: JsonOption = False,
 ) -> None:
+    chosen = options.chosen(format, json)
     target = Spool(spool)
     wanted = rubric or target.settings.default_rubric
     if wanted not in target.rubrics():
         raise UsageError(f"--rubric {wanted}: no such rubric; rubrics here: {', '.join(target.rubrics())}")
     rows = ranking(target.layout, wanted)
-    match Format.JSON if json else format:
+    match chosen:
         case Format.JSON:
             json_line({"schema": "fifomark.leaderboard/1", "rubric": wanted, "rows": rows})
         case Format.CSV:

@@ -31,11 +31,13 @@ def report(
     layout = Layout(spool)
     submission = _find(layout, which)
     if submission.state not in FINAL:
-        raise UsageError(f"{which}: is {submission.state}; its report is written when it has ended (fifomark status shows where it stands)")
+        raise UsageError(
+            f"{shown(which)}: is {submission.state}; its report is written when it has ended (fifomark status shows where it stands)"
+        )
     try:
         body = Path(layout.report(submission)).read_bytes()
     except FileNotFoundError as e:
-        raise UsageError(f"{which}: was {submission.state} and has no report") from e
+        raise UsageError(f"{shown(which)}: was {submission.state} and has no report") from e
     if json:
         sys.stdout.buffer.write(body)
     else:
@@ -45,7 +47,7 @@ def report(
 def _find(layout: Layout, which: str) -> Submission:
     ledger = open_ledger(layout)
     if ledger is None:
-        raise UsageError(f"{which}: nothing was submitted to {layout.root} yet")
+        raise UsageError(f"{shown(which)}: nothing was submitted to {layout.root} yet")
     with contextlib.closing(ledger):
         if which.isdecimal() and len(which) <= 18 and (submission := ledger.find(int(which))):
             return submission
@@ -53,9 +55,9 @@ def _find(layout: Layout, which: str) -> Submission:
         found = ledger.named(name) or ledger.named_without_extension(name)
     if len({submission.name for submission in found}) > 1:
         names = ", ".join(sorted({shown(submission.name) for submission in found}))
-        raise UsageError(f"{which}: several names fit; say which: {names}")
+        raise UsageError(f"{shown(which)}: several names fit; say which: {names}")
     if len(found) > 1:
         print(f"{len(found)} submissions have this name; this is the newest, {found[0].id:08d}", file=sys.stderr)
     if found:
         return found[0]
-    raise UsageError(f"{which}: no submission has this id or name (fifomark status lists them)")
+    raise UsageError(f"{shown(which)}: no submission has this id or name (fifomark status lists them)")

@@ -14,7 +14,9 @@ from fifomark.cli.exits import Exit
 from fifomark.cli.options import ExtensionsOption, JsonOption
 from fifomark.cli.output import json_line
 from fifomark.core.errors import UsageError
+from fifomark.core.inspection import MAX_PATH
 from fifomark.core.policy import Policy
+from fifomark.core.text import shown
 from fifomark.sanitizer.opening import is_missing
 
 
@@ -37,14 +39,15 @@ def sanitize(
     from fifomark.cli.inspect import as_object
     from fifomark.sanitizer.sanitizer import Sanitizer
 
+    target = shown(os.fspath(output), MAX_PATH)
     if is_missing(file):
-        raise UsageError(f"{file}: no such file")
+        raise UsageError(f"{shown(os.fspath(file), MAX_PATH)}: no such file")
     if os.path.lexists(output) and not force:
-        raise UsageError(f"{output}: exists already; choose another name, or replace it with --force")
+        raise UsageError(f"{target}: exists already; choose another name, or replace it with --force")
     if os.path.lexists(output) and not (output.is_file() and not output.is_symlink()):
-        raise UsageError(f"{output}: is there and is no regular file; it is not replaced")
+        raise UsageError(f"{target}: is there and is no regular file; it is not replaced")
     if not output.absolute().parent.is_dir():
-        raise UsageError(f"{output}: its folder does not exist")
+        raise UsageError(f"{target}: its folder does not exist")
     sanitizer = Sanitizer(policy=Policy(extensions=tuple(extension), on_unsafe="disarm" if disarm else "reject"))
     sanitizer.launch()
     from fifomark.reports import tables  # while the writer starts
@@ -57,7 +60,7 @@ def sanitize(
     else:
         print(tables.inspection(seen))
     if seen.clean is None:
-        print(f"{output} was not written", file=sys.stderr)
+        print(f"{target} was not written", file=sys.stderr)
         return Exit.NO
-    print(f"wrote {output} ({seen.clean.size:,} bytes)", file=sys.stderr)
+    print(f"wrote {target} ({seen.clean.size:,} bytes)", file=sys.stderr)
     return Exit.FINE

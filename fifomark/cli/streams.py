@@ -9,9 +9,12 @@ import sys
 from typing import TextIO
 
 from fifomark.cli.exits import Exit, stopped_by
+from fifomark.core.text import shown
 
 # What is put in the place of a stream that is closed: stdout that cannot be written to, as a closed one cannot; messages go nowhere.
 _STAND_INS = (("stdin", os.O_RDONLY, "r"), ("stdout", os.O_RDONLY, "w"), ("stderr", os.O_WRONLY, "w"))
+
+_MAX_LINE = 10_000
 
 
 def open_closed_streams() -> None:
@@ -23,9 +26,9 @@ def open_closed_streams() -> None:
 
 
 def say(message: str) -> None:
-    """A line on stderr, where it can be had."""
+    """A message on stderr, where it can be had; what is unprintable in it is escaped."""
     with contextlib.suppress(OSError):
-        print(f"fifomark: {message}", file=sys.stderr)
+        print("fifomark:", "\n".join(shown(line, _MAX_LINE) for line in message.splitlines()), file=sys.stderr)
 
 
 def undelivered() -> int | None:

@@ -56,7 +56,7 @@ def _constant(tensors: Tensors) -> Iterator[Finding]:
 
 
 def _extreme(tensors: Tensors) -> Iterator[Finding]:
-    seen = {name: f"±{v.peak:g}, {v.outlier:,.0f} times the usual" for name, v in tensors.items() if v.outlier > OUTLIER}
+    seen = {name: f"±{v.peak:g}, {_times(v.outlier)} times the usual" for name, v in tensors.items() if v.outlier > OUTLIER}
     yield from _one("FM405", seen, tensors, f"a value is more than {OUTLIER:,.0f} times as large as is usual in its tensor")
     enormous = {name: f"±{v.peak:g}" for name, v in tensors.items() if v.is_layer and name not in seen and v.peak > ENORMOUS}
     yield from _one("FM405", enormous, tensors, f"a value is beyond {ENORMOUS:g}")
@@ -110,6 +110,10 @@ def _named(name: str, last: str) -> bool:
 
 def _shape(values: Values) -> str:
     return f"({', '.join(map(str, values.shape))})"
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:,.0f}" if ratio < 1e6 else f"{ratio:.1e}"
 
 
 def _counted(count: int, what: str) -> str:

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 
 from fifomark.core.catalogue import find
+from fifomark.core.errors import InternalError
 from fifomark.core.findings import Finding
 from fifomark.core.inspection import conclude
 from fifomark.core.policy import Limits, Policy
@@ -49,14 +50,21 @@ def _answer(item: Item, fd: int, target: Target | None, seen: Description | Find
 
 
 def warm_up(describe: Describe) -> None:
-    """Once the whole way: what is imported on it cannot be imported any more once no path can be opened."""
+    """Once the whole way: what is imported on it cannot be imported any more once no path can be opened.
+
+    InternalError where this machine does not let us go it.
+    """
     shown("\x1b")  # the codec that escapes
     with _memory() as source, _memory() as pt, _memory() as safetensors:
         write_all(source, sample())
         file = OpenFile(source, "warm-up.pt", version_of(os.fstat(source)))
         for target in (Target(pt), Target(safetensors, "safetensors")):
             seen = inspect(file, describe([source], Limits())[0], Policy(), Limits(), target)
-            assert seen.clean is not None, seen.findings
+            if seen.clean is None:
+                why = "; ".join(f"{found.message} ({found.evidence})" for found in seen.findings)
+                raise InternalError(
+                    f"not even a file of our own can be read here: {why}. Are the limits of this process (ulimit -a) too low?"
+                )
 
 
 @contextlib.contextmanager

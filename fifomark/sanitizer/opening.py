@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable
@@ -21,6 +22,8 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
 )
 # Never through a link, never waiting for a pipe's writer, never handed on to a program.
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+_OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # no file is to blame for these
 
 
 class Version(Record):
@@ -45,13 +48,18 @@ class Submission:
 
 
 def open_submission(path: str) -> Submission | Finding:
-    """The regular file with one name at `path`, opened; a finding for anything else. Reads nothing of it."""
+    """The regular file with one name at `path`, opened; a finding for anything else. Reads nothing of it.
+
+    OSError where this machine can open no more files.
+    """
     try:
         status = os.lstat(path)
         if refusal := _refusal(status):
             return refusal
         fd = os.open(path, _FLAGS)
     except (OSError, ValueError) as e:
+        if getattr(e, "errno", None) in _OURS:
+            raise
         return find("FM104", "the file", f"cannot be opened: {getattr(e, 'strerror', None) or e}")
     opened = os.fstat(fd)
     if (opened.st_dev, opened.st_ino) == (status.st_dev, status.st_ino) and not (refusal := _refusal(opened)):

@@ -148,16 +148,25 @@ def _die_with_parent() -> None:
 
 
 def _set_limits(seconds: float, memory_bytes: int) -> None:
-    processor = int(seconds) + 1
-    for what, soft, hard in (
-        (resource.RLIMIT_AS, memory_bytes, memory_bytes),
-        (resource.RLIMIT_CPU, processor, processor + 1),  # the soft one ends in SIGXCPU; the hard one in SIGKILL, as if from outside
-        (resource.RLIMIT_FSIZE, 0, 0),
-        (resource.RLIMIT_CORE, 0, 0),
-        (resource.RLIMIT_NPROC, 0, 0),
-        (resource.RLIMIT_NOFILE, MAX_FILES + 16, MAX_FILES + 16),
+    """Of this process; where whoever started us has lower ones (`ulimit`), those."""
+    for what, value in (
+        (resource.RLIMIT_AS, memory_bytes),
+        (resource.RLIMIT_CPU, int(seconds) + 2),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NPROC, 0),
+        (resource.RLIMIT_NOFILE, MAX_FILES + 16),
     ):
+        hard = clamped(what, value)
+        # The soft limit of processor time ends in SIGXCPU; the hard one in SIGKILL, as if somebody outside had killed us.
+        soft = max(1, hard - 1) if what == resource.RLIMIT_CPU else hard
         resource.setrlimit(what, (soft, hard))
+
+
+def clamped(what: int, value: int) -> int:
+    """`value`, or the hard limit where that is lower: nobody but root can raise it."""
+    hard = resource.getrlimit(what)[1]
+    return value if hard == resource.RLIM_INFINITY else min(value, hard)
 
 
 def _write(pipe: int, body: bytes) -> None:

@@ -32,8 +32,11 @@ class Publication:
 
     def publish(self) -> None:
         """Make it last, and give it its name, in place of what bears that name."""
-        os.fsync(self.fd)
-        os.rename(self._temporary, self.path)
+        try:
+            os.fsync(self.fd)
+            os.rename(self._temporary, self.path)
+        except OSError as e:
+            raise OSError(e.errno, e.strerror, self.path) from e
         self._published = True
 
     def __enter__(self) -> Publication:

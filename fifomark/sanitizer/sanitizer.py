@@ -10,6 +10,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from itertools import repeat
 from types import TracebackType
 from typing import NamedTuple
 
@@ -60,7 +61,7 @@ class Sanitizer:
         isolation: Isolation = Isolation.SUBMISSION,
     ) -> None:
         self._limits, self._policy, self._isolation = limits, policy, isolation
-        self._writer = WriterClient(sandbox=sandbox)
+        self._writer = WriterClient(sandbox=sandbox, files=MAX_FILES if isolation is Isolation.BATCH else 1)
 
     @property
     def in_force(self) -> Greeting:
@@ -95,7 +96,7 @@ class Sanitizer:
         self, jobs: Iterable[Job], *, format: CleanFormat = "pt", policy: Policy | None = None, limits: Limits | None = None
     ) -> Iterator[Inspection | Failure]:
         """The same for many files, in their order. What goes wrong on our side over one of them is given in its place: it costs no other
-        file its answer. InternalError is raised where no parser or writer can be started."""
+        file its answer. A clean file gets its name as its inspection is given."""
         template = Request(items=(), policy=policy or self._policy, limits=limits or self._limits, format=format)
         waiting: deque[_Group] = deque()
         try:
@@ -104,7 +105,8 @@ class Sanitizer:
                 waiting.append(group)
                 # One small group ahead of the one that is being worked on.
                 if len(waiting) == 1 or (group.small and waiting[0].sent):
-                    self._send(group)
+                    with suppress(InternalError):  # it is said when its turn comes
+                        self._send(group)
                 if len(waiting) > 1:
                     yield from self._settled(waiting)
             while waiting:
@@ -151,15 +153,22 @@ class Sanitizer:
                 self._writer.send(group.request, group.fds)
             group.sent = True
 
-    def _settled(self, waiting: deque[_Group]) -> list[Inspection | Failure]:
-        """Take the first group off, and publish what it comes to."""
+    def _settled(self, waiting: deque[_Group]) -> Iterator[Inspection | Failure]:
+        """Take the first group off; what each of its files comes to is published as it is said."""
         group = waiting[0]
         try:
-            answers = self._answers(group, [other for other in waiting if other is not group])
-            return [_published(one, answers.pop(0)) if isinstance(one, _Opened) else one for one in group.opened]
+            answers = self._answers_or_why_not(group, [other for other in waiting if other is not group])
+            for one in group.opened:
+                yield _published(one, next(answers)) if isinstance(one, _Opened) else one
         finally:
             waiting.popleft()
             group.close()
+
+    def _answers_or_why_not(self, group: _Group, others: Sequence[_Group]) -> Iterator[Answer | InternalError]:
+        try:
+            return iter(self._answers(group, others))
+        except InternalError as e:  # no writer can be started
+            return repeat(e)
 
     def _answers(self, group: _Group, others: Sequence[_Group]) -> list[Answer]:
         """A writer that is lost is started again, since somebody else may have ended it. One that is lost again was lost to a file.
@@ -233,6 +242,13 @@ def _size(path: AnyPath) -> int:
 
 def _opened(job: Job, policy: Policy, limits: Limits, stack: ExitStack) -> _Opened | Inspection | Failure:
     """The file and where its clean file goes, open until the stack unwinds; what became of one that is not read."""
+    try:
+        return _open(job, policy, limits, stack)
+    except OSError as e:
+        return e
+
+
+def _open(job: Job, policy: Policy, limits: Limits, stack: ExitStack) -> _Opened | Inspection:
     path = os.fsdecode(job.path)
     findings = _extension(path if job.name is None else job.name, policy)
     opened = open_submission(path)
@@ -243,10 +259,7 @@ def _opened(job: Job, policy: Policy, limits: Limits, stack: ExitStack) -> _Open
     if size > limits.file_bytes:
         large = find("FM110", "the file", f"the file has {size:,} bytes; at most {limits.file_bytes:,} are read")
         return conclude(path, [*findings, large], size=size)
-    try:
-        target = stack.enter_context(Publication(job.clean_to)) if job.clean_to is not None else None
-    except OSError as e:
-        return e
+    target = stack.enter_context(Publication(job.clean_to)) if job.clean_to is not None else None
     return _Opened(path, file, tuple(findings), target)
 
 
@@ -262,16 +275,18 @@ def _items(files: Sequence[_Opened]) -> tuple[Item, ...]:
     )
 
 
-def _published(opened: _Opened, answer: Answer) -> Inspection | Failure:
-    if answer.inspection is None:
-        trouble = answer.trouble
-        assert trouble is not None
-        if trouble.errno is not None:
-            return OSError(trouble.errno, trouble.message)
+def _published(opened: _Opened, answer: Answer | InternalError) -> Inspection | Failure:
+    if isinstance(answer, InternalError):
+        return answer
+    target, trouble = opened.target, answer.trouble
+    if trouble is not None and trouble.errno is not None:
+        return OSError(trouble.errno, trouble.message, opened.path, None, target.path if target is not None else None)
+    if trouble is not None:
         return InternalError(f"the writer failed on {opened.path}: {trouble.message}")
-    try:
-        if answer.inspection.clean is not None and opened.target is not None:
-            opened.target.publish()
-    except OSError as e:
-        return e
+    assert answer.inspection is not None
+    if answer.inspection.clean is not None and target is not None:
+        try:
+            target.publish()
+        except OSError as e:
+            return e
     return answer.inspection

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import resource
 import select
 import socket
 import subprocess
@@ -27,6 +28,7 @@ _NEEDED = ("fifomark", "msgspec", "numpy", "ml_dtypes")
 # One thread: the sandbox binds the one that enters it, and what it starts.
 _ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _START_SECONDS = 60.0
+_OPEN_FILES = 60  # that any process of ours may have besides what it works on
 
 
 class Lost(Exception):
@@ -40,9 +42,12 @@ class Lost(Exception):
 class WriterClient:
     """Owns one writer, and with it a parser server. For one thread: the writer lives no longer than the one that made it."""
 
-    def __init__(self, sandbox: Strictness = "auto", program: str = PROGRAM) -> None:
-        """`program` is Python, formatted with the folders to import from as `homes`, the writer's socket as `fd`, and `sandbox`."""
-        self._sandbox, self._program = sandbox, program
+    def __init__(self, sandbox: Strictness = "auto", program: str = PROGRAM, files: int = 1) -> None:
+        """`program` is Python, formatted with the folders to import from as `homes`, the writer's socket as `fd`, and `sandbox`.
+
+        `files`: how many a request may be about.
+        """
+        self._sandbox, self._program, self._files = sandbox, program, files
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
         self._greeted = False
@@ -70,6 +75,7 @@ class WriterClient:
         if self._line is not None and self._process is not None and self._alive:
             return self._line, self._process
         self.close()
+        _check_limits(self._files)
         ours, theirs = socket.socketpair()
         self._line = ours
         program = self._program.format(homes=_homes(), fd=theirs.fileno(), sandbox=self._sandbox)
@@ -165,6 +171,14 @@ def _await(line: socket.socket, until: float) -> None:
     poll.register(line, select.POLLIN)
     if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
         raise Lost(overdue=True)
+
+
+def _check_limits(files: int) -> None:
+    """What cannot be had with less is said here: it would come up somewhere in the middle of a file."""
+    needed = 4 * files + _OPEN_FILES  # two requests at once, about files and their clean files
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if allowed != resource.RLIM_INFINITY and allowed < needed:
+        raise InternalError(f"only {allowed} files may be open at once here, too few to work with: raise that limit (ulimit -n {needed})")
 
 
 def _homes() -> list[str]:

@@ -22,7 +22,7 @@ from fifomark.sandbox.enter import WRITING, InForce, Strictness, enter
 from fifomark.sanitizer import messages
 from fifomark.sanitizer.messages import Greeting, Request
 from fifomark.sanitizer.parser_client import Asked, ParserClient
-from fifomark.sanitizer.parser_server import ignore_stops
+from fifomark.sanitizer.parser_server import clamped, ignore_stops
 
 _PR_SET_PDEATHSIG = 1
 _DATA_BYTES = 1 << 30  # memory of its own: the longest description takes a third of it, the weights of any file a tenth
@@ -98,7 +98,5 @@ def _locked_down(sandbox: Strictness) -> InForce:
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, 512),
     ):
-        hard = resource.getrlimit(what)[1]
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(what, (value, value))
+        resource.setrlimit(what, (clamped(what, value),) * 2)
     return enter(WRITING, sandbox)

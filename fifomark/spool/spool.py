@@ -146,8 +146,10 @@ def drop(layout: Layout, source: str, folder: str) -> str:
             _copy(reading.fileno(), writing.fileno())
             os.fsync(writing.fileno())
         rename(temporary, target)
-    except BaseException:
+    except BaseException as e:
         _remove(temporary)
+        if isinstance(e, OSError) and e.filename is None:  # a full disk, for one
+            raise OSError(e.errno, e.strerror, source, None, target) from e
         raise
     sync_folder(os.path.dirname(target))
     return target

@@ -15,9 +15,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
-import json
-import os
-import select
 import statistics
 import subprocess
 import sys
@@ -30,10 +27,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 from scanning import files
+from scanning.asking import ROOT, Probe
 
 SCANNERS = ("picklescan", "modelscan", "fickling")
-PROBE = Path(__file__).parent / "scanning" / "probe.py"
-ROOT = Path(__file__).parents[2]
 NUMBERS = "FM4"  # codes of findings on numbers
 
 
@@ -51,44 +47,6 @@ def scanners_python(folder: Path) -> Path:
     venv.create(folder, with_pip=True)
     subprocess.run([folder / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", *pinned()], check=True)
     return folder / "bin" / "python"
-
-
-class Probe:
-    """A tool that is asked about files; started anew where one of them takes too long or ends it."""
-
-    def __init__(self, tool: str, python: Path, limit: float) -> None:
-        self._tool, self._python, self._limit = tool, python, limit
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def ask(self, path: Path) -> dict[str, Any]:
-        if self._process is None:
-            env = {**os.environ, "PYTHONPATH": str(ROOT)} if self._tool == "fifomark" else dict(os.environ)
-            command = [str(self._python), str(PROBE), self._tool]
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=env)
-            self._answer(ROOT / "README.md", 120)  # the first answer has the imports in it
-        return self._answer(path, self._limit)
-
-    def _answer(self, path: Path, limit: float) -> dict[str, Any]:
-        process = self._process
-        assert process is not None
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(f"{path}\n".encode())
-        process.stdin.flush()
-        line = process.stdout.readline() if select.select([process.stdout], [], [], limit)[0] else None
-        if line:
-            answer: dict[str, Any] = json.loads(line)
-            return answer
-        self.close()
-        if line is None:
-            return {"stops": False, "why": "no answer in time", "seconds": limit}
-        return {"stops": True, "why": "the process ended", "seconds": 0.0}
-
-    def close(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
 
 
 def share(answers: Iterable[bool]) -> str:
@@ -109,12 +67,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "files").mkdir()
+        (folder / "leavings").mkdir()
         marker = folder / "RAN"
         made = files.written(folder / "files", marker)
         theirs = scanners_python(folder / "environment")
         rows = []
         for tool in (*SCANNERS, "weights_only", "fifomark"):
-            probe = Probe(tool, theirs if tool in SCANNERS else Path(sys.executable), options.seconds)
+            probe = Probe(tool, theirs if tool in SCANNERS else Path(sys.executable), options.seconds, folder / "leavings")
             answers = {kind: {name: probe.ask(path) for name, path in listed.items()} for kind, listed in made.items()}
             probe.close()
             right = {

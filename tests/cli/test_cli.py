@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -10,6 +11,9 @@ from pathlib import Path
 import builders
 import numpy as np
 import pytest
+
+from fifomark.spool.layout import Layout
+from fifomark.spool.spool import drop
 
 FIFOMARK = str(Path(sys.executable).parent / "fifomark")
 
@@ -65,6 +69,21 @@ def test_a_spool_that_is_none_is_named_with_the_next_step(tmp_path: Path) -> Non
 def test_wrong_usage_is_said_without_a_traceback(arguments: list[str]) -> None:
     done = run(*arguments)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+
+
+@pytest.mark.parametrize("extension", ["", ".", "pt"])
+def test_an_extension_that_is_none_is_told_what_to_write(ada: Path, extension: str) -> None:
+    for done in (run("inspect", ada, "--extension", extension), run("sanitize", ada, "-o", ada.with_name("x"), "--extension", extension)):
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "--extension .pt" in done.stderr
+
+
+def test_json_and_another_format_is_wrong_usage(spool: Path, ada: Path) -> None:
+    for arguments in (["inspect", ada, "--format", "sarif"], ["leaderboard", "--format", "csv", "--spool", spool]):
+        done = run(*arguments, "--json")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "say one of them" in done.stderr
+    assert json.loads(run("inspect", ada, "--format", "json", "--json").stdout)["verdict"] == "clean"
 
 
 def test_a_broken_settings_file_stops_the_start_with_file_key_and_what_was_meant(spool: Path) -> None:
@@ -187,6 +206,33 @@ def test_names_of_strangers_cannot_command_the_terminal(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "\x1b" not in done.stdout
     assert run("inspect", "--format", "json", bad).stdout.count("\n") == 1
+
+
+STRANGE = "\x1b[31mred\nfifomark: all is well\x9b.pt"
+
+
+def test_nor_can_they_in_messages(tmp_path: Path, ada: Path, spool: Path) -> None:
+    strange = tmp_path / STRANGE
+    said = [run("sanitize", ada, "-o", strange), run("sanitize", ada, "-o", strange)]  # the second time it is there
+    strange.unlink()
+    bad = tmp_path / "bad.pt"
+    bad.write_bytes(b"no model")
+    said += [run("sanitize", bad, "-o", strange), run("sanitize", strange, "-o", ada), run("inspect", strange)]
+    said += [run("submit", strange, "--spool", spool), run("report", STRANGE, "--spool", spool)]
+    assert [done.returncode for done in said] == [0, 2, 1, 2, 2, 2, 2]
+    assert all("red" in done.stderr and done.stderr.isascii() and "\x1b" not in done.stderr for done in said)
+    assert all(len(done.stderr.splitlines()) == 1 for done in said)
+
+
+def test_a_full_disk_is_told_with_the_files_names(spool: Path, ada: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("fifomark.spool.spool._copy", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        drop(Layout(spool), str(ada), "")
+    assert str(caught.value).endswith(f"'{ada}' -> '{spool / 'incoming/ada.pt'}'")
+    assert list((spool / "incoming").iterdir()) == []
 
 
 def test_inspect_goes_on_after_a_bad_file_and_says_no(ada: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from fifomark import inspect_model
 from fifomark.cli.main import main
 from fifomark.core.errors import InternalError
+from fifomark.sanitizer import opening
 
 FIFOMARK = str(Path(sys.executable).parent / "fifomark")
 SHAPES = {"weight": (10, 64), "bias": (10,)}
@@ -141,6 +142,24 @@ def test_permissions_of_the_file_system_are_a_finding(tmp_path: Path) -> None:
     (tmp_path / "folder").chmod(0o700)
     assert done.returncode == 1
     assert [json.loads(line)["findings"][0]["code"] for line in done.stdout.splitlines()] == ["FM104", "FM104"]
+
+
+def test_an_error_of_ours_is_said_and_the_other_files_are_inspected(
+    models: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    honest = opening.open_submission
+
+    def failing(path: str) -> object:
+        if path.endswith("note.pt"):
+            raise OSError(errno.ENFILE, "Too many open files in system", path)
+        return honest(path)
+
+    monkeypatch.setattr("fifomark.sanitizer.sanitizer.open_submission", failing)
+    assert main(["inspect", "--json", *(str(models / name) for name in ("unsafe.pt", "note.pt", "nothing.pt"))]) == 3
+    said = capfd.readouterr()
+    assert [json.loads(line)["verdict"] for line in said.out.splitlines()] == ["unsafe", "clean"]
+    assert "Too many open files in system" in said.err
+    assert "note.pt" in said.err
 
 
 def test_a_name_that_nothing_can_bear_is_no_missing_file(tmp_path: Path) -> None:

@@ -1,17 +1,13 @@
-"""The soak's tools for its tests, and properties that hold of the same examples every time: a red run can be had again."""
+"""Properties that hold of the same examples every time: a red run can be had again."""
 
 from __future__ import annotations
 
 import resource
-import sys
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 
 settings.register_profile("stable", derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("stable")

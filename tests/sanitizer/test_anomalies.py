@@ -129,6 +129,8 @@ def test_one_finding_speaks_of_all_tensors_that_it_is_about() -> None:
 def test_the_largest_value_is_named_with_how_far_it_is_off() -> None:
     (finding,) = judged(w=with_(np.full((10, 10), 0.5) * RNG.choice([-1, 1], (10, 10)), (1, 1), -1000.0))
     assert finding.evidence == "w: ±1000, 2,000 times the usual"
+    (finding,) = judged(w=values(with_(np.full((10, 10), 1e-150), (1, 1), 1e150), "float64"))
+    assert finding.evidence == "w: ±1e+150, 1.0e+300 times the usual"
 
 
 # What hides in low bits

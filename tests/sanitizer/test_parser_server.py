@@ -177,6 +177,19 @@ def test_a_child_that_ends_by_its_limits_or_its_own_fault_gets_no_second_try(fil
     assert children(body, file, tmp_path, Limits(parse_seconds=0.2))[1] == 1
 
 
+def test_a_lower_limit_of_processor_time_ends_a_child_as_its_own_does(file: int, tmp_path: Path) -> None:
+    """And not as if somebody had killed it, which would be worth a second try."""
+    note = f"os.mkdir(os.path.join({str(tmp_path)!r}, 'child' + str(os.getpid())))"
+    program = REPLACED.format(body=f"{note}\n    while True: pass")
+    lower = "import resource; resource.setrlimit(resource.RLIMIT_CPU, (2, 2))"
+    client = ParserClient(program.replace("parser_server.main(", f"{lower}\nparser_server.main("), sandbox="off")
+    (finding,) = client.describe([file], Limits(parse_seconds=60))
+    client.close()
+    assert isinstance(finding, Finding)
+    assert "reading it was stopped" in finding.message
+    assert len(list(tmp_path.glob("child*"))) == 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_what_stops_a_whole_group_of_processes_is_not_for_the_parser(file: int, number: signal.Signals) -> None:
     body = f"os.kill(os.getppid(), {int(number)}); os.kill(os.getpid(), {int(number)}); {HONEST}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import time
@@ -14,11 +15,12 @@ import pytest
 import torch
 from judged import codes, loaded
 
+from fifomark.core.catalogue import find
 from fifomark.core.errors import InternalError
 from fifomark.core.findings import Finding, Level, Verdict
 from fifomark.core.inspection import Inspection
 from fifomark.core.policy import Limits, Policy
-from fifomark.sanitizer.answering import answered
+from fifomark.sanitizer.answering import answered, warm_up
 from fifomark.sanitizer.messages import Item, Request
 from fifomark.sanitizer.opening import open_submission
 from fifomark.sanitizer.parser_client import ParserClient
@@ -256,10 +258,29 @@ def test_a_clean_file_that_cannot_be_written_is_the_callers_error(sanitizer: San
     assert sorted(os.listdir(tmp_path)) == ["a.pt", "folder"]
 
 
+def test_a_clean_file_that_cannot_be_made_to_last_is_told_with_its_name_and_is_gone(
+    sanitizer: Sanitizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / "a.pt").write_bytes(builders.logistic())
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path / 'b.pt'}'"):
+        sanitizer.inspect(tmp_path / "a.pt", clean_to=str(tmp_path / "b.pt"))
+    assert os.listdir(tmp_path) == ["a.pt"]
+
+
 def test_a_parser_that_cannot_be_started_is_an_internal_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     with pytest.raises(InternalError, match="cannot be started"), Sanitizer():
         pass
+
+
+def test_a_writer_that_cannot_read_even_its_own_file_says_why_and_what_to_do() -> None:
+    stopped = find("FM208", "the file", "reading it was stopped")
+    with pytest.raises(InternalError, match=r"reading it was stopped.*ulimit"):
+        warm_up(lambda fds, limits: [stopped])
 
 
 def test_a_parser_that_lies_about_codes_is_not_believed(tmp_path: Path) -> None:

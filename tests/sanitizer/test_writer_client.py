@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import resource
 import signal
 import subprocess
+import sys
 import threading
 import time
 import venv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import builders
@@ -270,7 +272,83 @@ def test_a_full_disk_is_the_callers_error(file: Path, tmp_path: Path) -> None:
     with replaced(full) as sanitizer, pytest.raises(OSError, match="No space left") as caught:
         sanitizer.inspect(file, clean_to=str(tmp_path / "clean"))
     assert caught.value.errno == errno.ENOSPC
+    assert str(caught.value).endswith(f"'{file}' -> '{tmp_path / 'clean'}'")
     assert os.listdir(tmp_path) == ["a.pt"]
+
+
+def ours(answers: Iterable[object]) -> list[str]:
+    """Each answer in short: a verdict, or the kind of error."""
+    return [one.verdict if isinstance(one, Inspection) else type(one).__name__ for one in answers]
+
+
+@pytest.mark.parametrize("isolation", Isolation)
+def test_a_job_whose_folder_is_missing_costs_no_other_job_its_answer(tmp_path: Path, isolation: Isolation) -> None:
+    targets = ["0.clean", "nowhere/1.clean", "2.clean", "3.clean", "folder"]
+    (tmp_path / "folder").mkdir()
+    for i, _ in enumerate(targets):
+        (tmp_path / f"{i}.pt").write_bytes(builders.logistic(i))
+    jobs = [Job(tmp_path / f"{i}.pt", clean_to=str(tmp_path / target)) for i, target in enumerate(targets)]
+    with Sanitizer(isolation=isolation) as sanitizer:
+        answers = list(sanitizer.inspect_all(jobs))
+    assert ours(answers) == ["clean", "FileNotFoundError", "clean", "clean", "IsADirectoryError"]
+    assert str(answers[1]) == f"[Errno 2] No such file or directory: '{tmp_path / 'nowhere/1.clean'}'"
+    assert sorted(path.name for path in tmp_path.glob("*.clean")) == ["0.clean", "2.clean", "3.clean"]
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("isolation", Isolation)
+def test_nothing_is_published_before_it_is_said(tmp_path: Path, isolation: Isolation) -> None:
+    jobs = [Job(tmp_path / f"{i}.pt", clean_to=str(tmp_path / f"{i}.clean")) for i in range(5)]
+    for job in jobs:
+        Path(os.fsdecode(job.path)).write_bytes(builders.logistic())
+    with Sanitizer(isolation=isolation) as sanitizer:
+        answers = sanitizer.inspect_all(jobs)
+        for said in range(1, 4):
+            next(answers)
+            assert len(list(tmp_path.glob("*.clean"))) == said
+        answers.close()  # type: ignore[attr-defined]
+        assert sanitizer.inspect(jobs[4].path).verdict is Verdict.CLEAN
+    assert len(list(tmp_path.glob("*.clean"))) == 3
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("isolation", Isolation)
+def test_an_error_of_ours_ends_its_own_job_only(tmp_path: Path, isolation: Isolation) -> None:
+    jobs = [Job(tmp_path / f"{i}.pt") for i in range(4)]
+    for job in jobs:
+        Path(os.fsdecode(job.path)).write_bytes(builders.logistic())
+    full = f"messages.Answer(trouble=messages.Trouble(errno={errno.ENOSPC}, message='no'))"
+    bug = "messages.Answer(trouble=messages.Trouble(errno=None, message='a bug'))"
+    body = f"return [{full} if '1.pt' in n else {bug} if '2.pt' in n else a for n, a in zip(names, honest(request, fds, seen))]"
+    with replaced(body, isolation=isolation) as sanitizer:
+        assert ours(sanitizer.inspect_all(jobs)) == ["clean", "OSError", "InternalError", "clean"]
+
+
+@pytest.mark.parametrize("isolation", Isolation)
+def test_a_writer_that_can_no_longer_be_started_is_said_of_each_job_that_is_left(
+    several: list[Job], isolation: Isolation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And those that need none have their answers."""
+    with Sanitizer(isolation=isolation) as sanitizer:
+        sanitizer._writer.close(kill=True)
+        monkeypatch.setattr(sys, "executable", "/nowhere/python")
+        answers = ours(sanitizer.inspect_all(several))
+        assert answers.pop(20) == "invalid"  # a link, which nobody reads
+        assert answers == ["InternalError"] * 39
+        monkeypatch.undo()
+        assert ours(sanitizer.inspect_all(several[:2])) == ["clean", "unsafe"]
+
+
+def test_a_machine_that_can_open_no_more_files_is_no_fault_of_the_file(file: Path) -> None:
+    with Sanitizer() as sanitizer:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (3, limits[1]))
+        try:
+            (answer,) = sanitizer.inspect_all([Job(file)])
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert isinstance(answer, OSError)
+        assert answer.errno == errno.EMFILE
 
 
 def test_closing_ends_both_processes() -> None:

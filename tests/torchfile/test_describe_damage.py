@@ -19,6 +19,7 @@ from typing import NamedTuple
 import pytest
 import torch
 from describing import codes, described
+from fuzzing.bytewise import changed
 from torch import nn
 
 import fifomark
@@ -82,34 +83,13 @@ def read_all(bodies: Iterable[bytes], folder: Path) -> list[Read]:
     return [Read(seconds, decode(base64.b64decode(body))) for seconds, body in said]
 
 
-def mutated(body: bytes, rng: random.Random) -> bytes:
-    """A few bytes replaced, put in, left out, repeated or exchanged."""
-    data = bytearray(body)
-    for _ in range(rng.choice((1, 1, 1, 2, 4, 8))):
-        at, length = rng.randrange(len(data)), rng.choice((1, 1, 2, 4, 8, 60))
-        piece = data[at : at + length]
-        match rng.randrange(6):
-            case 0 | 1:
-                data[at] = rng.choice((rng.randrange(256), data[at] ^ 1 << rng.randrange(8), 0, 255))
-            case 2:
-                data[at:at] = rng.randbytes(length)
-            case 3:
-                del data[at : at + length]
-            case 4:
-                data[at:at] = piece
-            case _:
-                to = rng.randrange(len(data))
-                data[to : to + len(piece)] = piece
-    return bytes(data or b"\0")
-
-
 def mutated_inside(body: bytes, rng: random.Random) -> bytes:
-    """The same done to a pickle of an archive, which is then packed again with the checksum that fits it."""
+    """Bytes changed in a pickle of an archive, which is then packed again with the checksum that fits it."""
     out = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(body)) as old, zipfile.ZipFile(out, "w") as new:
         for info in old.infolist():
             data = old.read(info)
-            new.writestr(info.filename, mutated(data, rng) if info.filename.endswith("data.pkl") else data)
+            new.writestr(info.filename, changed(data, rng) if info.filename.endswith("data.pkl") else data)
     return out.getvalue()
 
 
@@ -131,7 +111,7 @@ def test_a_file_cut_off_anywhere_is_described_and_never_whole(kind: str, tmp_pat
 @pytest.mark.parametrize("kind", ["zip", "legacy", "torchscript"])
 def test_a_file_with_bytes_changed_at_random_is_described(kind: str, tmp_path: Path) -> None:
     expected = described(honest(kind))
-    bodies = mutations(kind, mutated)
+    bodies = mutations(kind, changed)
     refused = 0
     for body, (seconds, seen) in zip(bodies, read_all(bodies, tmp_path), strict=True):
         assert seconds < SECONDS

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Iterator, Sequence
+from multiprocessing import Pipe
+from pathlib import Path
 
+import builders
+import msgspec
 import pytest
 
-from fifomark.core.outcome import Failed, MarkTicket, Outcome, Refused
-from fifomark.workers.main import _outcomes
+from fifomark.core.outcome import Failed, MarkTicket, Outcome, Refused, Sanitized, SanitizeTicket
+from fifomark.core.policy import Isolation, Limits, Policy
+from fifomark.workers.local import READY
+from fifomark.workers.main import _outcomes, serve_sanitizing
+from fifomark.workers.slots import Slot
 
 
 def tickets(*paths: str) -> list[MarkTicket]:
@@ -27,3 +36,34 @@ def test_what_is_raised_is_the_end_of_one_ticket_only(paths: tuple[str, ...], ca
     outcomes = list(_outcomes(all_or_nothing, tickets(*paths)))
     assert [isinstance(outcome, Failed) for outcome in outcomes] == [path == "bad" for path in paths]
     assert capsys.readouterr().err.count("OSError: no space left") == paths.count("bad")
+
+
+@pytest.mark.parametrize("isolation", Isolation)
+def test_a_clean_file_that_cannot_be_written_is_the_end_of_one_ticket_only(tmp_path: Path, isolation: Isolation) -> None:
+    ours, theirs = Pipe()
+    for i, folder in enumerate((".", "nowhere", ".")):
+        (tmp_path / f"{i}.pt").write_bytes(builders.logistic())
+        ticket = SanitizeTicket(
+            submission=i,
+            path=str(tmp_path / f"{i}.pt"),
+            name=f"{i}.pt",
+            clean_path=str(tmp_path / folder / f"{i}.clean"),
+            policy=Policy(),
+            limits=Limits(),
+        )
+        ours.send_bytes(msgspec.json.encode(ticket))
+
+    def serve() -> None:
+        with contextlib.suppress(EOFError):
+            serve_sanitizing("auto", isolation, theirs, Slot(name="s", device="cpu", visible=""))
+
+    serving = threading.Thread(target=serve)
+    serving.start()
+    assert ours.recv_bytes() == READY
+    outcomes = [msgspec.json.decode(ours.recv_bytes(), type=Outcome) for _ in range(3)]
+    ours.close()
+    serving.join()
+    theirs.close()
+    assert [type(outcome) for outcome in outcomes] == [Sanitized, Failed, Sanitized]
+    assert "No such file or directory" in outcomes[1].reason.message
+    assert sorted(path.name for path in tmp_path.glob("*.clean")) == ["0.clean", "2.clean"]

@@ -85,6 +85,7 @@ class CNN(Family):
 
 
 def _doubts(layers: Layers) -> Iterator[str]:
+    yield from _pointwise(layers)
     convolutions, linears = layers.of(Kind.CONV), layers.of(Kind.LINEAR, Kind.MATRIX)
     gaps = breaks(linears)
     if len(gaps) > len(convolutions):
@@ -93,9 +94,19 @@ def _doubts(layers: Layers) -> Iterator[str]:
         yield f"{convolutions[-1]} gives back the {convolutions[0].shape[1]} channels of the input: an autoencoder?"
 
 
+def _pointwise(layers: Layers) -> Iterator[str]:
+    """Doubts about what only looks like a convolutional network."""
+    convolutions = layers.of(Kind.CONV)
+    if all(side == 1 for leaf in convolutions for side in leaf.shape[2:]):
+        yield f"every kernel is 1, as {convolutions[0]}: linear layers, applied at each place"
+    strange = [leaf for leaf in layers.of(Kind.OTHER) if leaf.shape]
+    if strange and sum(leaf.numel for leaf in strange) > sum(leaf.numel for leaf in convolutions):
+        yield f"more parameters than in all convolutions are in no layer: {listed(strange)}"
+
+
 def _turned(leaf: Leaf) -> bool:
     """A transposed convolution: weights are (in, out, …), which shows where the bias is as long as the second side."""
-    bias = leaf.tensors.get("bias")
+    bias = leaf.parts.get("bias")
     return bias is not None and leaf.shape[0] != leaf.shape[1] and bias.shape == leaf.shape[1:2]
 
 

@@ -31,7 +31,7 @@ class Block:
 
     @property
     def bias(self) -> bool:
-        return "in_proj_bias" in self.parts["self_attn"].tensors
+        return "in_proj_bias" in self.parts["self_attn"].parts
 
     def tensors(self) -> dict[str, TensorSpec]:
         return {f"{part}.{local}": spec for part, leaf in self.parts.items() for local, spec in leaf.tensors.items()}
@@ -68,7 +68,7 @@ def blocks(layers: Layers) -> tuple[Block, ...]:
     """The complete nn.TransformerEncoderLayers, in the order of the file."""
     found = []
     for leaf in layers.of(Kind.ATTENTION):
-        if leaf.last == "self_attn" and "in_proj_weight" in leaf.tensors and len(leaf.shape) == 2:
+        if leaf.last == "self_attn" and "in_proj_weight" in leaf.parts and len(leaf.shape) == 2:
             above = f"{leaf.parent}." if leaf.parent else ""
             parts = {part: layers.by_path[above + part] for part in _PARTS if above + part in layers.by_path}
             if len(parts) == len(_PARTS) and f"{above}multihead_attn" not in layers.by_path and len(parts["linear1"].shape) == 2:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from fifomark.families.census import recurrent
 from fifomark.families.checks import bounded, inside_layers, misfit
 from fifomark.families.family import CONVINCING, Family, Match
 from fifomark.families.layers import Kind, Layers, Leaf, listed
+from fifomark.families.promises import doubts as promised_otherwise
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,12 +30,15 @@ class Logistic(Family):
         if len(maps) != 1 or layers.of(Kind.CONV) or recurrent(layers) or sites(layers):
             return None
         only = maps[0]
-        rest = tuple(leaf for leaf in layers.leaves if leaf is not only)
-        strength = 1 / len(layers.leaves)
+        rest = tuple(leaf for leaf in layers.leaves if leaf is not only and leaf.kind is not Kind.COUNTER)
+        strength = part(layers, rest)
         against = [f"beside it: {listed(rest)}"] if rest else []
         if may_be_embedding(only):
             strength = min(strength, CONVINCING - 0.1)
             against.append(f"{only} has no bias: it may be a table of embeddings")
+        if doubts := tuple(promised_otherwise((only,))):
+            strength = min(strength, CONVINCING - 0.1)
+            against += doubts
         outputs, inputs = only.shape
         evidence = (f"{only}: the only linear map, {inputs} inputs, {outputs} outputs, {'with' if only.bias else 'no'} bias",)
         return Match(self.name, strength, evidence, tuple(against), {"inputs": inputs, "outputs": outputs}, layers)
@@ -54,6 +58,12 @@ class Logistic(Family):
         model.then(flat)
         model.run(only)
         return model.net()
+
+
+def part(layers: Layers, rest: Sequence[Leaf]) -> float:
+    """How much of the file is not `rest`: the mean of the share of its layers and of its parameters."""
+    there, left = (sum(max(1, leaf.numel) for leaf in leaves) for leaves in (layers.leaves, rest))
+    return 1 - (len(rest) / len(layers.leaves) + left / there) / 2
 
 
 def may_be_embedding(leaf: Leaf) -> bool:

@@ -13,12 +13,22 @@ from fifomark.families.chain import ACTIVATIONS, NORMS, breaks, gives_back, in_o
 from fifomark.families.checks import bounded, inside_layers, misfit
 from fifomark.families.family import CONVINCING, Fact, Family, Match
 from fifomark.families.layers import Kind, Layers, Leaf, listed
-from fifomark.families.logistic import flat, may_be_embedding, wrong_width
+from fifomark.families.logistic import flat, may_be_embedding, part, wrong_width
+from fifomark.families.promises import back_and_forth
+from fifomark.families.promises import doubts as promised_otherwise
 
 if TYPE_CHECKING:
     from torch import nn
 
     from fifomark.families import nets
+
+
+_CHAIN = (Kind.LINEAR, Kind.MATRIX, *NORMS, Kind.COUNTER)
+
+
+def _rest(layers: Layers) -> tuple[Leaf, ...]:
+    """What is no part of a chain of linear layers."""
+    return tuple(leaf for leaf in layers.leaves if leaf.kind not in _CHAIN)
 
 
 def _has_norms_between(match: Match) -> bool:
@@ -43,8 +53,8 @@ class MLP(Family):
             return None
         ordered = in_order(linears)
         doubts = (*_doubts(linears, ordered), *two_networks(layers))
-        rest = tuple(leaf for leaf in layers.leaves if leaf.kind not in (Kind.LINEAR, Kind.MATRIX, *NORMS))
-        strength = 1 - len(rest) / len(layers.leaves)
+        rest = _rest(layers)
+        strength = part(layers, rest)
         evidence = [f"{len(linears)} × linear layer: {listed(linears, 6)}"]
         if ordered:
             widths = [ordered[0].shape[1], *(leaf.shape[0] for leaf in ordered)]
@@ -63,8 +73,7 @@ class MLP(Family):
 
         self.refuse(self.invariants(match))
         layers = match.layers
-        rest = tuple(leaf for leaf in layers.leaves if leaf.kind not in (Kind.LINEAR, Kind.MATRIX, *NORMS))
-        if rest:
+        if rest := _rest(layers):
             raise CannotBuild(self.name, f"nothing says what {listed(rest)} is for", "Leave it out, or name a factory in the rubric.")
         ordered = in_order(layers.of(Kind.LINEAR, Kind.MATRIX))
         assert ordered is not None  # an invariant
@@ -102,6 +111,9 @@ def _doubts(linears: tuple[Leaf, ...], ordered: tuple[Leaf, ...] | None) -> Iter
             yield f"{tables[0]} has no bias: it may be a table of embeddings"
     elif gives_back(ordered):
         yield f"{ordered[-1]} gives back the width of the input, {ordered[0].shape[1]}: an autoencoder?"
+    yield from promised_otherwise(linears)
+    if ordered:
+        yield from back_and_forth(ordered)
 
 
 def _broken(layers: Layers) -> Iterator[Finding]:

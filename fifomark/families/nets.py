@@ -158,7 +158,7 @@ def _made(leaf: Leaf, options: dict[str, Any]) -> nn.Module:
     if leaf.kind is Kind.BATCHNORM:
         dimensions = options.pop("dimensions", 1)
         norm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[dimensions - 1]
-        return norm(leaf.shape[0], affine="weight" in leaf.tensors, **options)
+        return norm(leaf.shape[0], affine="weight" in leaf.parts, **options)
     assert leaf.kind is Kind.NORM
     return nn.LayerNorm(leaf.shape, **options)
 

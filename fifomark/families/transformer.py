@@ -101,7 +101,7 @@ def _attention(leaf: Leaf, out: Leaf | None) -> Iterator[Finding]:
     if len(leaf.shape) != 2:
         yield misfit(leaf.weight, "expected a matrix")
         return
-    width = leaf.shape[1] if "in_proj_weight" in leaf.tensors else leaf.shape[0]
+    width = leaf.shape[1] if "in_proj_weight" in leaf.parts else leaf.shape[0]
     yield from expect(leaf, "in_proj_weight", (3 * width, width), why="three times as high as wide")
     yield from expect(leaf, "in_proj_bias", (3 * width,), why=f"one for each row of {leaf}")
     if out is not None:

@@ -10,7 +10,7 @@ import pytest
 
 from fifomark.core.weights import TensorSpec
 from fifomark.families import registry
-from fifomark.families.layers import recurrent_slot
+from fifomark.families.names import recurrent_slot
 
 
 def spec(name: str, *shape: int) -> TensorSpec:

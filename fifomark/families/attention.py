@@ -22,9 +22,10 @@ _WORDS: Final = {
     **dict.fromkeys(("qkv", "kqv"), "qkv"),
 }
 _WHOLE: Final = {"query_key_value": "qkv", "c_attn": "qkv", "w_pack": "qkv", "in_proj": "qkv", "query_key": "qk", "key_value": "kv"}
-_FILL: Final = frozenset(
-    ["proj", "projection", "projector", "to", "w", "weight", "lin", "linear", "layer", "fc", "dense", "attn", "att", "attention", "self", "in", "head", "net", "conv", "matrix", "mat", "a", "b", "with", "mqa", "transform", "embed", "map"]
-)  # words that go with any of them
+_LAYERS: Final = ("proj", "projection", "projector", "project", "lin", "linear", "layer", "fc", "dense", "conv", "net", "head", "heads")
+_MATRICES: Final = ("w", "weight", "weights", "matrix", "mat", "map", "mapping", "mappings", "transform", "embed")
+_PLACES: Final = ("attn", "att", "attention", "self", "in", "to", "a", "b", "c", "with", "mqa")
+_FILL: Final = frozenset((*_LAYERS, *_MATRICES, *_PLACES))  # words that stand beside any of the roles
 _HOLDERS: Final = ("attn", "attention", "mha", "selfattention", "multihead", "multiheadattention")
 _LONGEST = 32  # no honest name of a projection is longer
 
@@ -95,8 +96,12 @@ def _written(layers: Layers) -> Iterator[Site]:
             continue
         if what := role(last):
             parents.setdefault(leaf.parent, {}).setdefault(what, leaf)
-        elif last in ("0", "1", "2", "3"):
-            numbered.setdefault(leaf.parent, []).append(leaf)
+        elif last.isdigit():
+            above, _, name = leaf.parent.rpartition(".")
+            if what := role(name) if len(name) <= _LONGEST else None:  # a list with one for each head
+                parents.setdefault(f"{above}.{last}", {}).setdefault(what, leaf)
+            elif len(last) == 1:
+                numbered.setdefault(leaf.parent, []).append(leaf)
     for parent, roles in parents.items():
         site = _fused(parent, roles) or _separate(parent, roles)
         if site:

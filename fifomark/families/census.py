@@ -16,6 +16,7 @@ _PAIRS: Final = (
 )
 _H2H: Final = frozenset(("h2h", "hh", "whh", "hidden2hidden", "hiddentohidden", "hidden_to_hidden", "w_hh", "hid2hid", "recurrent"))
 _X2H: Final = frozenset(("i2h", "x2h", "input_to_hidden", "inputtohidden", "input2hidden", "in2hidden"))
+_CELLS: Final = ("lstm", "cell", "gates")
 _GATED: Final = frozenset(("forget", "reset", "update"))  # no other kind of layer has gates with these names
 _WORD: Final = {"cnn": "convolutions", "rnn": "recurrent layers", "transformer": "attention"}
 
@@ -27,9 +28,10 @@ def recurrent(layers: Layers) -> tuple[Leaf, ...]:
 
 def _recurrent(layers: Layers) -> tuple[Leaf, ...]:
     matrices = layers.of(Kind.LINEAR, Kind.MATRIX, Kind.OTHER)
-    by_hand = [leaf for leaf in matrices if len(leaf.last) <= 24 and _steps(leaf)]
-    convolved = [leaf for leaf in layers.of(Kind.CONV) if _convolves_a_state(leaf)]
-    return (*layers.of(Kind.RECURRENT, Kind.CELL), *by_hand, *_gates(matrices), *convolved)
+    by_hand = dict.fromkeys(leaf for leaf in matrices if len(leaf.last) <= 24 and _steps(leaf))
+    by_hand |= dict.fromkeys(_gates(matrices))
+    by_hand |= dict.fromkeys(leaf for leaf in layers.of(Kind.LINEAR, Kind.MATRIX, Kind.CONV) if _takes_a_state(leaf))
+    return (*layers.of(Kind.RECURRENT, Kind.CELL), *by_hand)
 
 
 def _steps(leaf: Leaf) -> bool:
@@ -57,14 +59,13 @@ def _gates(matrices: tuple[Leaf, ...]) -> Iterator[Leaf]:
             yield from gates
 
 
-def _convolves_a_state(leaf: Leaf) -> bool:
-    """A convolution of a recurrent cell: called so, four gates of which each is as wide as a part of what comes in."""
+def _takes_a_state(leaf: Leaf) -> bool:
+    """The one layer of a hand-written cell: called so, four gates of which each is narrower than what comes in, input and state."""
     rows, columns = leaf.shape[:2]
-    if rows % 4 or columns <= rows // 4:
+    if rows % 4 or columns <= rows // 4 or not any(word in leaf.path[-60:].lower() for word in _CELLS):
         return False
-    return any(
-        word.startswith(("lstm", "convlstm", "rnn", "gru")) or word == "cell" for word in words_of(leaf.path[-60:].replace(".", "_"))
-    )
+    near = "_".join(leaf.path[-60:].split(".")[-3:])
+    return any(word.startswith(("lstm", "convlstm")) or word in ("cell", "gates") for word in words_of(near))
 
 
 def patch_stem(layers: Layers, attention: tuple[Site, ...]) -> Leaf | None:
@@ -85,11 +86,19 @@ def _parameters(layers: Layers) -> Mapping[str, int]:
     attention = sites(layers)
     attending = {leaf for site in attention for leaf in site.leaves}
     stem = patch_stem(layers, attention) if attention else None
+    convolutions = [leaf for leaf in layers.of(Kind.CONV) if leaf is not stem and leaf not in attending]
+    # Of kernel 1 they are linear layers, which any network has; where no other convolution is they say what little there is to say.
+    wide = [leaf for leaf in convolutions if not pointwise(leaf)] or ([] if attending else convolutions)
     return {
-        "cnn": sum(max(1, leaf.numel) for leaf in layers.of(Kind.CONV) if leaf is not stem and leaf not in attending),
+        "cnn": sum(max(1, leaf.numel) for leaf in wide),
         "rnn": sum(max(1, leaf.numel) for leaf in recurrent(layers)),
         "transformer": sum(max(1, leaf.numel) for leaf in attending),
     }
+
+
+def pointwise(leaf: Leaf) -> bool:
+    """A convolution whose kernel is 1 along each axis."""
+    return all(side == 1 for side in leaf.shape[2:])
 
 
 def share(layers: Layers, family: str) -> tuple[float, tuple[str, ...]]:

@@ -44,9 +44,16 @@ def inside_layers(layers: Layers, *, turned: bool = False) -> Iterator[Finding]:
             sides = leaf.shape if turned else leaf.shape[:1]
             yield from expect(leaf, "bias", *((side,) for side in sides), why=f"one for each row of {leaf}")
         elif leaf.kind is Kind.CONV:
-            yield from expect(leaf, "bias", *((side,) for side in leaf.shape[:2]), why=f"one for each output channel of {leaf}")
+            if not _of_groups(leaf):
+                yield from expect(leaf, "bias", *((side,) for side in leaf.shape[:2]), why=f"one for each output channel of {leaf}")
         elif leaf.kind in (Kind.BATCHNORM, Kind.NORM):
             yield from _norm(leaf)
+
+
+def _of_groups(leaf: Leaf) -> bool:
+    """A transposed convolution in groups: as many biases as groups times the second side, and the groups share the first."""
+    bias, side = leaf.parts.get("bias"), leaf.shape[1]
+    return bias is not None and side > 0 and bias.numel % side == 0 and bias.numel > 0 and leaf.shape[0] % (bias.numel // side) == 0
 
 
 def _numbers(leaf: Leaf) -> Iterator[Finding]:

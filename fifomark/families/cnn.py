@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fifomark.core.errors import CannotBuild
 from fifomark.core.findings import Finding
-from fifomark.families.census import share, two_networks
+from fifomark.families.census import pointwise, share, two_networks
 from fifomark.families.chain import breaks
 from fifomark.families.checks import bounded, inside_layers, misfit
 from fifomark.families.cnn_spec import Entry, parse
@@ -65,7 +65,7 @@ class CNN(Family):
 
     def _paired(self, layers: Layers, entries: tuple[Entry, ...]) -> Mapping[int, Leaf]:
         """The leaf of each entry that has parameters, by its position. Convolutions, norms and linear layers each in their own order."""
-        if strange := [leaf for leaf in layers.leaves if leaf.kind not in _LANES]:
+        if strange := [leaf for leaf in layers.leaves if leaf.kind not in (*_LANES, Kind.COUNTER)]:
             advice = "Submit a model that has just the layers that the task lists."
             raise CannotBuild(
                 self.name, f"nothing in `layers` takes {listed(strange)}", advice, [misfit(strange[0].weight, "not in `layers`")]
@@ -73,7 +73,7 @@ class CNN(Family):
         taken: dict[int, Leaf] = {}
         for lane in ("conv", "norm", "linear", "prelu"):
             wanted = [entry for entry in entries if entry.lane == lane]
-            there = [leaf for leaf in layers.leaves if _LANES[leaf.kind] == lane]
+            there = [leaf for leaf in layers.leaves if _LANES.get(leaf.kind) == lane]
             if len(wanted) != len(there):
                 anchor = (there[-1] if there else layers.leaves[0]).weight
                 said = f"`layers` lists {len(wanted)} of kind {lane}, the file has {len(there)}" + (
@@ -97,7 +97,7 @@ def _doubts(layers: Layers) -> Iterator[str]:
 def _pointwise(layers: Layers) -> Iterator[str]:
     """Doubts about what only looks like a convolutional network."""
     convolutions = layers.of(Kind.CONV)
-    if all(side == 1 for leaf in convolutions for side in leaf.shape[2:]):
+    if all(map(pointwise, convolutions)):
         yield f"every kernel is 1, as {convolutions[0]}: linear layers, applied at each place"
     strange = [leaf for leaf in layers.of(Kind.OTHER) if leaf.shape]
     if strange and sum(leaf.numel for leaf in strange) > sum(leaf.numel for leaf in convolutions):

@@ -82,7 +82,7 @@ def plan(layers: Layers) -> Encoder | str:
     if not found:
         return "its attention is not that of nn.TransformerEncoderLayer"
     inside = {leaf for block in found for leaf in block.parts.values()}
-    rest = [leaf for leaf in layers.leaves if leaf not in inside]
+    rest = [leaf for leaf in layers.leaves if leaf not in inside and leaf.kind is not Kind.COUNTER]
     if strange := [leaf for leaf in rest if leaf.kind in (Kind.ATTENTION, Kind.RECURRENT, Kind.CELL, Kind.BATCHNORM, Kind.SCALE)]:
         return f"beside the encoder layers there is {listed(strange)}"
     return _assigned(layers, found, rest)

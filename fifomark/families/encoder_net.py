@@ -11,14 +11,14 @@ from torch import nn
 
 from fifomark.families import nets
 from fifomark.families.encoder import Block, Encoder
-from fifomark.families.layers import Kind, Leaf
+from fifomark.families.layers import Kind, Layers, Leaf
 
 _AS_ASKED = "Build the model as the task asks, and train it again."
 
 
-def build(family: str, seen: Encoder, declared: Mapping[str, Any], input_shape: tuple[int, ...]) -> nets.Net:
+def build(family: str, layers: Layers, seen: Encoder, declared: Mapping[str, Any], input_shape: tuple[int, ...]) -> nets.Net:
     """CannotBuild with findings where examples of `input_shape`, or what is declared, do not fit the file."""
-    model = nets.Assembly(family)
+    model = nets.Assembly(family, layers)
     anchor = seen.blocks[0].parts["self_attn"]
     if seen.width % declared["nhead"]:
         model.refuse(anchor, f"{seen.width} is no multiple of nhead = {declared['nhead']}", _AS_ASKED)

@@ -18,6 +18,7 @@ from fifomark.families.promises import doubts as promised_otherwise
 if TYPE_CHECKING:
     from torch import nn
 
+_MAPS = (Kind.LINEAR, Kind.MATRIX)
 _EMBEDDINGS = ("emb", "lookup", "wte", "token", "vocab")
 _MANY = 100  # rows from which on a tall matrix without bias is as likely a table of embeddings
 
@@ -26,7 +27,7 @@ class Logistic(Family):
     name = "logistic"
 
     def judge(self, layers: Layers) -> Match | None:
-        maps = layers.of(Kind.LINEAR, Kind.MATRIX)
+        maps = layers.of(*_MAPS)
         if len(maps) != 1 or layers.of(Kind.CONV) or recurrent(layers) or sites(layers):
             return None
         only = maps[0]
@@ -36,7 +37,7 @@ class Logistic(Family):
         if may_be_embedding(only):
             strength = min(strength, CONVINCING - 0.1)
             against.append(f"{only} has no bias: it may be a table of embeddings")
-        if doubts := tuple(promised_otherwise((only,))):
+        if doubts := (*promised_otherwise((only,)), *(f"{norm} is no linear map" for norm in layers.of(Kind.NORM)[:1])):
             strength = min(strength, CONVINCING - 0.1)
             against += doubts
         outputs, inputs = only.shape
@@ -50,11 +51,11 @@ class Logistic(Family):
         from fifomark.families import nets
 
         self.refuse(self.invariants(match))
-        if len(match.layers.leaves) != 1:
+        if any(leaf.kind not in (*_MAPS, Kind.COUNTER) for leaf in match.layers.leaves):
             raise CannotBuild(self.name, match.contradictions[0], "Submit one linear layer, or name a factory in the rubric.")
-        only = match.layers.leaves[0]
+        (only,) = match.layers.of(*_MAPS)
         self.refuse(wrong_width(only, input_shape))
-        model = nets.Assembly(self.name)
+        model = nets.Assembly(self.name, match.layers)
         model.then(flat)
         model.run(only)
         return model.net()

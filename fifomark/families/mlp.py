@@ -79,7 +79,7 @@ class MLP(Family):
         assert ordered is not None  # an invariant
         self.refuse(wrong_width(ordered[0], input_shape))
         placed = place_norms(layers, ordered)
-        model = nets.Assembly(self.name)
+        model = nets.Assembly(self.name, layers)
         model.then(flat)
         for norm in placed.first:
             model.run(norm)

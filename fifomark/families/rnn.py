@@ -74,13 +74,13 @@ class RNN(Family):
         from fifomark.families import rnn_net
 
         self.refuse(self.invariants(match))
-        if strange := [leaf for leaf in match.layers.leaves if leaf.kind not in (*_LINEAR, *_RECURRENT)]:
+        if strange := [leaf for leaf in match.layers.leaves if leaf.kind not in (*_LINEAR, *_RECURRENT, Kind.COUNTER)]:
             raise CannotBuild(self.name, f"nothing says what {listed(strange)} is for", _FACTORY)
         plan = _plan(match.layers)
         if plan is None:
             seen = "; ".join(match.evidence[:4])
             raise CannotBuild(self.name, f"not recurrent layers one after another, then linear ones ({seen})", _FACTORY)
-        return rnn_net.build(self.name, plan, declared, input_shape)
+        return rnn_net.build(self.name, match.layers, plan, declared, input_shape)
 
 
 def _plan(layers: Layers) -> Plan | None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from fifomark.families import nets
+from fifomark.families.layers import Layers
 from fifomark.families.recurrence import Recurrence
 
 if TYPE_CHECKING:
@@ -18,9 +19,9 @@ _LAYERS: Mapping[str, Any] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 _CELLS: Mapping[str, Any] = {"rnn": nn.RNNCell, "gru": nn.GRUCell, "lstm": nn.LSTMCell}
 
 
-def build(family: str, plan: Plan, declared: Mapping[str, Any], input_shape: tuple[int, ...]) -> nets.Net:
+def build(family: str, layers: Layers, plan: Plan, declared: Mapping[str, Any], input_shape: tuple[int, ...]) -> nets.Net:
     """CannotBuild with findings where examples of `input_shape`, or the linear layers, do not fit the recurrent ones."""
-    model = nets.Assembly(family)
+    model = nets.Assembly(family, layers)
     _entrance(model, plan, input_shape)
     for seen in plan.stack:
         module = model.hold(seen.leaf.path, _recurrent(family, seen, declared))
@@ -62,7 +63,7 @@ def _recurrent(family: str, seen: Recurrence, declared: Mapping[str, Any]) -> nn
         options["proj_size"] = seen.projection
     if not seen.single:
         options |= {"num_layers": seen.levels, "bidirectional": seen.directions == 2, "batch_first": declared["batch_first"]}
-    return nets.outlined(family, lambda: make(seen.input_size, seen.hidden_size, **options), seen.leaf.tensors)
+    return nets.fitted(family, seen.leaf, lambda: make(seen.input_size, seen.hidden_size, **options))
 
 
 class _Layer:

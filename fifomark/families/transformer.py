@@ -78,7 +78,7 @@ class Transformer(Family):
         seen = plan(match.layers)
         if isinstance(seen, str):
             raise CannotBuild(self.name, seen, "Name a factory in the rubric that builds it.")
-        return encoder_net.build(self.name, seen, declared, input_shape)
+        return encoder_net.build(self.name, match.layers, seen, declared, input_shape)
 
 
 def _broken(layers: Layers) -> Iterator[Finding]:

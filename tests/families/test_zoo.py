@@ -10,6 +10,7 @@ from zoo import (
     student_conv,
     student_dense,
     student_time,
+    tricky,
     vision_attention,
     vision_classic,
     wrapped,
@@ -18,7 +19,18 @@ from zoo.specimen import Specimen
 
 from fifomark.families import registry
 
-GROUPS = (vision_classic, vision_attention, hugging_encoders, hugging_decoders, student_dense, student_conv, student_time, wrapped, shipped)
+GROUPS = (
+    vision_classic,
+    vision_attention,
+    hugging_encoders,
+    hugging_decoders,
+    student_dense,
+    student_conv,
+    student_time,
+    tricky,
+    wrapped,
+    shipped,
+)
 ZOO = [specimen for group in GROUPS for specimen in group.GROUP.specimens]
 SHARE = 0.97
 pytestmark = pytest.mark.filterwarnings("ignore")  # torch's own about what it deprecates: old files have it all the same

@@ -60,7 +60,7 @@ def _parametrised(model: nets.Assembly, entry: Entry, leaf: Leaf, arrives: Seque
     if entry.lane == "linear":
         return nets.layer(model.family, leaf)
     if entry.lane == "prelu":
-        return nets.fitted(model.family, leaf, lambda: nn.PReLU(leaf.shape[0]))
+        return nets.prelu(model.family, leaf)
     return _norm(model, entry, leaf, options)
 
 

@@ -11,7 +11,7 @@ from fifomark.core.findings import Finding
 from fifomark.families.attention import sites
 from fifomark.families.census import recurrent
 from fifomark.families.checks import bounded, inside_layers, misfit
-from fifomark.families.family import CONVINCING, Family, Match
+from fifomark.families.family import CONVINCING, FACTORY, Family, Match
 from fifomark.families.layers import Kind, Layers, Leaf, listed
 from fifomark.families.promises import doubts as promised_otherwise
 
@@ -52,7 +52,7 @@ class Logistic(Family):
 
         self.refuse(self.invariants(match))
         if any(leaf.kind not in (*_MAPS, Kind.COUNTER) for leaf in match.layers.leaves):
-            raise CannotBuild(self.name, match.contradictions[0], "Submit one linear layer, or name a factory in the rubric.")
+            raise CannotBuild(self.name, match.contradictions[0], f"Submit one linear layer, or {FACTORY}")
         (only,) = match.layers.of(*_MAPS)
         self.refuse(wrong_width(only, input_shape))
         model = nets.Assembly(self.name, match.layers)

@@ -6,11 +6,13 @@ A layer is first made on torch's meta device, where it costs no memory, and comp
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any, NoReturn, TypeVar, cast
 
 import torch
 from torch import nn
+from torch.nn.functional import gelu, silu
 
 from fifomark.core.errors import CannotBuild
 from fifomark.core.text import shown
@@ -34,7 +36,9 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
     "leaky_relu": nn.LeakyReLU,
     "elu": nn.ELU,
     "silu": nn.SiLU,
+    "gelu_tanh": lambda: nn.GELU("tanh"),
 }
+FUNCTIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {"silu": silu, "gelu_tanh": partial(gelu, approximate="tanh")}
 
 
 class Net(nn.Module):
@@ -185,6 +189,10 @@ def _convolution(leaf: Leaf, transposed: bool = False, groups: int = 1, **option
         return cast(nn.Module, turned(first, second * groups, tuple(kernel), bias=leaf.bias, groups=groups, **options))
     made: Any = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(kernel) - 1]
     return cast(nn.Module, made(second * groups, first, tuple(kernel), bias=leaf.bias, groups=groups, **options))
+
+
+def prelu(family: str, leaf: Leaf) -> nn.Module:
+    return fitted(family, leaf, lambda: nn.PReLU(leaf.shape[0]))
 
 
 def embedding(family: str, leaf: Leaf) -> nn.Module:

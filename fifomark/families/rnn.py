@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from fifomark.core.errors import CannotBuild
 from fifomark.core.findings import Finding
 from fifomark.families.census import recurrent, share
-from fifomark.families.chain import ACTIVATIONS, in_order
+from fifomark.families.chain import ACTIVATIONS, NORMS, in_order
 from fifomark.families.checks import bounded, inside_layers, misfit
-from fifomark.families.family import Fact, Family, Match
+from fifomark.families.family import FACTORY, Fact, Family, Match
 from fifomark.families.layers import Kind, Layers, Leaf, listed
 from fifomark.families.recurrence import Recurrence, broken, gates_sentence, recurrence
 
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 _LINEAR = (Kind.LINEAR, Kind.MATRIX)
 _RECURRENT = (Kind.RECURRENT, Kind.CELL)
-_FACTORY = "Name a factory in the rubric that builds it."
+_FACTORY = f"Build it so, or {FACTORY}"
 
 
 class Plan(NamedTuple):
     embedding: Leaf | None
     stack: tuple[Recurrence, ...]
+    norm: Leaf | None
     head: tuple[Leaf, ...]
 
 
@@ -57,6 +58,8 @@ class RNN(Family):
             return None
         strength, others = share(layers, self.name)
         evidence = [gates_sentence(leaf) for leaf in there[:6]]
+        if norms := layers.of(*NORMS):
+            evidence.append(f"{len(norms)} × norm: {listed(norms)}")
         if head := [leaf for leaf in layers.of(*_LINEAR) if leaf not in set(there)]:
             evidence.append(f"{len(head)} × linear layer or embedding: {listed(head)}")
         first = recurrence(there[0])
@@ -74,12 +77,13 @@ class RNN(Family):
         from fifomark.families import rnn_net
 
         self.refuse(self.invariants(match))
-        if strange := [leaf for leaf in match.layers.leaves if leaf.kind not in (*_LINEAR, *_RECURRENT, Kind.COUNTER)]:
+        if strange := [leaf for leaf in match.layers.leaves if leaf.kind not in (*_LINEAR, *_RECURRENT, *NORMS, Kind.COUNTER)]:
             raise CannotBuild(self.name, f"nothing says what {listed(strange)} is for", _FACTORY)
         plan = _plan(match.layers)
         if plan is None:
             seen = "; ".join(match.evidence[:4])
-            raise CannotBuild(self.name, f"not recurrent layers one after another, then linear ones ({seen})", _FACTORY)
+            wanted = "recurrent layers one after another, at most one norm of what the last one gives, then linear layers one after another"
+            raise CannotBuild(self.name, f"expected {wanted}; there is {seen}", _FACTORY)
         return rnn_net.build(self.name, match.layers, plan, declared, input_shape)
 
 
@@ -89,11 +93,14 @@ def _plan(layers: Layers) -> Plan | None:
     known = tuple(seen for seen in stack if seen)
     if not known or len(known) != len(stack) or any(b.input_size != a.output_size for a, b in pairwise(known)):
         return None
+    norms = layers.of(*NORMS)
+    if len(norms) > 1 or any(norm.shape != (known[-1].output_size,) for norm in norms):
+        return None
     linears = layers.of(*_LINEAR)
     embedding = next((leaf for leaf in linears if _embeds(leaf, known[0], layers)), None)
     rest = [leaf for leaf in linears if leaf is not embedding]
     head = in_order(rest) if rest else ()
-    return None if head is None else Plan(embedding, known, head)
+    return None if head is None else Plan(embedding, known, norms[0] if norms else None, head)
 
 
 def _embeds(leaf: Leaf, first: Recurrence, layers: Layers) -> bool:

@@ -31,6 +31,9 @@ def build(family: str, layers: Layers, plan: Plan, declared: Mapping[str, Any], 
             model.then(_Unrolled(module, pooling, declared["batch_first"]))
         else:
             model.then(_Layer(module, seen.directions, pooling))
+    if plan.norm:
+        model.run(plan.norm)
+        model.suppose(f"{plan.norm} is applied to what goes on from {plan.stack[-1].leaf}")
     if plan.head and plan.head[0].shape[1] != plan.stack[-1].output_size:
         message = f"expected {plan.stack[-1].output_size} columns, what {plan.stack[-1].leaf} gives at each step"
         model.refuse(plan.head[0], message, "Feed the linear layer what the recurrent one gives at one step, and train it again.")

@@ -1,4 +1,4 @@
-"""Transformer: attention in torch's own layers or written by hand. Encoders of nn.TransformerEncoderLayer can be built."""
+"""Transformer: attention in torch's own layers or written by hand. Encoders of either kind can be built."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from fifomark.families.census import patch_stem, share
 from fifomark.families.chain import ACTIVATIONS
 from fifomark.families.checks import bounded, expect, inside_layers, misfit
 from fifomark.families.encoder import Encoder, blocks, plan
-from fifomark.families.family import Fact, Family, Match, NotAllowed
+from fifomark.families.family import FACTORY, Fact, Family, Match, NotAllowed
 from fifomark.families.layers import Kind, Layers, Leaf, listed
+from fifomark.families.written import Written
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,11 +36,27 @@ def _embeds(match: Match) -> bool:
     return isinstance(seen, Encoder) and seen.embeds
 
 
+def _eps(value: object) -> object:
+    if type(value) not in (int, float) or not 0 <= float(str(value)) < 1:
+        raise NotAllowed("", f"must be a number from 0 to 1, found {value!r}")
+    return value
+
+
+def _is_written(match: Match) -> bool:
+    seen = plan(match.layers)
+    return isinstance(seen, Encoder) and isinstance(seen.blocks[0], Written)
+
+
+def _is_fused(match: Match) -> bool:
+    seen = plan(match.layers)
+    return isinstance(seen, Encoder) and any(isinstance(one, Written) and one.site.fused and not one.stock for one in seen.blocks)
+
+
 class Transformer(Family):
     name = "transformer"
     facts: ClassVar[Mapping[str, Fact]] = {
         "nhead": Fact("the number of attention heads", parse=_heads),
-        "activation": Fact("that of the feed-forward part", "relu", ("relu", "gelu")),
+        "activation": Fact("that of the feed-forward part", "relu", ("relu", "gelu", "gelu_tanh", "silu")),
         "norm_first": Fact(
             "whether each norm comes before its attention or feed-forward part, as in nn.TransformerEncoderLayer", False, (False, True)
         ),
@@ -49,6 +66,14 @@ class Transformer(Family):
             ("mean", "cls", "first", "last", "max"),
         ),
         "head_activation": Fact("what stands between the linear layers at the end", "relu", ACTIVATIONS, matters=_has_hidden_head),
+        "causal": Fact("whether no token looks at later ones", False, (False, True)),
+        "fused_order": Fact(
+            "what the rows of a matrix of query, key and value are: all queries, all keys, all values; or the three of each head in turn",
+            "qkv",
+            ("qkv", "per_head"),
+            matters=_is_fused,
+        ),
+        "norm_eps": Fact("what hand-written blocks' norms add to the variance", 1e-5, parse=_eps, matters=_is_written),
         "scale_embedding": Fact("whether embeddings are multiplied by the root of their width", False, (False, True), matters=_embeds),
     }
 
@@ -57,7 +82,7 @@ class Transformer(Family):
         if not attention:
             return None
         strength, others = share(layers, self.name)
-        found = blocks(layers)
+        found = layers.once(blocks)
         evidence = [f"{len(attention)} × attention", *map(str, attention[:4])]
         if found:
             evidence.append(f"{len(found)} × nn.TransformerEncoderLayer, {found[0].width} wide, feed-forward {found[0].feedforward}")
@@ -77,7 +102,7 @@ class Transformer(Family):
         self.refuse(self.invariants(match))
         seen = plan(match.layers)
         if isinstance(seen, str):
-            raise CannotBuild(self.name, seen, "Name a factory in the rubric that builds it.")
+            raise CannotBuild(self.name, seen, f"Use nn.TransformerEncoderLayer, or {FACTORY}")
         return encoder_net.build(self.name, match.layers, seen, declared, input_shape)
 
 

@@ -136,6 +136,16 @@ def test_an_mlp_with_norms_of_its_input_and_its_layers() -> None:
     )
 
 
+def test_an_mlp_with_learned_slopes() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.PReLU(20), nn.Linear(20, 8), nn.PReLU(), nn.Linear(8, 3))
+    nn.init.normal_(model[2].weight)
+    same(model, torch.randn(*DIGITS), {"activation": "prelu"})
+    with pytest.raises(CannotBuild, match=r"nothing says what 2\.weight \(20,\), 4\.weight \(1,\) is for"):
+        rebuilt(model.state_dict(), (8, 8))
+    with pytest.raises(CannotBuild, match="expected 1 PReLU before it, there are 0"):
+        rebuilt(nn.Sequential(nn.Linear(64, 8), nn.Linear(8, 3)).state_dict(), (8, 8), {"activation": "prelu"})
+
+
 def test_an_mlp_whose_layers_are_defined_out_of_order() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:
@@ -262,6 +272,22 @@ def test_stacked_recurrent_layers_and_cells() -> None:
 
     model = same(Net(), torch.randn(*DIGITS))
     assert any("is a cell" in sentence for sentence in model.assumed)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm(32), nn.BatchNorm1d(32)], ids=["layer norm", "batch norm"])
+def test_a_norm_between_a_recurrent_layer_and_its_head(norm: nn.Module) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru, self.fc = nn.GRU(8, 16, bidirectional=True, batch_first=True), nn.Linear(32, 3)
+            self.norm = norm
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(self.norm(self.gru(x)[0].mean(1)))
+
+    nn.init.normal_(norm.weight)  # type: ignore[arg-type]
+    model = same(Net(), torch.randn(*DIGITS), {"pooling": "mean"})
+    assert any("norm.weight (32,) is applied to what goes on" in sentence for sentence in model.assumed)  # type: ignore[union-attr]
 
 
 def test_a_bare_lstm_gives_its_last_step() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from fifomark.families.attention import Site, sites, words_of
-from fifomark.families.layers import Kind, Layers, Leaf
+from fifomark.families.layers import Kind, Layers, Leaf, listed
 
 _GATES = (1, 2, 3, 4)  # hand-written layers hold up to four gates in one matrix
 _PAIRS: Final = (
@@ -18,6 +18,7 @@ _H2H: Final = frozenset(("h2h", "hh", "whh", "hidden2hidden", "hiddentohidden", 
 _X2H: Final = frozenset(("i2h", "x2h", "input_to_hidden", "inputtohidden", "input2hidden", "in2hidden"))
 _CELLS: Final = ("lstm", "cell", "gates")
 _GATED: Final = frozenset(("forget", "reset", "update"))  # no other kind of layer has gates with these names
+_CARRIERS: Final = (Kind.LINEAR, Kind.MATRIX, Kind.CONV, Kind.RECURRENT, Kind.CELL, Kind.ATTENTION)
 _WORD: Final = {"cnn": "convolutions", "rnn": "recurrent layers", "transformer": "attention"}
 
 
@@ -116,6 +117,15 @@ def mixture(layers: Layers) -> tuple[str, ...]:
     whole = sum(counts.values())
     shares = ", ".join(f"{word} {count / whole:.0%}" for word, count in sorted(counts.items(), key=lambda pair: -pair[1]))
     return (f"a mixture, by the parameters of what carries it: {shares}",)
+
+
+def missing(layers: Layers) -> tuple[str, ...]:
+    """What no family can do without, in a sentence, where it is not there."""
+    if quantised := layers.of(Kind.QUANTISED):
+        return (f"the weights of {listed(quantised)} are packed and not in the file: save the model before it is quantised",)
+    if layers.leaves and all(leaf.kind in (Kind.OTHER, Kind.COUNTER) for leaf in layers.leaves):
+        return ("no tensor is called as torch.nn calls those of a layer: fc.weight, fc.bias",)
+    return () if layers.of(*_CARRIERS) else ("there is no linear, convolutional, recurrent or attention layer",)
 
 
 def two_networks(layers: Layers) -> tuple[str, ...]:

@@ -56,11 +56,12 @@ class RNN(Family):
         there = recurrent(layers)
         if not there:
             return None
+        stepping = set(there)
         strength, others = share(layers, self.name)
         evidence = [gates_sentence(leaf) for leaf in there[:6]]
         if norms := layers.of(*NORMS):
             evidence.append(f"{len(norms)} × norm: {listed(norms)}")
-        if head := [leaf for leaf in layers.of(*_LINEAR) if leaf not in set(there)]:
+        if head := [leaf for leaf in layers.of(*_LINEAR) if leaf not in stepping]:
             evidence.append(f"{len(head)} × linear layer or embedding: {listed(head)}")
         first = recurrence(there[0])
         read: dict[str, int | str | bool | tuple[int, ...]] = {"layers": len(there)}
@@ -111,11 +112,23 @@ def _embeds(leaf: Leaf, first: Recurrence, layers: Layers) -> bool:
     return earlier is leaf or leaf.shape[1] != first.output_size
 
 
+def _steps_fit(layers: Layers) -> Iterator[Finding]:
+    """Hand-written layers side by side, from an input and from a state, give the same next state."""
+    beside: dict[str, Leaf] = {}
+    for leaf in recurrent(layers):
+        if leaf.kind in _LINEAR:
+            first = beside.setdefault(leaf.parent, leaf)
+            if leaf.shape[0] != first.shape[0]:
+                yield misfit(leaf.weight, f"expected {first.shape[0]} rows, as {first}")
+
+
 def _broken(layers: Layers) -> Iterator[Finding]:
     yield from inside_layers(layers)
     stack = layers.of(*_RECURRENT)
-    for leaf in stack:
-        yield from broken(leaf)
+    if all(leaf.plain for leaf in stack):  # otherwise some of the tensors may stand at another module, as WeightDrop has them
+        for leaf in stack:
+            yield from broken(leaf)
+    yield from _steps_fit(layers)
     plan = _plan(layers)
     if plan and plan.head:
         last = plan.stack[-1]

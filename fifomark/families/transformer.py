@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fifomark.core.errors import CannotBuild
 from fifomark.core.findings import Finding
-from fifomark.families.attention import sites
+from fifomark.families.attention import Site, sites
 from fifomark.families.census import patch_stem, share
 from fifomark.families.chain import ACTIVATIONS
 from fifomark.families.checks import bounded, expect, inside_layers, misfit
@@ -111,6 +111,8 @@ def _broken(layers: Layers) -> Iterator[Finding]:
     yield from inside_layers(layers, turned=any(site.turned for site in attention))
     for leaf in layers.of(Kind.ATTENTION):
         yield from _attention(leaf, layers.by_path.get(f"{leaf.path}.out_proj" if leaf.path else "out_proj"))
+    for site in attention:
+        yield from _heads_fit(site)
     found = blocks(layers)
     for block in found:
         width, wide = block.width, block.feedforward
@@ -120,6 +122,15 @@ def _broken(layers: Layers) -> Iterator[Finding]:
             yield from expect(block.parts[norm], "weight", (width,), why=f"as wide as {block.parts['self_attn']}")
         if width != found[0].width:
             yield misfit(block.parts["self_attn"].weight, f"expected {found[0].width} columns, as {found[0].parts['self_attn']}")
+
+
+def _heads_fit(site: Site) -> Iterator[Finding]:
+    """Hand-written: several queries may share a key, so rows of queries are a multiple of those of keys; keys and values see one input."""
+    if site.fused or len(site.leaves) != 3 or any(leaf.kind not in (Kind.LINEAR, Kind.MATRIX) for leaf in site.leaves):
+        return
+    query, key, _ = site.leaves
+    if query.shape[0] % key.shape[0]:
+        yield misfit(key.weight, f"expected as many rows as {query}, or a part of them: one query for each key")
 
 
 def _attention(leaf: Leaf, out: Leaf | None) -> Iterator[Finding]:

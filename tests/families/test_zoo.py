@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import Any
+
 import pytest
 from zoo import (
     hugging_decoders,
@@ -17,7 +20,9 @@ from zoo import (
 )
 from zoo.specimen import Specimen
 
+from fifomark.core.errors import CannotBuild
 from fifomark.families import registry
+from fifomark.families.family import Match, settle
 
 GROUPS = (
     vision_classic,
@@ -56,3 +61,27 @@ def test_the_zoo_is_called_what_it_is() -> None:
     share = 1 - len(missed) / len(ZOO)
     assert wrong == [], "\n".join(wrong)
     assert share >= SHARE, f"{share:.1%} of {len(ZOO)}\n" + "\n".join(missed)
+
+
+@pytest.mark.parametrize("specimen", ZOO, ids=lambda specimen: specimen.title)
+def test_a_sound_file_of_the_zoo_breaks_no_invariant_and_is_built_or_refused(specimen: Specimen) -> None:
+    found = registry.match(specimen.weights())
+    if found is None:
+        assert registry.recognise(specimen.weights()).evidence
+        return
+    family = registry.family(found.family)
+    assert family.invariants(found) == []
+    assert found.evidence
+    declared = settle(family, _DECLARED.get(family.name, {}), "x", found)[0]
+    with contextlib.suppress(CannotBuild):
+        model = family.build(found, declared, _example(found))
+        assert set(model.state_dict()) >= {spec.name for spec in specimen.weights()}
+
+
+_DECLARED: dict[str, dict[str, Any]] = {"transformer": {"nhead": 4}, "cnn": {"layers": [{"conv2d": 3}]}}
+
+
+def _example(found: Match) -> tuple[int, ...]:
+    """The shape of an example that fits, where that is easy to say."""
+    inputs = found.read.get("inputs") or found.read.get("input_size") or 8
+    return (8, int(str(inputs))) if found.family == "rnn" else (int(str(inputs)),)

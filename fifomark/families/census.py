@@ -2,40 +2,104 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Final
 
-from fifomark.families.attention import Site, sites
-from fifomark.families.layers import Kind, Layers, Leaf
+from fifomark.families.attention import Site, sites, words_of
+from fifomark.families.layers import Kind, Layers, Leaf, listed
 
-_GENERATORS = frozenset({"generator", "gen", "netg", "g", "g_net"})
-_CRITICS = frozenset({"discriminator", "disc", "netd", "d", "d_net", "critic"})
-_BY_HAND = frozenset({"i2h", "h2h", "x2h", "hidden_to_hidden", "input_to_hidden"})  # the names that tutorials give a hand-written RNN
-_WORD = {"cnn": "convolutions", "rnn": "recurrent layers", "transformer": "attention"}
+_GATES = (1, 2, 3, 4)  # hand-written layers hold up to four gates in one matrix
+_PAIRS: Final = (
+    (("generator", "gen", "netg", "g", "g_net"), ("discriminator", "disc", "netd", "d", "d_net", "critic")),
+    (("teacher",), ("student",)),
+    (("online", "policy_net", "q_net", "qnetwork_local"), ("target", "target_net", "q_target", "qnetwork_target")),
+)
+_H2H: Final = frozenset(("h2h", "hh", "whh", "hidden2hidden", "hiddentohidden", "hidden_to_hidden", "w_hh", "hid2hid", "recurrent"))
+_X2H: Final = frozenset(("i2h", "x2h", "input_to_hidden", "inputtohidden", "input2hidden", "in2hidden"))
+_CELLS: Final = ("lstm", "cell", "gates")
+_GATED: Final = frozenset(("forget", "reset", "update"))  # no other kind of layer has gates with these names
+_CARRIERS: Final = (Kind.LINEAR, Kind.MATRIX, Kind.CONV, Kind.RECURRENT, Kind.CELL, Kind.ATTENTION)
+_WORD: Final = {"cnn": "convolutions", "rnn": "recurrent layers", "transformer": "attention"}
 
 
 def recurrent(layers: Layers) -> tuple[Leaf, ...]:
     """Recurrent layers and cells, also those written by hand under the usual names."""
-    by_hand = tuple(leaf for leaf in layers.of(Kind.LINEAR, Kind.MATRIX) if leaf.last.lower() in _BY_HAND)
+    return layers.once(_recurrent)
+
+
+def _recurrent(layers: Layers) -> tuple[Leaf, ...]:
+    matrices = layers.of(Kind.LINEAR, Kind.MATRIX, Kind.OTHER)
+    by_hand = dict.fromkeys(leaf for leaf in matrices if len(leaf.last) <= 24 and _steps(leaf))
+    by_hand |= dict.fromkeys(_gates(matrices))
+    by_hand |= dict.fromkeys(leaf for leaf in layers.of(Kind.LINEAR, Kind.MATRIX, Kind.CONV) if _takes_a_state(leaf))
     return (*layers.of(Kind.RECURRENT, Kind.CELL), *by_hand)
 
 
+def _steps(leaf: Leaf) -> bool:
+    """Whether the name says that this takes a state or an input to the next state, and the shape allows it."""
+    name = leaf.last.lower()
+    if (name not in _X2H and name not in _H2H) or len(leaf.shape) != 2 or 0 in leaf.shape:
+        return False
+    rows, columns = leaf.shape
+    return name in _X2H or (rows % columns == 0 and rows // columns in _GATES)
+
+
+def _gates(matrices: tuple[Leaf, ...]) -> Iterator[Leaf]:
+    """Gates of a hand-written LSTM or GRU: siblings of one shape, one of them called forget, reset or update."""
+    parents: dict[str, list[Leaf]] = {}
+    for leaf in matrices:
+        if any(word in leaf.last[:24].lower() for word in _GATED):
+            parents.setdefault(leaf.parent, [])
+    if parents:
+        for leaf in matrices:
+            if leaf.parent in parents:
+                parents[leaf.parent].append(leaf)
+    for leaves in parents.values():
+        gates = [leaf for leaf in leaves if leaf.shape == leaves[0].shape and len(leaf.shape) == 2]
+        if len(gates) >= 2:
+            yield from gates
+
+
+def _takes_a_state(leaf: Leaf) -> bool:
+    """The one layer of a hand-written cell: called so, four gates of which each is narrower than what comes in, input and state."""
+    rows, columns = leaf.shape[:2]
+    if rows % 4 or columns <= rows // 4 or not any(word in leaf.path[-60:].lower() for word in _CELLS):
+        return False
+    near = "_".join(leaf.path[-60:].split(".")[-3:])
+    return any(word.startswith(("lstm", "convlstm")) or word in ("cell", "gates") for word in words_of(near))
+
+
 def patch_stem(layers: Layers, attention: tuple[Site, ...]) -> Leaf | None:
-    """The one convolution that cuts an image into tokens as wide as the attention takes them."""
-    convolutions = layers.of(Kind.CONV)
-    if len(convolutions) == 1 and attention and convolutions[0].shape[0] == attention[0].width:
+    """The one convolution that cuts an image into tokens as wide as an attention takes them."""
+    inside = {leaf for site in attention for leaf in site.leaves}
+    convolutions = [leaf for leaf in layers.of(Kind.CONV) if leaf not in inside]
+    if len(convolutions) == 1 and any(site.width == convolutions[0].shape[0] for site in attention):
         return convolutions[0]
     return None
 
 
 def parameters(layers: Layers) -> Mapping[str, int]:
     """How many parameters speak for cnn, rnn and transformer. At least 1 for each layer, so that no kind weighs nothing."""
+    return layers.once(_parameters)
+
+
+def _parameters(layers: Layers) -> Mapping[str, int]:
     attention = sites(layers)
-    stem = patch_stem(layers, attention)
+    attending = {leaf for site in attention for leaf in site.leaves}
+    stem = patch_stem(layers, attention) if attention else None
+    convolutions = [leaf for leaf in layers.of(Kind.CONV) if leaf is not stem and leaf not in attending]
+    # Of kernel 1 they are linear layers, which any network has; where no other convolution is they say what little there is to say.
+    wide = [leaf for leaf in convolutions if not pointwise(leaf)] or ([] if attending else convolutions)
     return {
-        "cnn": sum(max(1, leaf.numel) for leaf in layers.of(Kind.CONV) if leaf is not stem),
+        "cnn": sum(max(1, leaf.numel) for leaf in wide),
         "rnn": sum(max(1, leaf.numel) for leaf in recurrent(layers)),
-        "transformer": sum(max(1, leaf.numel) for site in attention for leaf in site.leaves),
+        "transformer": sum(max(1, leaf.numel) for leaf in attending),
     }
+
+
+def pointwise(leaf: Leaf) -> bool:
+    """A convolution whose kernel is 1 along each axis."""
+    return all(side == 1 for side in leaf.shape[2:])
 
 
 def share(layers: Layers, family: str) -> tuple[float, tuple[str, ...]]:
@@ -45,9 +109,30 @@ def share(layers: Layers, family: str) -> tuple[float, tuple[str, ...]]:
     return counts[family] / max(1, sum(counts.values())), others
 
 
+def mixture(layers: Layers) -> tuple[str, ...]:
+    """A sentence where more than one of the three is there: who holds which share."""
+    counts = {_WORD[name]: count for name, count in parameters(layers).items() if count}
+    if len(counts) < 2:
+        return ()
+    whole = sum(counts.values())
+    shares = ", ".join(f"{word} {count / whole:.0%}" for word, count in sorted(counts.items(), key=lambda pair: -pair[1]))
+    return (f"a mixture, by the parameters of what carries it: {shares}",)
+
+
+def missing(layers: Layers) -> tuple[str, ...]:
+    """What no family can do without, in a sentence, where it is not there."""
+    if quantised := layers.of(Kind.QUANTISED):
+        return (f"the weights of {listed(quantised)} are packed and not in the file: save the model before it is quantised",)
+    if layers.leaves and all(leaf.kind in (Kind.OTHER, Kind.COUNTER) for leaf in layers.leaves):
+        return ("no tensor is called as torch.nn calls those of a layer: fc.weight, fc.bias",)
+    return () if layers.of(*_CARRIERS) else ("there is no linear, convolutional, recurrent or attention layer",)
+
+
 def two_networks(layers: Layers) -> tuple[str, ...]:
-    """A sentence where the file holds a generator and a discriminator."""
+    """A sentence where the file holds a generator and a discriminator, or another pair of networks."""
     tops = {leaf.path.partition(".")[0].lower() for leaf in layers.leaves}
-    if tops & _GENERATORS and tops & _CRITICS:
-        return (f"two networks: {min(tops & _GENERATORS)} and {min(tops & _CRITICS)}",)
+    for ones, others in _PAIRS:
+        one, other = tops.intersection(ones), tops.intersection(others)
+        if one and other:
+            return (f"two networks: {min(one)} and {min(other)}",)
     return ()

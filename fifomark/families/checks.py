@@ -16,7 +16,7 @@ _RESAVE = (
     "Save the model that you trained again, with its layers as torch.nn makes them, and load the file with strict=True before submitting."
 )
 _FLOATS = ("float64", "float32", "float16", "bfloat16")
-_COUNTERS = ("num_batches_tracked",)
+_WHOLE = ("num_batches_tracked", "zero_point")  # these are whole numbers in every sound file
 _WEIGHTY = (Kind.LINEAR, Kind.MATRIX, Kind.CONV, Kind.BATCHNORM, Kind.NORM, Kind.SCALE, Kind.RECURRENT, Kind.CELL, Kind.ATTENTION)
 
 
@@ -27,7 +27,7 @@ def misfit(tensor: TensorSpec, message: str, advice: str = _RESAVE) -> Finding:
 
 def expect(leaf: Leaf, local: str, *shapes: tuple[int, ...], why: str) -> Iterator[Finding]:
     """A finding where the leaf has a tensor `local` whose shape is none of `shapes`."""
-    spec = leaf.tensors.get(local)
+    spec = leaf.parts.get(local)
     if spec is not None and spec.shape not in shapes:
         yield misfit(spec, f"expected {shown(' or '.join(map(str, shapes)), 200)}, {why}")
 
@@ -44,14 +44,21 @@ def inside_layers(layers: Layers, *, turned: bool = False) -> Iterator[Finding]:
             sides = leaf.shape if turned else leaf.shape[:1]
             yield from expect(leaf, "bias", *((side,) for side in sides), why=f"one for each row of {leaf}")
         elif leaf.kind is Kind.CONV:
-            yield from expect(leaf, "bias", *((side,) for side in leaf.shape[:2]), why=f"one for each output channel of {leaf}")
+            if not _of_groups(leaf):
+                yield from expect(leaf, "bias", *((side,) for side in leaf.shape[:2]), why=f"one for each output channel of {leaf}")
         elif leaf.kind in (Kind.BATCHNORM, Kind.NORM):
             yield from _norm(leaf)
 
 
+def _of_groups(leaf: Leaf) -> bool:
+    """A transposed convolution in groups: as many biases as groups times the second side, and the groups share the first."""
+    bias, side = leaf.parts.get("bias"), leaf.shape[1]
+    return bias is not None and side > 0 and bias.numel % side == 0 and bias.numel > 0 and leaf.shape[0] % (bias.numel // side) == 0
+
+
 def _numbers(leaf: Leaf) -> Iterator[Finding]:
     for local, spec in leaf.tensors.items():
-        if local not in _COUNTERS and spec.dtype not in _FLOATS:
+        if local not in _WHOLE and not local.endswith("_mask") and spec.dtype not in _FLOATS:
             yield misfit(spec, f"holds {spec.dtype}, expected floating point numbers")
         if 0 in spec.shape:
             yield misfit(spec, "is empty")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fifomark.core.errors import CannotBuild
 from fifomark.core.findings import Finding
-from fifomark.families.census import share, two_networks
+from fifomark.families.census import pointwise, share, two_networks
 from fifomark.families.chain import breaks
 from fifomark.families.checks import bounded, inside_layers, misfit
 from fifomark.families.cnn_spec import Entry, parse
@@ -65,7 +65,7 @@ class CNN(Family):
 
     def _paired(self, layers: Layers, entries: tuple[Entry, ...]) -> Mapping[int, Leaf]:
         """The leaf of each entry that has parameters, by its position. Convolutions, norms and linear layers each in their own order."""
-        if strange := [leaf for leaf in layers.leaves if leaf.kind not in _LANES]:
+        if strange := [leaf for leaf in layers.leaves if leaf.kind not in (*_LANES, Kind.COUNTER)]:
             advice = "Submit a model that has just the layers that the task lists."
             raise CannotBuild(
                 self.name, f"nothing in `layers` takes {listed(strange)}", advice, [misfit(strange[0].weight, "not in `layers`")]
@@ -73,7 +73,7 @@ class CNN(Family):
         taken: dict[int, Leaf] = {}
         for lane in ("conv", "norm", "linear", "prelu"):
             wanted = [entry for entry in entries if entry.lane == lane]
-            there = [leaf for leaf in layers.leaves if _LANES[leaf.kind] == lane]
+            there = [leaf for leaf in layers.leaves if _LANES.get(leaf.kind) == lane]
             if len(wanted) != len(there):
                 anchor = (there[-1] if there else layers.leaves[0]).weight
                 said = f"`layers` lists {len(wanted)} of kind {lane}, the file has {len(there)}" + (
@@ -85,6 +85,7 @@ class CNN(Family):
 
 
 def _doubts(layers: Layers) -> Iterator[str]:
+    yield from _pointwise(layers)
     convolutions, linears = layers.of(Kind.CONV), layers.of(Kind.LINEAR, Kind.MATRIX)
     gaps = breaks(linears)
     if len(gaps) > len(convolutions):
@@ -93,9 +94,19 @@ def _doubts(layers: Layers) -> Iterator[str]:
         yield f"{convolutions[-1]} gives back the {convolutions[0].shape[1]} channels of the input: an autoencoder?"
 
 
+def _pointwise(layers: Layers) -> Iterator[str]:
+    """Doubts about what only looks like a convolutional network."""
+    convolutions = layers.of(Kind.CONV)
+    if all(map(pointwise, convolutions)):
+        yield f"every kernel is 1, as {convolutions[0]}: linear layers, applied at each place"
+    strange = [leaf for leaf in layers.of(Kind.OTHER) if leaf.shape]
+    if strange and sum(leaf.numel for leaf in strange) > sum(leaf.numel for leaf in convolutions):
+        yield f"more parameters than in all convolutions are in no layer: {listed(strange)}"
+
+
 def _turned(leaf: Leaf) -> bool:
     """A transposed convolution: weights are (in, out, …), which shows where the bias is as long as the second side."""
-    bias = leaf.tensors.get("bias")
+    bias = leaf.parts.get("bias")
     return bias is not None and leaf.shape[0] != leaf.shape[1] and bias.shape == leaf.shape[1:2]
 
 

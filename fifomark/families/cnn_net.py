@@ -22,7 +22,7 @@ def build(family: str, layers: Layers, entries: Sequence[Entry], taken: Mapping[
 
     CannotBuild with findings where an entry and its leaf differ, or where what arrives at a layer has not the shape that it takes.
     """
-    model = nets.Assembly(family)
+    model = nets.Assembly(family, layers)
     first = next((leaf for leaf in taken.values() if leaf.kind is Kind.CONV), None)
     if first is not None and first.shape[1] == 1 and len(input_shape) == len(first.shape) - 2:
         input_shape = (1, *input_shape)
@@ -30,12 +30,12 @@ def build(family: str, layers: Layers, entries: Sequence[Entry], taken: Mapping[
         model.suppose(f"examples are given a channel axis: {first} takes one channel")
     if layers.of(Kind.BATCHNORM):
         model.suppose("batch norm eps = 1e-05 (torch's default) where `layers` does not say")
-    if [leaf.path for leaf in layers.leaves] != [taken[at].path for at in sorted(taken)]:
+    if [leaf.path for leaf in layers.leaves if leaf.kind is not Kind.COUNTER] != [taken[at].path for at in sorted(taken)]:
         model.suppose("convolutions, norms and linear layers are each taken in the order of the file, whatever stands between them there")
     x = torch.empty((2, *input_shape), device="meta")  # two examples without numbers: a misfit is said of the layer where it happens
     for entry in entries:
         leaf = taken.get(entry.at)
-        module = _parametrised(model, entry, leaf) if leaf else _plain(entry)
+        module = _parametrised(model, entry, leaf, x.shape[1:]) if leaf else _plain(entry)
         x = _tried(model, entry, module, x, leaf or next(iter(taken.values())))
         model.then(model.hold(leaf.path, module) if leaf else module)
     return model.net()
@@ -50,16 +50,17 @@ def _tried(model: nets.Assembly, entry: Entry, module: nn.Module, x: torch.Tenso
     return output
 
 
-def _parametrised(model: nets.Assembly, entry: Entry, leaf: Leaf) -> nn.Module:
+def _parametrised(model: nets.Assembly, entry: Entry, leaf: Leaf, arrives: Sequence[int]) -> nn.Module:
     options = dict(entry.options)
     if entry.lane == "conv":
         _check_kernel(model, entry, leaf)
         del options["kernel"]
-        return nets.layer(model.family, leaf, **{name: _per_axis(value) for name, value in options.items()})
+        options["groups"] = _groups(model, entry, leaf, arrives)
+        return nets.layer(model.family, leaf, transposed=entry.transposed, **{name: _per_axis(value) for name, value in options.items()})
     if entry.lane == "linear":
         return nets.layer(model.family, leaf)
     if entry.lane == "prelu":
-        return nets.outlined(model.family, lambda: nn.PReLU(leaf.shape[0]), leaf.tensors)
+        return nets.prelu(model.family, leaf)
     return _norm(model, entry, leaf, options)
 
 
@@ -74,7 +75,7 @@ def _norm(model: nets.Assembly, entry: Entry, leaf: Leaf, options: dict[str, Any
     groups, channels = options["groups"], leaf.shape[0]
     if channels % groups:
         model.refuse(leaf, f"{entry} wants a multiple of {groups} channels", _AS_LISTED)
-    return nets.outlined(model.family, lambda: nn.GroupNorm(groups, channels, eps=options["eps"]), leaf.tensors)
+    return nets.fitted(model.family, leaf, lambda: nn.GroupNorm(groups, channels, eps=options["eps"]))
 
 
 def _check_kernel(model: nets.Assembly, entry: Entry, leaf: Leaf) -> None:
@@ -83,8 +84,25 @@ def _check_kernel(model: nets.Assembly, entry: Entry, leaf: Leaf) -> None:
     wanted = (kernel,) * entry.dimensions if isinstance(kernel, int) else tuple(kernel)
     if axes != entry.dimensions or wanted != leaf.shape[2:]:
         model.refuse(leaf, f"{entry} wants a kernel of {_times(wanted)}, the file has {_times(leaf.shape[2:])}", _AS_LISTED)
-    if leaf.shape[0] % entry.options["groups"]:
-        model.refuse(leaf, f"{entry} wants a multiple of {entry.options['groups']} output channels", _AS_LISTED)
+
+
+def _groups(model: nets.Assembly, entry: Entry, leaf: Leaf, arrives: Sequence[int]) -> int:
+    """Those declared, or those that the channels which arrive show.
+
+    Not at the first convolution: there a file for one channel would pass for one in groups.
+    """
+    groups: int = entry.options["groups"] or 1
+    channels = arrives[0] if arrives else 0
+    if entry.options["groups"] is None and entry.transposed:
+        bias = leaf.parts.get("bias")
+        groups = max(1, bias.numel // leaf.shape[1]) if bias else 1
+    elif entry.options["groups"] is None and model.started and channels % leaf.shape[1] == 0:
+        groups = max(1, channels // leaf.shape[1])
+        if groups > 1:
+            model.suppose(f"{entry} has {groups} groups: {channels} channels arrive, {leaf} takes {leaf.shape[1]} for each output")
+    if leaf.shape[0] % groups:
+        model.refuse(leaf, f"{entry} wants a multiple of {groups} {'input' if entry.transposed else 'output'} channels", _AS_LISTED)
+    return groups
 
 
 def _plain(entry: Entry) -> nn.Module:
@@ -119,6 +137,8 @@ _PLAIN: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "gelu": lambda _: nn.GELU(),
     "sigmoid": lambda _: nn.Sigmoid(),
     "silu": lambda _: nn.SiLU(),
+    "mish": lambda _: nn.Mish(),
+    "hardswish": lambda _: nn.Hardswish(),
     "softmax": lambda _: nn.Softmax(1),
     "logsoftmax": lambda _: nn.LogSoftmax(1),
     "leakyrelu": lambda options: nn.LeakyReLU(options["slope"]),

@@ -4,7 +4,7 @@
               { linear = {} }]
 
 Names are those of torch.nn in lower case (underscores do not count). A bare value stands for the first option. Widths are read from
-the file.
+the file; groups too, after the first convolution, from the channels that arrive and those that the weight has.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ class Entry(NamedTuple):
     @property
     def lane(self) -> Lane:
         return LANES.get(self.name, "")
+
+    @property
+    def transposed(self) -> bool:
+        return self.name.startswith("convtranspose")
 
     @property
     def dimensions(self) -> int:
@@ -116,11 +120,13 @@ _PAD_OR_SAME = Option(_padding, 'a whole number from 0, a list, or "same"', 0)
 _GROUPS = Option(_count, "a whole number from 1")
 _EPS = Option(_number, "a number", 1e-5)
 _CEIL = Option(_yes_no, "true or false", False)
-_CONV = {"kernel": _SIZED, "stride": _STEP, "padding": _PAD_OR_SAME, "dilation": _STEP, "groups": _GROUPS._replace(default=1)}
+_CONV = {"kernel": _SIZED, "stride": _STEP, "padding": _PAD_OR_SAME, "dilation": _STEP, "groups": _GROUPS._replace(default=None)}
+_TURNED = _CONV | {"padding": _PAD, "output_padding": _PAD}
 _POOL = {"kernel": _SIZED, "stride": _SIZED._replace(default=None), "padding": _PAD, "ceil_mode": _CEIL}
 
 ENTRIES: Mapping[str, Mapping[str, Option]] = {
     **{f"conv{d}d": _CONV for d in (1, 2, 3)},
+    **{f"convtranspose{d}d": _TURNED for d in (1, 2, 3)},
     **{f"batchnorm{d}d": {"eps": _EPS} for d in (1, 2, 3)},
     "groupnorm": {"groups": _GROUPS, "eps": _EPS},
     "layernorm": {"eps": _EPS},
@@ -132,7 +138,7 @@ ENTRIES: Mapping[str, Mapping[str, Option]] = {
     "flatten": {},
     "dropout": {"p": Option(_number, "a number", 0.5)},
     "dropout2d": {"p": Option(_number, "a number", 0.5)},
-    **{name: {} for name in ("relu", "relu6", "tanh", "gelu", "sigmoid", "silu", "softmax", "logsoftmax")},
+    **{name: {} for name in ("relu", "relu6", "tanh", "gelu", "sigmoid", "silu", "mish", "hardswish", "softmax", "logsoftmax")},
     "leakyrelu": {"slope": Option(_number, "a number", 0.01)},
     "elu": {"alpha": Option(_number, "a number", 1.0)},
 }

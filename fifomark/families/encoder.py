@@ -1,4 +1,4 @@
-"""Which part each tensor plays in a network around nn.TransformerEncoderLayer."""
+"""Which part each tensor plays in a network around encoder blocks: nn.TransformerEncoderLayer, or written by hand."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from fifomark.core.weights import TensorSpec
 from fifomark.families.chain import in_order
 from fifomark.families.layers import Kind, Layers, Leaf, listed
+from fifomark.families.names import wrapping
+from fifomark.families.written import Written, written
 
 _PARTS = ("self_attn", "self_attn.out_proj", "linear1", "linear2", "norm1", "norm2")
 _DEEP = 64  # deeper than any honest module
@@ -26,12 +28,20 @@ class Block:
         return self.parts["self_attn"].shape[1]
 
     @property
+    def anchor(self) -> Leaf:
+        return self.parts["self_attn"]
+
+    @property
+    def leaves(self) -> tuple[Leaf, ...]:
+        return tuple(self.parts.values())
+
+    @property
     def feedforward(self) -> int:
         return self.parts["linear1"].shape[0]
 
     @property
     def bias(self) -> bool:
-        return "in_proj_bias" in self.parts["self_attn"].tensors
+        return "in_proj_bias" in self.parts["self_attn"].parts
 
     def tensors(self) -> dict[str, TensorSpec]:
         return {f"{part}.{local}": spec for part, leaf in self.parts.items() for local, spec in leaf.tensors.items()}
@@ -45,7 +55,7 @@ class Encoder:
     pooling), `norms` anywhere else (after the blocks, as nn.TransformerEncoder's own).
     """
 
-    blocks: tuple[Block, ...]
+    blocks: tuple[Block, ...] | tuple[Written, ...]
     stem: Leaf | None
     positions: Leaf | None
     cls: Leaf | None
@@ -68,7 +78,7 @@ def blocks(layers: Layers) -> tuple[Block, ...]:
     """The complete nn.TransformerEncoderLayers, in the order of the file."""
     found = []
     for leaf in layers.of(Kind.ATTENTION):
-        if leaf.last == "self_attn" and "in_proj_weight" in leaf.tensors and len(leaf.shape) == 2:
+        if leaf.last == "self_attn" and "in_proj_weight" in leaf.parts and len(leaf.shape) == 2:
             above = f"{leaf.parent}." if leaf.parent else ""
             parts = {part: layers.by_path[above + part] for part in _PARTS if above + part in layers.by_path}
             if len(parts) == len(_PARTS) and f"{above}multihead_attn" not in layers.by_path and len(parts["linear1"].shape) == 2:
@@ -78,19 +88,26 @@ def blocks(layers: Layers) -> tuple[Block, ...]:
 
 def plan(layers: Layers) -> Encoder | str:
     """The parts of the network; or what stands in the way of reading it as an encoder, in words."""
-    found = blocks(layers)
-    if not found:
-        return "its attention is not that of nn.TransformerEncoderLayer"
-    inside = {leaf for block in found for leaf in block.parts.values()}
-    rest = [leaf for leaf in layers.leaves if leaf not in inside]
+    return layers.once(_plan)
+
+
+def _plan(layers: Layers) -> Encoder | str:
+    found: tuple[Block, ...] | tuple[Written, ...] | str = blocks(layers) or written(layers)
+    if isinstance(found, str):
+        return f"its attention is not that of nn.TransformerEncoderLayer, and {found}"
+    inside = {leaf for block in found for leaf in block.leaves}
+    if wrapped := [leaf for leaf in inside if not leaf.plain and isinstance(found[0], Block)]:
+        return f"{listed(wrapped)} is behind a {wrapping(wrapped[0].tensors)} inside nn.TransformerEncoderLayer"
+    rest = [leaf for leaf in layers.leaves if leaf not in inside and leaf.kind is not Kind.COUNTER]
     if strange := [leaf for leaf in rest if leaf.kind in (Kind.ATTENTION, Kind.RECURRENT, Kind.CELL, Kind.BATCHNORM, Kind.SCALE)]:
         return f"beside the encoder layers there is {listed(strange)}"
     return _assigned(layers, found, rest)
 
 
-def _assigned(layers: Layers, found: tuple[Block, ...], rest: list[Leaf]) -> Encoder | str:
+def _assigned(layers: Layers, found: tuple[Block, ...] | tuple[Written, ...], rest: list[Leaf]) -> Encoder | str:
     width = found[0].width
-    begin = next(at for at, leaf in enumerate(layers.leaves) if leaf is found[0].parts["self_attn"])
+    block = set(found[0].leaves)
+    begin = next(at for at, leaf in enumerate(layers.leaves) if leaf in block)
     early = set(layers.leaves[:begin])
     tables = [leaf for leaf in rest if leaf.kind is Kind.MATRIX and leaf.shape[1] == width and (leaf in early or _says_position(leaf))]
     bare = [leaf for leaf in rest if leaf.kind is Kind.OTHER]

@@ -1,4 +1,4 @@
-"""A planned Transformer encoder as torch modules: its layers are nn.TransformerEncoderLayer itself, so that the numbers are torch's own."""
+"""A planned Transformer encoder as torch modules. Stock layers are torch's own, and so are their numbers."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from fifomark.families import nets
+from fifomark.families import nets, written_net
 from fifomark.families.encoder import Block, Encoder
-from fifomark.families.layers import Kind, Leaf
+from fifomark.families.layers import Kind, Layers, Leaf
+from fifomark.families.written import Written
 
 _AS_ASKED = "Build the model as the task asks, and train it again."
 
 
-def build(family: str, seen: Encoder, declared: Mapping[str, Any], input_shape: tuple[int, ...]) -> nets.Net:
+def build(family: str, layers: Layers, seen: Encoder, declared: Mapping[str, Any], input_shape: tuple[int, ...]) -> nets.Net:
     """CannotBuild with findings where examples of `input_shape`, or what is declared, do not fit the file."""
-    model = nets.Assembly(family)
-    anchor = seen.blocks[0].parts["self_attn"]
-    if seen.width % declared["nhead"]:
-        model.refuse(anchor, f"{seen.width} is no multiple of nhead = {declared['nhead']}", _AS_ASKED)
+    model = nets.Assembly(family, layers)
+    anchor = seen.blocks[0].anchor
     if declared["pooling"] == "cls" and seen.cls is None:
         model.refuse(anchor, f"pooling = cls needs a class token of shape (1, 1, {seen.width})", _AS_ASKED)
     tokens = _entrance(model, seen, declared, input_shape)
@@ -30,7 +29,11 @@ def build(family: str, seen: Encoder, declared: Mapping[str, Any], input_shape: 
         model.run(norm)
         model.suppose(f"{norm} is applied to the tokens, before the encoder layers")
     for block in seen.blocks:
-        model.then(model.hold(block.path, _block(family, block, declared)))
+        if isinstance(block, Written):
+            written_net.run(model, block, declared)
+        else:
+            model.then(_layer(model, block, declared))
+    _say(model, seen, declared)
     for norm in seen.norms:
         model.run(norm)
         model.suppose(f"{norm} is applied after the encoder layers, before pooling")
@@ -42,20 +45,47 @@ def build(family: str, seen: Encoder, declared: Mapping[str, Any], input_shape: 
     return model.net()
 
 
-def _block(family: str, block: Block, declared: Mapping[str, Any]) -> nn.Module:
+def _say(model: nets.Assembly, seen: Encoder, declared: Mapping[str, Any]) -> None:
+    """What hand-written blocks do that no file tells."""
+    for block in seen.blocks[:1]:
+        if isinstance(block, Written):
+            first, second = block.norms
+            model.suppose(f"{first} goes with the attention, {second} with the feed-forward part, in every block")
+            model.suppose("dot products are divided by the root of the width of a head")
+            if block.masks and not declared["causal"]:
+                model.suppose(f"no step looks at later ones: the file holds a mask, {block.masks[0]}")
+
+
+def _layer(model: nets.Assembly, block: Block, declared: Mapping[str, Any]) -> nets.Step:
+    if block.width % declared["nhead"]:
+        model.refuse(block.anchor, f"{block.width} is no multiple of nhead = {declared['nhead']}", _AS_ASKED)
+
     def make() -> nn.Module:
         return nn.TransformerEncoderLayer(
             block.width,
             declared["nhead"],
             block.feedforward,
             dropout=0.0,
-            activation=declared["activation"],
+            activation=nets.FUNCTIONS.get(declared["activation"], declared["activation"]),
             norm_first=declared["norm_first"],
             batch_first=True,
             bias=block.bias,
         )
 
-    return nets.outlined(family, make, block.tensors())
+    layer = model.hold(block.path, nets.outlined(model.family, make, block.tensors()))
+    return _Causal(layer) if declared["causal"] else layer
+
+
+class _Causal:
+    """An encoder layer in which no step looks at later ones."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        later = nn.Transformer.generate_square_subsequent_mask(x.shape[1], device=x.device, dtype=x.dtype)
+        out: torch.Tensor = self.layer(x, src_mask=later, is_causal=True)
+        return out
 
 
 def _entrance(model: nets.Assembly, seen: Encoder, declared: Mapping[str, Any], shape: tuple[int, ...]) -> int:
@@ -85,7 +115,7 @@ def _features(model: nets.Assembly, seen: Encoder, shape: tuple[int, ...]) -> in
         model.then(nets.one_feature)
         model.suppose(f"each of the {shape[0]} numbers of an example is one token")
     if len(shape) != 2 or shape[1] != wants:
-        anchor = seen.stem or seen.blocks[0].parts["self_attn"]
+        anchor = seen.stem or seen.blocks[0].anchor
         model.refuse(anchor, f"takes tokens of {wants} features, one example has shape {shape}", nets.CHECK_INPUT)
     if seen.stem:
         model.run(seen.stem)

@@ -6,13 +6,19 @@ never counted up to.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from typing import Any, TypeVar
 
 from fifomark.core.text import shown
 from fifomark.core.weights import TensorSpec
+from fifomark.families.names import LOCALS as _LOCALS
+from fifomark.families.names import bare, recurrent_slot, split, unwrapped, wrapping
+
+T = TypeVar("T")
+_LONG = 64  # no local name of torch is longer
 
 
 class Kind(StrEnum):
@@ -25,6 +31,8 @@ class Kind(StrEnum):
     RECURRENT = "recurrent layer"  # nn.RNN, nn.GRU, nn.LSTM
     CELL = "recurrent cell"
     ATTENTION = "attention"  # nn.MultiheadAttention without its out_proj
+    QUANTISED = "quantised layer whose weights are not in the file"
+    COUNTER = "counter"  # whole numbers that no output depends on: n_averaged
     OTHER = "other tensor"
 
 
@@ -32,18 +40,15 @@ class Kind(StrEnum):
 class Leaf:
     """One layer: its dotted path ("" is the root) and its tensors by their local names. An OTHER leaf is one tensor, `path` its name.
 
-    Two leaves are equal where they are the same one.
+    `parts` are the tensors that the layer has without weight norm, spectral norm or pruning, by their plain names; the same as `tensors`
+    where it has none of these. `weight` is the one that says what the layer is. Two leaves are equal where they are the same one.
     """
 
     path: str
     kind: Kind
     tensors: Mapping[str, TensorSpec]
-
-    @cached_property
-    def weight(self) -> TensorSpec:
-        """The tensor that says what the layer is; behind weight or spectral norm, the one that has the weight's shape."""
-        named = next((self.tensors[local] for local in _MAIN if local in self.tensors), None)
-        return _weight(self.tensors) or named or next(iter(self.tensors.values()))
+    parts: Mapping[str, TensorSpec]
+    weight: TensorSpec
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -51,16 +56,16 @@ class Leaf:
 
     @property
     def bias(self) -> bool:
-        return "bias" in self.tensors
+        return "bias" in self.parts
 
     @property
     def plain(self) -> bool:
-        """False where the weight is computed from others (weight norm, spectral norm)."""
-        return self.weight.name.rpartition(".")[2] == "weight"
+        """False where a tensor of the layer is computed from others (weight norm, spectral norm, pruning)."""
+        return self.parts is self.tensors
 
-    @property
+    @cached_property
     def numel(self) -> int:
-        return sum(spec.numel for spec in self.tensors.values())
+        return sum(spec.numel for spec in self.parts.values())
 
     @property
     def last(self) -> str:
@@ -79,6 +84,7 @@ class Layers:
     """All leaves in the order of the file."""
 
     leaves: tuple[Leaf, ...]
+    _known: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def by_path(self) -> Mapping[str, Leaf]:
@@ -86,21 +92,42 @@ class Layers:
 
     @cached_property
     def _by_kind(self) -> Mapping[Kind, tuple[Leaf, ...]]:
-        return {kind: tuple(leaf for leaf in self.leaves if leaf.kind is kind) for kind in Kind}
+        found: dict[Kind, list[Leaf]] = {}
+        for leaf in self.leaves:
+            found.setdefault(leaf.kind, []).append(leaf)
+        return {kind: tuple(leaves) for kind, leaves in found.items()}
 
     def of(self, *kinds: Kind) -> tuple[Leaf, ...]:
-        if len(kinds) == 1:
-            return self._by_kind[kinds[0]]
-        return tuple(leaf for leaf in self.leaves if leaf.kind in kinds)
+        there = [kind for kind in kinds if kind in self._by_kind]
+        if len(there) < 2:
+            return self._by_kind[there[0]] if there else ()
+        return tuple(leaf for leaf in self.leaves if leaf.kind in there)
+
+    def once(self, make: Callable[[Layers], T]) -> T:
+        """`make` of these layers. Several families ask the same; it is worked out once."""
+        if make not in self._known:
+            self._known[make] = make(self)
+        known: T = self._known[make]
+        return known
 
     def seen(self) -> tuple[str, ...]:
         """What is there, one sentence a kind with the first few named: what a report says where no family fits."""
-        return tuple(f"{len(leaves)} × {kind}: {listed(leaves)}" for kind, leaves in self._by_kind.items() if leaves)
+        found = ((kind, self._by_kind[kind]) for kind in Kind if kind in self._by_kind)
+        return tuple(f"{len(leaves)} × {kind}: {listed(leaves)}" for kind, leaves in found)
+
+    def remarks(self) -> tuple[str, ...]:
+        """Sentences about layers whose tensors are computed from others."""
+        found: dict[str, list[Leaf]] = {}
+        for leaf in self.leaves:
+            if not leaf.plain:
+                found.setdefault(wrapping(leaf.tensors), []).append(leaf)
+        return tuple(f"{len(leaves)} × {word}: {listed(leaves)}" for word, leaves in found.items())
 
 
 def said(spec: TensorSpec) -> str:
     """`fc1.weight (128, 784)`"""
-    return f"{shown(spec.name, 80)} {shown(str(spec.shape), 80)}"
+    shape = str(spec.shape)
+    return f"{shown(spec.name, 80)} {shape if len(shape) <= 80 else shown(shape, 80)}"
 
 
 def listed(leaves: Sequence[Leaf], most: int = 3) -> str:
@@ -111,71 +138,63 @@ def read(weights: Iterable[TensorSpec]) -> Layers:
     """Time grows with the length of the names. Where a name comes twice the last one counts."""
     groups: dict[tuple[str, bool], dict[str, TensorSpec]] = {}
     for spec in weights:
-        path, local = _split(spec.name)
-        known = local in _LOCALS or recurrent_slot(local) is not None
+        path, local = split(spec.name)
+        known = local in _LOCALS or (len(local) <= _LONG and bare(local) is not None)
         groups.setdefault((path, True) if known else (spec.name, False), {})[local] = spec
     return Layers(tuple(leaf for (path, known), tensors in groups.items() for leaf in _leaves(path, known, tensors)))
 
 
-def recurrent_slot(local: str) -> tuple[str, int, bool] | None:
-    """ "weight_ih_l1_reverse" → ("weight_ih", 1, True); None for what nn.RNN, nn.GRU and nn.LSTM would not call a tensor."""
-    body, back = (local[: -len("_reverse")], True) if local.endswith("_reverse") else (local, False)
-    what, _, level = body.rpartition("_l")
-    if what not in _RECURRENT or len(level) > 4 or not (level.isascii() and level.isdigit()) or str(int(level)) != level:
-        return None
-    return what, int(level), back
-
-
-_RECURRENT = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-_CELL = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-_ATTENTION = ("in_proj_weight", "in_proj_bias", "q_proj_weight", "k_proj_weight", "v_proj_weight", "bias_k", "bias_v")
-_NORM = ("running_mean", "running_var", "num_batches_tracked")
-_WEIGHT_NORM = ("weight_g", "weight_v", "weight.original0", "weight.original1")
-_SPECTRAL_NORM = ("weight_orig", "weight_u", "weight.original", "weight.0._u", "weight.0._v")
-_WEIGHTS = ("weight", "weight_orig", "weight.original1", "weight.original")
-_MAIN = ("weight_hh_l0", "weight_hh", "in_proj_weight", "q_proj_weight", "running_mean")
-_LOCALS = frozenset(("weight", "bias", *_CELL, *_ATTENTION, *_NORM, *_WEIGHT_NORM, *_SPECTRAL_NORM))
-
-
-def _split(name: str) -> tuple[str, str]:
-    path, _, local = name.rpartition(".")
-    head, mark, tail = name.rpartition("parametrizations.")  # torch.nn.utils.parametrize: conv.parametrizations.weight.original1
-    if mark and tail in _LOCALS and (not head or head.endswith(".")):
-        return head[:-1], tail
-    return path, local
-
-
-def _weight(tensors: Mapping[str, TensorSpec]) -> TensorSpec | None:
-    names = (*_WEIGHTS, "weight_v") if "weight_g" in tensors else _WEIGHTS  # "weight_v" beside "weight_orig" is a vector
-    return next((tensors[local] for local in names if local in tensors), None)
-
-
 def _leaves(path: str, known: bool, tensors: Mapping[str, TensorSpec]) -> list[Leaf]:
     """One leaf; several OTHERs where known local names come together as no layer has them (a bias alone)."""
-    kind = _kind(tensors) if known else Kind.OTHER
-    if kind is not Kind.OTHER:
-        return [Leaf(path, kind, tensors)]
-    return [Leaf(spec.name, Kind.OTHER, {local: spec}) for local, spec in tensors.items()]
+    if known:
+        parts = tensors if tensors.keys() <= _LOCALS else unwrapped(tensors)
+        kind = _kind(path, parts)
+        if kind is not Kind.OTHER:
+            return [Leaf(path, kind, tensors, parts, _main(tensors, parts))]
+    return [_other(spec, {local: spec}) for local, spec in tensors.items()]
 
 
-def _kind(tensors: Mapping[str, TensorSpec]) -> Kind:
-    if any(recurrent_slot(local) for local in tensors):
+def _other(spec: TensorSpec, tensors: Mapping[str, TensorSpec]) -> Leaf:
+    counts = not spec.shape and spec.dtype in _WHOLE
+    return Leaf(spec.name, Kind.COUNTER if counts else Kind.OTHER, tensors, tensors, spec)
+
+
+def _main(tensors: Mapping[str, TensorSpec], parts: Mapping[str, TensorSpec]) -> TensorSpec:
+    return next((parts[local] for local in _MAIN if local in parts), None) or next(iter(tensors.values()))
+
+
+_MAIN = ("weight", "weight_hh_l0", "weight_hh", "in_proj_weight", "q_proj_weight", "running_mean")
+_WHOLE = ("int64", "int32", "int16", "int8", "uint8")
+
+
+def _kind(path: str, parts: Mapping[str, TensorSpec]) -> Kind:
+    if weight := parts.get("weight"):
+        if "running_mean" in parts and "running_var" in parts:
+            return Kind.BATCHNORM
+        return _kind_of_shape(path, weight.shape, parts.get("bias"))
+    if "weight_hh_l0" in parts or any(recurrent_slot(local) for local in parts):
         return Kind.RECURRENT
-    if "weight_ih" in tensors and "weight_hh" in tensors:
+    if "weight_ih" in parts and "weight_hh" in parts:
         return Kind.CELL
-    if "in_proj_weight" in tensors or "q_proj_weight" in tensors:
+    if "in_proj_weight" in parts or "q_proj_weight" in parts:
         return Kind.ATTENTION
-    if "running_mean" in tensors and "running_var" in tensors:
+    if "running_mean" in parts and "running_var" in parts:
         return Kind.BATCHNORM
-    weight = _weight(tensors)
-    return _kind_of_shape(weight.shape, tensors.get("bias")) if weight else Kind.OTHER
+    return Kind.QUANTISED if "scale" in parts and "zero_point" in parts else Kind.OTHER
 
 
-def _kind_of_shape(weight: tuple[int, ...], bias: TensorSpec | None) -> Kind:
+def _kind_of_shape(path: str, weight: tuple[int, ...], bias: TensorSpec | None) -> Kind:
     if weight and bias is not None and bias.shape == weight:
         return Kind.NORM
     if len(weight) == 1:
         return Kind.SCALE if bias is None else Kind.NORM
     if len(weight) == 2:
         return Kind.MATRIX if bias is None else Kind.LINEAR
+    if len(weight) == 3 and (_stacked(weight, bias) or "bilin" in path[-80:].lower()):
+        return Kind.OTHER
     return Kind.CONV if 3 <= len(weight) <= 5 else Kind.OTHER
+
+
+def _stacked(weight: tuple[int, ...], bias: TensorSpec | None) -> bool:
+    """A row of (in, out) matrices, as relational graph networks have them: the bias is as long as the last axis and no other."""
+    return bias is not None and bias.shape == weight[2:] and bias.shape[0] not in weight[:2]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fifomark.core.errors import CannotBuild
@@ -11,14 +11,24 @@ from fifomark.families.attention import sites
 from fifomark.families.census import recurrent, two_networks
 from fifomark.families.chain import ACTIVATIONS, NORMS, breaks, gives_back, in_order, place_norms
 from fifomark.families.checks import bounded, inside_layers, misfit
-from fifomark.families.family import CONVINCING, Fact, Family, Match
+from fifomark.families.family import CONVINCING, FACTORY, Fact, Family, Match
 from fifomark.families.layers import Kind, Layers, Leaf, listed
-from fifomark.families.logistic import flat, may_be_embedding, wrong_width
+from fifomark.families.logistic import flat, may_be_embedding, part, wrong_width
+from fifomark.families.promises import back_and_forth
+from fifomark.families.promises import doubts as promised_otherwise
 
 if TYPE_CHECKING:
     from torch import nn
 
     from fifomark.families import nets
+
+
+_CHAIN = (Kind.LINEAR, Kind.MATRIX, *NORMS, Kind.COUNTER)
+
+
+def _rest(layers: Layers) -> tuple[Leaf, ...]:
+    """What is no part of a chain of linear layers."""
+    return tuple(leaf for leaf in layers.leaves if leaf.kind not in _CHAIN)
 
 
 def _has_norms_between(match: Match) -> bool:
@@ -28,7 +38,7 @@ def _has_norms_between(match: Match) -> bool:
 class MLP(Family):
     name = "mlp"
     facts: ClassVar[Mapping[str, Fact]] = {
-        "activation": Fact("what stands between the linear layers", "relu", ACTIVATIONS),
+        "activation": Fact("what stands between the linear layers", "relu", (*ACTIVATIONS, "prelu")),
         "norm_position": Fact(
             "whether a norm comes before or after the activation",
             "before_activation",
@@ -43,8 +53,8 @@ class MLP(Family):
             return None
         ordered = in_order(linears)
         doubts = (*_doubts(linears, ordered), *two_networks(layers))
-        rest = tuple(leaf for leaf in layers.leaves if leaf.kind not in (Kind.LINEAR, Kind.MATRIX, *NORMS))
-        strength = 1 - len(rest) / len(layers.leaves)
+        rest = _rest(layers)
+        strength = part(layers, rest)
         evidence = [f"{len(linears)} × linear layer: {listed(linears, 6)}"]
         if ordered:
             widths = [ordered[0].shape[1], *(leaf.shape[0] for leaf in ordered)]
@@ -63,33 +73,39 @@ class MLP(Family):
 
         self.refuse(self.invariants(match))
         layers = match.layers
-        rest = tuple(leaf for leaf in layers.leaves if leaf.kind not in (Kind.LINEAR, Kind.MATRIX, *NORMS))
-        if rest:
-            raise CannotBuild(self.name, f"nothing says what {listed(rest)} is for", "Leave it out, or name a factory in the rubric.")
+        slopes = layers.of(Kind.SCALE) if declared["activation"] == "prelu" else ()
+        if rest := [leaf for leaf in _rest(layers) if leaf not in slopes]:
+            raise CannotBuild(self.name, f"nothing says what {listed(rest)} is for", f"Leave it out, or {FACTORY}")
         ordered = in_order(layers.of(Kind.LINEAR, Kind.MATRIX))
         assert ordered is not None  # an invariant
         self.refuse(wrong_width(ordered[0], input_shape))
+        if declared["activation"] == "prelu" and len(slopes) != len(ordered) - 1:
+            self.refuse([misfit(ordered[-1].weight, f"expected {len(ordered) - 1} PReLU before it, there are {len(slopes)}")])
         placed = place_norms(layers, ordered)
-        model = nets.Assembly(self.name)
+        model = nets.Assembly(self.name, layers)
         model.then(flat)
         for norm in placed.first:
             model.run(norm)
-        for leaf in ordered:
+        for at, leaf in enumerate(ordered):
             model.run(leaf)
-            _between(model, placed.after.get(leaf.path), leaf is ordered[-1], declared)
+            step = None if leaf is ordered[-1] else _activation(model, declared["activation"], slopes[at : at + 1])
+            _between(model, placed.after.get(leaf.path), step, declared["norm_position"] == "before_activation")
         for sentence in _assumed(layers, ordered):
             model.suppose(sentence)
         return model.net()
 
 
-def _between(model: nets.Assembly, norm: Leaf | None, last: bool, declared: Mapping[str, Any]) -> None:
+def _activation(model: nets.Assembly, name: str, slope: Sequence[Leaf]) -> nets.Step:
     from fifomark.families import nets
 
-    norm_first = declared["norm_position"] == "before_activation"
+    return model.hold(slope[0].path, nets.prelu(model.family, slope[0])) if slope else nets.ACTIVATIONS[name]()
+
+
+def _between(model: nets.Assembly, norm: Leaf | None, activation: nets.Step | None, norm_first: bool) -> None:
     if norm and norm_first:
         model.run(norm)
-    if not last:
-        model.then(nets.ACTIVATIONS[declared["activation"]]())
+    if activation:
+        model.then(activation)
     if norm and not norm_first:
         model.run(norm)
 
@@ -102,6 +118,9 @@ def _doubts(linears: tuple[Leaf, ...], ordered: tuple[Leaf, ...] | None) -> Iter
             yield f"{tables[0]} has no bias: it may be a table of embeddings"
     elif gives_back(ordered):
         yield f"{ordered[-1]} gives back the width of the input, {ordered[0].shape[1]}: an autoencoder?"
+    yield from promised_otherwise(linears)
+    if ordered:
+        yield from back_and_forth(ordered)
 
 
 def _broken(layers: Layers) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Models put together from a stranger's names: the one module of this room that imports torch.
+"""Models put together from a stranger's names: the doorway of this room to torch.
 
 A layer is first made on torch's meta device, where it costs no memory, and compared with the file; only then does it get numbers.
 """
@@ -6,21 +6,26 @@ A layer is first made on torch's meta device, where it costs no memory, and comp
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import chain
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 import torch
 from torch import nn
+from torch.nn.functional import gelu, silu
 
 from fifomark.core.errors import CannotBuild
 from fifomark.core.text import shown
 from fifomark.core.weights import TensorSpec
 from fifomark.families.checks import misfit
-from fifomark.families.layers import Kind, Leaf
+from fifomark.families.computed import Computed, plant, recipes
+from fifomark.families.family import FACTORY
+from fifomark.families.layers import Kind, Layers, Leaf
+from fifomark.families.names import wrapping
 
 MAX_DEPTH = 64  # names in a path; torch walks the tree recursively
 Step = Callable[[Any], Any]
-Layer = TypeVar("Layer", bound=nn.Module | nn.Parameter)
+Layer = TypeVar("Layer", bound=nn.Module | torch.Tensor)
 CHECK_INPUT = "Check the input size that the task asks for."
 
 ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
@@ -31,7 +36,9 @@ ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
     "leaky_relu": nn.LeakyReLU,
     "elu": nn.ELU,
     "silu": nn.SiLU,
+    "gelu_tanh": lambda: nn.GELU("tanh"),
 }
+FUNCTIONS: Mapping[str, Callable[[torch.Tensor], torch.Tensor]] = {"silu": silu, "gelu_tanh": partial(gelu, approximate="tanh")}
 
 
 class Net(nn.Module):
@@ -54,11 +61,19 @@ class Net(nn.Module):
 class Assembly:
     """A model being put together, in the order in which it runs."""
 
-    def __init__(self, family: str) -> None:
+    def __init__(self, family: str, layers: Layers) -> None:
+        """`layers`: the whole file. Its counters are held; they take no part."""
         self.family = family
-        self._layers: list[tuple[str, nn.Module | nn.Parameter]] = []
+        self._layers: list[tuple[str, nn.Module | torch.Tensor]] = []
         self._steps: list[Step] = []
         self._assumed: list[str] = []
+        for leaf in layers.of(Kind.COUNTER):
+            self.hold(leaf.path, torch.zeros((), dtype=getattr(torch, leaf.weight.dtype)))
+
+    @property
+    def started(self) -> bool:
+        """Whether a layer of the file is part of it already."""
+        return any(isinstance(layer, nn.Module) for _, layer in self._layers)
 
     def hold(self, path: str, layer: Layer) -> Layer:
         """The layer or parameter becomes part of the model under its path; it runs only where a step uses it."""
@@ -98,25 +113,15 @@ class Assembly:
             self._plant(net, path, layer)
         return net.eval()
 
-    def _plant(self, root: nn.Module, path: str, layer: nn.Module | nn.Parameter) -> None:
-        # Straight into torch's tables: a submitted name may be "forward", "_modules" or "", which add_module and setattr trip over.
+    def _plant(self, root: nn.Module, path: str, layer: nn.Module | torch.Tensor) -> None:
         if not path and isinstance(layer, nn.Module):
             root._parameters, root._buffers, root._modules = layer._parameters, layer._buffers, layer._modules  # one table, two owners
-            return
-        *above, last = path.split(".")
-        spot: nn.Module = root
-        for name in above:
-            spot = spot._modules.setdefault(name, nn.Module())  # type: ignore[assignment]  # never None here
-        if isinstance(layer, nn.Parameter):
-            spot._parameters[last] = layer
-        elif last in spot._modules:  # as TransformerEncoderLayer's own `dropout`
+        elif not plant(root, path, layer):
             seen = f"{shown(path, 80)} stands where the layer above it has a part of its own"
             raise CannotBuild(self.family, seen, "Use another module name.")
-        else:
-            spot._modules[last] = layer
 
 
-def _materialise(layer: nn.Module | nn.Parameter) -> None:
+def _materialise(layer: nn.Module | torch.Tensor) -> None:
     if isinstance(layer, nn.Module):
         layer.to_empty(device="cpu").eval()
         with torch.no_grad():
@@ -144,28 +149,55 @@ def outlined(family: str, make: Callable[[], nn.Module], tensors: Mapping[str, T
 
 def layer(family: str, leaf: Leaf, **options: Any) -> nn.Module:
     """The torch.nn layer of a leaf, without memory. `options` go to its constructor; sizes come from the shapes."""
-    if not leaf.plain and leaf.kind is not Kind.BATCHNORM:
-        raise CannotBuild(family, f"{leaf} is a weight norm or spectral norm", "Remove it before saving, or name a factory in the rubric.")
-    return outlined(family, lambda: _made(leaf, options), leaf.tensors)
+    return fitted(family, leaf, lambda: _made(leaf, options))
+
+
+def fitted(family: str, leaf: Leaf, make: Callable[[], nn.Module]) -> nn.Module:
+    """What `make` makes, without memory, to take the tensors of a leaf; behind weight norm, spectral norm or pruning as well.
+
+    CannotBuild where they do not fit.
+    """
+    if leaf.plain:
+        return outlined(family, make, leaf.tensors)
+    found = recipes(leaf)
+    if found is None:
+        seen = f"{leaf} is behind a {wrapping(leaf.tensors)} that cannot be worked out from {shown(', '.join(leaf.tensors), 120)}"
+        raise CannotBuild(
+            family, seen, "Remove it before saving (torch.nn.utils.parametrize.remove_parametrizations, prune.remove), or " + FACTORY
+        )
+    return Computed(outlined(family, make, leaf.parts), leaf, found)
 
 
 def _made(leaf: Leaf, options: dict[str, Any]) -> nn.Module:
     if leaf.kind in (Kind.LINEAR, Kind.MATRIX):
         return nn.Linear(leaf.shape[1], leaf.shape[0], bias=leaf.bias)
     if leaf.kind is Kind.CONV:
-        made = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(leaf.shape) - 3]
-        return made(leaf.shape[1] * options.get("groups", 1), leaf.shape[0], leaf.shape[2:], bias=leaf.bias, **options)  # type: ignore[arg-type]
+        return _convolution(leaf, **options)
     if leaf.kind is Kind.BATCHNORM:
         dimensions = options.pop("dimensions", 1)
         norm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[dimensions - 1]
-        return norm(leaf.shape[0], affine="weight" in leaf.tensors, **options)
+        return norm(leaf.shape[0], affine="weight" in leaf.parts, **options)
     assert leaf.kind is Kind.NORM
     return nn.LayerNorm(leaf.shape, **options)
 
 
+def _convolution(leaf: Leaf, transposed: bool = False, groups: int = 1, **options: Any) -> nn.Module:
+    """Weights are (out, in / groups, …), of a transposed one (in, out / groups, …)."""
+    first, second, *kernel = leaf.shape
+    if transposed:
+        turned: Any = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)[len(kernel) - 1]
+        return cast(nn.Module, turned(first, second * groups, tuple(kernel), bias=leaf.bias, groups=groups, **options))
+    made: Any = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(kernel) - 1]
+    return cast(nn.Module, made(second * groups, first, tuple(kernel), bias=leaf.bias, groups=groups, **options))
+
+
+def prelu(family: str, leaf: Leaf) -> nn.Module:
+    return fitted(family, leaf, lambda: nn.PReLU(leaf.shape[0]))
+
+
 def embedding(family: str, leaf: Leaf) -> nn.Module:
     """A matrix read as a table with one row for each token."""
-    return outlined(family, lambda: nn.Embedding(leaf.shape[0], leaf.shape[1]), leaf.tensors)
+    return fitted(family, leaf, lambda: nn.Embedding(leaf.shape[0], leaf.shape[1]))
 
 
 def weight(spec: TensorSpec) -> nn.Parameter:

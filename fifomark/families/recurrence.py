@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from fifomark.core.findings import Finding
 from fifomark.families.checks import misfit
-from fifomark.families.layers import Kind, Leaf, recurrent_slot
+from fifomark.families.layers import Kind, Leaf
+from fifomark.families.names import recurrent_slot
 
 _CELLS = {1: "rnn", 3: "gru", 4: "lstm"}  # by the number of gates
 
@@ -56,14 +57,14 @@ def recurrence(leaf: Leaf) -> Recurrence | None:
     """None where the first level does not show a cell: its tensors are not there, or its rows are not 1, 3 or 4 gates."""
     single = leaf.kind is Kind.CELL
     end = "" if single else "_l0"
-    ih, hh, hr = (leaf.tensors.get(f"{what}{end}") for what in ("weight_ih", "weight_hh", "weight_hr"))
+    ih, hh, hr = (leaf.parts.get(f"{what}{end}") for what in ("weight_ih", "weight_hh", "weight_hr"))
     if ih is None or hh is None or len(ih.shape) != 2 or len(hh.shape) != 2 or (hr is not None and len(hr.shape) != 2):
         return None
     hidden = hr.shape[1] if hr is not None else hh.shape[1]
     cell = _CELLS.get(hh.shape[0] // hidden) if hidden and hh.shape[0] % hidden == 0 else None
     if cell is None or (hr is not None and cell != "lstm"):
         return None
-    slots = [slot for local in leaf.tensors if (slot := recurrent_slot(local))]
+    slots = [slot for local in leaf.parts if (slot := recurrent_slot(local))]
     return Recurrence(
         leaf,
         cell,
@@ -72,7 +73,7 @@ def recurrence(leaf: Leaf) -> Recurrence | None:
         levels=1 if single else len({level for what, level, back in slots if what == "weight_hh" and not back}),
         directions=2 if any(back for _, _, back in slots) else 1,
         projection=hr.shape[0] if hr is not None else 0,
-        bias=f"bias_ih{end}" in leaf.tensors,
+        bias=f"bias_ih{end}" in leaf.parts,
         single=single,
     )
 
@@ -92,8 +93,8 @@ def broken(leaf: Leaf) -> Iterator[Finding]:
         yield misfit(leaf.weight, "expected rows of 1, 3 or 4 times the hidden size (the columns): an RNN, a GRU or an LSTM")
         return
     shapes = seen.shapes()
-    for local, spec in leaf.tensors.items():
+    for local, spec in leaf.parts.items():
         if shapes.get(local) != spec.shape:
             yield misfit(spec, f"expected {shapes.get(local, 'no such tensor')} in a {seen}")
-    if missing := [local for local in shapes if local not in leaf.tensors]:
+    if missing := [local for local in shapes if local not in leaf.parts]:
         yield misfit(leaf.weight, f"{', '.join(missing[:4])} should stand beside it in a {seen}")

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from fifomark.core.errors import UsageError
 from fifomark.core.weights import FamilySeen, TensorSpec
+from fifomark.families.census import missing, mixture
 from fifomark.families.cnn import CNN
 from fifomark.families.family import Family, Match, did_you_mean
 from fifomark.families.layers import Layers, read
@@ -49,9 +50,15 @@ def recognise(weights: Sequence[TensorSpec], families: Mapping[str, Family] = FA
     ranked = _ranked(layers, families)
     if found := _decided(ranked):
         others = tuple(one.family for one in ranked if one is not found)
-        return FamilySeen(name=found.family, evidence=found.evidence, alternatives=others, contradictions=found.contradictions)
-    against = tuple(f"{one.family}: {sentence}" for one in ranked for sentence in one.contradictions)
-    return FamilySeen(name=UNKNOWN, evidence=layers.seen(), alternatives=tuple(one.family for one in ranked), contradictions=against)
+        evidence = (*found.evidence, *layers.remarks())
+        return FamilySeen(name=found.family, evidence=evidence, alternatives=others, contradictions=found.contradictions)
+    against = (*missing(layers), *(f"{one.family}: {sentence}" for one in ranked for sentence in one.contradictions))
+    return FamilySeen(
+        name=UNKNOWN,
+        evidence=(*mixture(layers), *layers.seen(), *layers.remarks()),
+        alternatives=tuple(one.family for one in ranked),
+        contradictions=against,
+    )
 
 
 def _ranked(layers: Layers, families: Mapping[str, Family]) -> list[Match]:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from fifomark.core.errors import CannotBuild
 from fifomark.core.findings import Finding
 from fifomark.families.census import recurrent, share
-from fifomark.families.chain import ACTIVATIONS, in_order
+from fifomark.families.chain import ACTIVATIONS, NORMS, in_order
 from fifomark.families.checks import bounded, inside_layers, misfit
-from fifomark.families.family import Fact, Family, Match
+from fifomark.families.family import FACTORY, Fact, Family, Match
 from fifomark.families.layers import Kind, Layers, Leaf, listed
 from fifomark.families.recurrence import Recurrence, broken, gates_sentence, recurrence
 
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 _LINEAR = (Kind.LINEAR, Kind.MATRIX)
 _RECURRENT = (Kind.RECURRENT, Kind.CELL)
-_FACTORY = "Name a factory in the rubric that builds it."
+_FACTORY = f"Build it so, or {FACTORY}"
 
 
 class Plan(NamedTuple):
     embedding: Leaf | None
     stack: tuple[Recurrence, ...]
+    norm: Leaf | None
     head: tuple[Leaf, ...]
 
 
@@ -55,9 +56,12 @@ class RNN(Family):
         there = recurrent(layers)
         if not there:
             return None
+        stepping = set(there)
         strength, others = share(layers, self.name)
         evidence = [gates_sentence(leaf) for leaf in there[:6]]
-        if head := [leaf for leaf in layers.of(*_LINEAR) if leaf not in set(there)]:
+        if norms := layers.of(*NORMS):
+            evidence.append(f"{len(norms)} × norm: {listed(norms)}")
+        if head := [leaf for leaf in layers.of(*_LINEAR) if leaf not in stepping]:
             evidence.append(f"{len(head)} × linear layer or embedding: {listed(head)}")
         first = recurrence(there[0])
         read: dict[str, int | str | bool | tuple[int, ...]] = {"layers": len(there)}
@@ -74,13 +78,14 @@ class RNN(Family):
         from fifomark.families import rnn_net
 
         self.refuse(self.invariants(match))
-        if strange := [leaf for leaf in match.layers.leaves if leaf.kind not in (*_LINEAR, *_RECURRENT)]:
+        if strange := [leaf for leaf in match.layers.leaves if leaf.kind not in (*_LINEAR, *_RECURRENT, *NORMS, Kind.COUNTER)]:
             raise CannotBuild(self.name, f"nothing says what {listed(strange)} is for", _FACTORY)
         plan = _plan(match.layers)
         if plan is None:
             seen = "; ".join(match.evidence[:4])
-            raise CannotBuild(self.name, f"not recurrent layers one after another, then linear ones ({seen})", _FACTORY)
-        return rnn_net.build(self.name, plan, declared, input_shape)
+            wanted = "recurrent layers one after another, at most one norm of what the last one gives, then linear layers one after another"
+            raise CannotBuild(self.name, f"expected {wanted}; there is {seen}", _FACTORY)
+        return rnn_net.build(self.name, match.layers, plan, declared, input_shape)
 
 
 def _plan(layers: Layers) -> Plan | None:
@@ -89,11 +94,14 @@ def _plan(layers: Layers) -> Plan | None:
     known = tuple(seen for seen in stack if seen)
     if not known or len(known) != len(stack) or any(b.input_size != a.output_size for a, b in pairwise(known)):
         return None
+    norms = layers.of(*NORMS)
+    if len(norms) > 1 or any(norm.shape != (known[-1].output_size,) for norm in norms):
+        return None
     linears = layers.of(*_LINEAR)
     embedding = next((leaf for leaf in linears if _embeds(leaf, known[0], layers)), None)
     rest = [leaf for leaf in linears if leaf is not embedding]
     head = in_order(rest) if rest else ()
-    return None if head is None else Plan(embedding, known, head)
+    return None if head is None else Plan(embedding, known, norms[0] if norms else None, head)
 
 
 def _embeds(leaf: Leaf, first: Recurrence, layers: Layers) -> bool:
@@ -104,11 +112,23 @@ def _embeds(leaf: Leaf, first: Recurrence, layers: Layers) -> bool:
     return earlier is leaf or leaf.shape[1] != first.output_size
 
 
+def _steps_fit(layers: Layers) -> Iterator[Finding]:
+    """Hand-written layers side by side, from an input and from a state, give the same next state."""
+    beside: dict[str, Leaf] = {}
+    for leaf in recurrent(layers):
+        if leaf.kind in _LINEAR:
+            first = beside.setdefault(leaf.parent, leaf)
+            if leaf.shape[0] != first.shape[0]:
+                yield misfit(leaf.weight, f"expected {first.shape[0]} rows, as {first}")
+
+
 def _broken(layers: Layers) -> Iterator[Finding]:
     yield from inside_layers(layers)
     stack = layers.of(*_RECURRENT)
-    for leaf in stack:
-        yield from broken(leaf)
+    if all(leaf.plain for leaf in stack):  # otherwise some of the tensors may stand at another module, as WeightDrop has them
+        for leaf in stack:
+            yield from broken(leaf)
+    yield from _steps_fit(layers)
     plan = _plan(layers)
     if plan and plan.head:
         last = plan.stack[-1]

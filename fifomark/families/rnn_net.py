@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from fifomark.families import nets
+from fifomark.families.layers import Layers
 from fifomark.families.recurrence import Recurrence
 
 if TYPE_CHECKING:
@@ -18,9 +19,9 @@ _LAYERS: Mapping[str, Any] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 _CELLS: Mapping[str, Any] = {"rnn": nn.RNNCell, "gru": nn.GRUCell, "lstm": nn.LSTMCell}
 
 
-def build(family: str, plan: Plan, declared: Mapping[str, Any], input_shape: tuple[int, ...]) -> nets.Net:
+def build(family: str, layers: Layers, plan: Plan, declared: Mapping[str, Any], input_shape: tuple[int, ...]) -> nets.Net:
     """CannotBuild with findings where examples of `input_shape`, or the linear layers, do not fit the recurrent ones."""
-    model = nets.Assembly(family)
+    model = nets.Assembly(family, layers)
     _entrance(model, plan, input_shape)
     for seen in plan.stack:
         module = model.hold(seen.leaf.path, _recurrent(family, seen, declared))
@@ -30,6 +31,9 @@ def build(family: str, plan: Plan, declared: Mapping[str, Any], input_shape: tup
             model.then(_Unrolled(module, pooling, declared["batch_first"]))
         else:
             model.then(_Layer(module, seen.directions, pooling))
+    if plan.norm:
+        model.run(plan.norm)
+        model.suppose(f"{plan.norm} is applied to what goes on from {plan.stack[-1].leaf}")
     if plan.head and plan.head[0].shape[1] != plan.stack[-1].output_size:
         message = f"expected {plan.stack[-1].output_size} columns, what {plan.stack[-1].leaf} gives at each step"
         model.refuse(plan.head[0], message, "Feed the linear layer what the recurrent one gives at one step, and train it again.")
@@ -62,7 +66,7 @@ def _recurrent(family: str, seen: Recurrence, declared: Mapping[str, Any]) -> nn
         options["proj_size"] = seen.projection
     if not seen.single:
         options |= {"num_layers": seen.levels, "bidirectional": seen.directions == 2, "batch_first": declared["batch_first"]}
-    return nets.outlined(family, lambda: make(seen.input_size, seen.hidden_size, **options), seen.leaf.tensors)
+    return nets.fitted(family, seen.leaf, lambda: make(seen.input_size, seen.hidden_size, **options))
 
 
 class _Layer:

@@ -1,4 +1,4 @@
-"""Transformer: attention in torch's own layers or written by hand. Encoders of nn.TransformerEncoderLayer can be built."""
+"""Transformer: attention in torch's own layers or written by hand. Encoders of either kind can be built."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from fifomark.core.errors import CannotBuild
 from fifomark.core.findings import Finding
-from fifomark.families.attention import sites
+from fifomark.families.attention import Site, sites
 from fifomark.families.census import patch_stem, share
 from fifomark.families.chain import ACTIVATIONS
 from fifomark.families.checks import bounded, expect, inside_layers, misfit
 from fifomark.families.encoder import Encoder, blocks, plan
-from fifomark.families.family import Fact, Family, Match, NotAllowed
+from fifomark.families.family import FACTORY, Fact, Family, Match, NotAllowed
 from fifomark.families.layers import Kind, Layers, Leaf, listed
+from fifomark.families.written import Written
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,11 +36,27 @@ def _embeds(match: Match) -> bool:
     return isinstance(seen, Encoder) and seen.embeds
 
 
+def _eps(value: object) -> object:
+    if type(value) not in (int, float) or not 0 <= float(str(value)) < 1:
+        raise NotAllowed("", f"must be a number from 0 to 1, found {value!r}")
+    return value
+
+
+def _is_written(match: Match) -> bool:
+    seen = plan(match.layers)
+    return isinstance(seen, Encoder) and isinstance(seen.blocks[0], Written)
+
+
+def _is_fused(match: Match) -> bool:
+    seen = plan(match.layers)
+    return isinstance(seen, Encoder) and any(isinstance(one, Written) and one.site.fused and not one.stock for one in seen.blocks)
+
+
 class Transformer(Family):
     name = "transformer"
     facts: ClassVar[Mapping[str, Fact]] = {
         "nhead": Fact("the number of attention heads", parse=_heads),
-        "activation": Fact("that of the feed-forward part", "relu", ("relu", "gelu")),
+        "activation": Fact("that of the feed-forward part", "relu", ("relu", "gelu", "gelu_tanh", "silu")),
         "norm_first": Fact(
             "whether each norm comes before its attention or feed-forward part, as in nn.TransformerEncoderLayer", False, (False, True)
         ),
@@ -49,6 +66,14 @@ class Transformer(Family):
             ("mean", "cls", "first", "last", "max"),
         ),
         "head_activation": Fact("what stands between the linear layers at the end", "relu", ACTIVATIONS, matters=_has_hidden_head),
+        "causal": Fact("whether no token looks at later ones", False, (False, True)),
+        "fused_order": Fact(
+            "what the rows of a matrix of query, key and value are: all queries, all keys, all values; or the three of each head in turn",
+            "qkv",
+            ("qkv", "per_head"),
+            matters=_is_fused,
+        ),
+        "norm_eps": Fact("what hand-written blocks' norms add to the variance", 1e-5, parse=_eps, matters=_is_written),
         "scale_embedding": Fact("whether embeddings are multiplied by the root of their width", False, (False, True), matters=_embeds),
     }
 
@@ -57,7 +82,7 @@ class Transformer(Family):
         if not attention:
             return None
         strength, others = share(layers, self.name)
-        found = blocks(layers)
+        found = layers.once(blocks)
         evidence = [f"{len(attention)} × attention", *map(str, attention[:4])]
         if found:
             evidence.append(f"{len(found)} × nn.TransformerEncoderLayer, {found[0].width} wide, feed-forward {found[0].feedforward}")
@@ -77,8 +102,8 @@ class Transformer(Family):
         self.refuse(self.invariants(match))
         seen = plan(match.layers)
         if isinstance(seen, str):
-            raise CannotBuild(self.name, seen, "Name a factory in the rubric that builds it.")
-        return encoder_net.build(self.name, seen, declared, input_shape)
+            raise CannotBuild(self.name, seen, f"Use nn.TransformerEncoderLayer, or {FACTORY}")
+        return encoder_net.build(self.name, match.layers, seen, declared, input_shape)
 
 
 def _broken(layers: Layers) -> Iterator[Finding]:
@@ -86,6 +111,8 @@ def _broken(layers: Layers) -> Iterator[Finding]:
     yield from inside_layers(layers, turned=any(site.turned for site in attention))
     for leaf in layers.of(Kind.ATTENTION):
         yield from _attention(leaf, layers.by_path.get(f"{leaf.path}.out_proj" if leaf.path else "out_proj"))
+    for site in attention:
+        yield from _heads_fit(site)
     found = blocks(layers)
     for block in found:
         width, wide = block.width, block.feedforward
@@ -97,11 +124,20 @@ def _broken(layers: Layers) -> Iterator[Finding]:
             yield misfit(block.parts["self_attn"].weight, f"expected {found[0].width} columns, as {found[0].parts['self_attn']}")
 
 
+def _heads_fit(site: Site) -> Iterator[Finding]:
+    """Hand-written: several queries may share a key, so rows of queries are a multiple of those of keys; keys and values see one input."""
+    if site.fused or len(site.leaves) != 3 or any(leaf.kind not in (Kind.LINEAR, Kind.MATRIX) for leaf in site.leaves):
+        return
+    query, key, _ = site.leaves
+    if query.shape[0] % key.shape[0]:
+        yield misfit(key.weight, f"expected as many rows as {query}, or a part of them: one query for each key")
+
+
 def _attention(leaf: Leaf, out: Leaf | None) -> Iterator[Finding]:
     if len(leaf.shape) != 2:
         yield misfit(leaf.weight, "expected a matrix")
         return
-    width = leaf.shape[1] if "in_proj_weight" in leaf.tensors else leaf.shape[0]
+    width = leaf.shape[1] if "in_proj_weight" in leaf.parts else leaf.shape[0]
     yield from expect(leaf, "in_proj_weight", (3 * width, width), why="three times as high as wide")
     yield from expect(leaf, "in_proj_bias", (3 * width,), why=f"one for each row of {leaf}")
     if out is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from rebuilding import DIGITS, rebuilt, same, specs
 from torch import nn
 from torch.nn import functional as F
 
@@ -18,45 +19,9 @@ from fifomark.families import registry
 from fifomark.families.family import settle
 
 
-def specs(state: Mapping[str, torch.Tensor]) -> list[TensorSpec]:
-    return [
-        TensorSpec(name=name, dtype=str(tensor.dtype).removeprefix("torch."), shape=tuple(tensor.shape)) for name, tensor in state.items()
-    ]
-
-
-def rebuilt(state: Mapping[str, torch.Tensor], shape: tuple[int, ...], declared: Mapping[str, Any] | None = None) -> nn.Module:
-    found = registry.match(specs(state))
-    assert found, registry.recognise(specs(state))
-    family = registry.family(found.family)
-    values, _ = settle(family, declared or {}, "rubric.toml", found)
-    assert family.invariants(found) == []
-    model = family.build(found, values, shape)
-    model.load_state_dict(dict(state), strict=True)
-    assert [(name, tensor.shape) for name, tensor in sorted(model.state_dict().items())] == [(n, t.shape) for n, t in sorted(state.items())]
-    return model
-
-
-def same(original: nn.Module, x: torch.Tensor, declared: Mapping[str, Any] | None = None) -> nn.Module:
-    """The rebuilt model, after its outputs were found equal to the original's on `x`."""
-    original.eval()
-    for name, buffer in original.named_buffers():
-        if name.endswith("running_mean"):
-            buffer.normal_()
-        if name.endswith("running_var"):
-            buffer.uniform_(0.5, 2.0)
-    model = rebuilt(original.state_dict(), tuple(x.shape[1:]), declared)
-    assert not model.training
-    with torch.no_grad():
-        torch.testing.assert_close(model(x), original(x), rtol=0, atol=1e-6)
-    return model
-
-
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(7)
-
-
-DIGITS = (5, 8, 8)
 
 
 class Perceptron(nn.Module):
@@ -169,6 +134,16 @@ def test_an_mlp_with_norms_of_its_input_and_its_layers() -> None:
         nn.Sequential(nn.Flatten(), norm, nn.Linear(64, 20, bias=False), nn.LayerNorm(20), nn.ReLU(), nn.Linear(20, 3)),
         torch.randn(*DIGITS),
     )
+
+
+def test_an_mlp_with_learned_slopes() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.PReLU(20), nn.Linear(20, 8), nn.PReLU(), nn.Linear(8, 3))
+    nn.init.normal_(model[2].weight)
+    same(model, torch.randn(*DIGITS), {"activation": "prelu"})
+    with pytest.raises(CannotBuild, match=r"nothing says what 2\.weight \(20,\), 4\.weight \(1,\) is for"):
+        rebuilt(model.state_dict(), (8, 8))
+    with pytest.raises(CannotBuild, match="expected 1 PReLU before it, there are 0"):
+        rebuilt(nn.Sequential(nn.Linear(64, 8), nn.Linear(8, 3)).state_dict(), (8, 8), {"activation": "prelu"})
 
 
 def test_an_mlp_whose_layers_are_defined_out_of_order() -> None:
@@ -297,6 +272,22 @@ def test_stacked_recurrent_layers_and_cells() -> None:
 
     model = same(Net(), torch.randn(*DIGITS))
     assert any("is a cell" in sentence for sentence in model.assumed)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm(32), nn.BatchNorm1d(32)], ids=["layer norm", "batch norm"])
+def test_a_norm_between_a_recurrent_layer_and_its_head(norm: nn.Module) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gru, self.fc = nn.GRU(8, 16, bidirectional=True, batch_first=True), nn.Linear(32, 3)
+            self.norm = norm
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(self.norm(self.gru(x)[0].mean(1)))
+
+    nn.init.normal_(norm.weight)  # type: ignore[arg-type]
+    model = same(Net(), torch.randn(*DIGITS), {"pooling": "mean"})
+    assert any("norm.weight (32,) is applied to what goes on" in sentence for sentence in model.assumed)  # type: ignore[union-attr]
 
 
 def test_a_bare_lstm_gives_its_last_step() -> None:
@@ -439,7 +430,7 @@ def test_what_does_not_fit_the_task_is_the_weights_fault(original: nn.Module, sh
         ({f"attn.{name}.weight": torch.zeros(8, 8) for name in ("query", "key", "value")}, "nn.TransformerEncoderLayer"),
         ({**Recurrent(nn.LSTM(8, 16), 16).state_dict(), "attn.v": torch.zeros(16)}, "attn.v (16,)"),
         ({**nn.Sequential(nn.Linear(64, 8), nn.Linear(8, 2)).state_dict(), "temperature": torch.zeros(())}, "temperature ()"),
-        (nn.utils.parametrizations.weight_norm(nn.Sequential(nn.Linear(64, 8), nn.Linear(8, 2))[0]).state_dict(), "weight norm"),
+        (nn.utils.parametrizations.orthogonal(nn.Linear(64, 8)).state_dict(), "weight.0.base"),
         ({"i2h.weight": torch.zeros(8, 12), "h2o.weight": torch.zeros(3, 8)}, "i2h.weight (8, 12)"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 
 from fifomark.core.weights import TensorSpec
 from fifomark.families import registry
-from fifomark.families.layers import recurrent_slot
+from fifomark.families.names import recurrent_slot
 
 
 def spec(name: str, *shape: int) -> TensorSpec:
@@ -86,6 +86,15 @@ HEAPS: dict[str, Callable[[int], TensorSpec]] = {
     "recurrent layers": lambda at: spec(f"lstm{at // 2}.weight_{('ih', 'hh')[at % 2]}_l0", 32, 8),
     "attention": lambda at: spec(f"{at // 3}.{('q', 'k', 'v')[at % 3]}.weight", 8, 8),
     "fused attention": lambda at: spec(f"{at}.self_attn.in_proj_weight", 24, 8),
+    "lists of projections": lambda at: spec(f"attn{at // 4}.linears.{at % 4}.weight", 8, 8),
+    "heads in lists": lambda at: spec(f"a{at // 60}.{'qkv'[at % 3]}.{at // 3 % 20}.weight", 8, 8),
+    "one attention in a crowd": lambda at: spec(f"x.{'qkv'[at]}.weight" if at < 3 else f"x.{at}.weight", 8, 8),
+    "deep blocks": lambda at: spec(f"{'deep.' * 12}{at // 3}.{'qkv'[at % 3]}.weight", 8, 8),
+    "gates": lambda at: spec(f"cell{at % 7}.forget_gate{at}.weight", 8, 16),
+    "pruned layers": lambda at: spec(f"l{at // 2}.weight_{('orig', 'mask')[at % 2]}", 8, 8),
+    "weight norm": lambda at: spec(f"l{at // 2}.parametrizations.weight.original{at % 2}", *((8, 1), (8, 8))[at % 2]),
+    "parametrizations": lambda at: spec(f"parametrizations.weight.{at}", 8, 8),
+    "pairs of blocks": lambda at: spec(f"{at}.weight", *((8, 4), (4, 8))[at % 2]),
     "plain tensors": lambda at: spec(f"p{at}", 8, 8),
     "long names": lambda at: spec(f"{'deep.' * 400}{at}.weight", 8, 8, 3, 3),
 }

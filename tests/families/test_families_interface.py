@@ -76,7 +76,7 @@ def test_a_wrong_declaration_says_where_it_is_and_what_was_meant(family: str, de
 def test_the_value_of_layers_is_ready_for_build() -> None:
     values, assumed = settle(registry.family("cnn"), {"layers": LAYERS}, "rubric.toml")
     assert [(entry.name, entry.lane) for entry in values["layers"]] == [("conv2d", "conv"), ("relu", ""), ("linear", "linear")]
-    assert values["layers"][0].options == {"kernel": 3, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+    assert values["layers"][0].options == {"kernel": 3, "stride": 1, "padding": 0, "dilation": 1, "groups": None}
     assert assumed == ()
 
 

@@ -67,7 +67,7 @@ def _completed(rubric: Rubric) -> Rubric:
     kind = KINDS[rubric.task.type]
     if not rubric.metrics:
         rubric = replace(rubric, metrics=(kind.metric,))
-    if not rubric.criteria and kind.criterion is not None and kind.criterion.metric in (metric.id for metric in rubric.metrics):
+    if not rubric.criteria and kind.criterion is not None and any(metric.id == kind.criterion.metric for metric in rubric.metrics):
         rubric = replace(rubric, criteria=(kind.criterion,))
     return rubric
 

@@ -19,6 +19,7 @@ _X2H: Final = frozenset(("i2h", "x2h", "input_to_hidden", "inputtohidden", "inpu
 _CELLS: Final = ("lstm", "cell", "gates")
 _GATED: Final = frozenset(("forget", "reset", "update"))  # no other kind of layer has gates with these names
 _CARRIERS: Final = (Kind.LINEAR, Kind.MATRIX, Kind.CONV, Kind.RECURRENT, Kind.CELL, Kind.ATTENTION)
+_PAPER: Final = frozenset(source + gate for source in "ixh" for gate in "rznfogci")
 _WORD: Final = {"cnn": "convolutions", "rnn": "recurrent layers", "transformer": "attention"}
 
 
@@ -29,13 +30,14 @@ def recurrent(layers: Layers) -> tuple[Leaf, ...]:
 
 def _recurrent(layers: Layers) -> tuple[Leaf, ...]:
     matrices = layers.of(Kind.LINEAR, Kind.MATRIX, Kind.OTHER)
-    by_hand = dict.fromkeys(leaf for leaf in matrices if len(leaf.last) <= 24 and _steps(leaf))
+    by_hand = dict.fromkeys(leaf for leaf in matrices if len(leaf.last) <= 24 and steps(leaf))
     by_hand |= dict.fromkeys(_gates(matrices))
+    by_hand |= dict.fromkeys(_paired(matrices))
     by_hand |= dict.fromkeys(leaf for leaf in layers.of(Kind.LINEAR, Kind.MATRIX, Kind.CONV) if _takes_a_state(leaf))
     return (*layers.of(Kind.RECURRENT, Kind.CELL), *by_hand)
 
 
-def _steps(leaf: Leaf) -> bool:
+def steps(leaf: Leaf) -> bool:
     """Whether the name says that this takes a state or an input to the next state, and the shape allows it."""
     name = leaf.last.lower()
     if (name not in _X2H and name not in _H2H) or len(leaf.shape) != 2 or 0 in leaf.shape:
@@ -58,6 +60,18 @@ def _gates(matrices: tuple[Leaf, ...]) -> Iterator[Leaf]:
         gates = [leaf for leaf in leaves if leaf.shape == leaves[0].shape and len(leaf.shape) == 2]
         if len(gates) >= 2:
             yield from gates
+
+
+def _paired(matrices: tuple[Leaf, ...]) -> Iterator[Leaf]:
+    """Gates as the papers write them, W_ir, W_hr, W_iz, W_hz: at least four siblings, from the input and from the state."""
+    parents: dict[str, list[Leaf]] = {}
+    for leaf in matrices:
+        if len(leaf.last) <= 10 and leaf.last[-2:].lower() in _PAPER and len(leaf.shape) == 2:
+            parents.setdefault(leaf.parent, []).append(leaf)
+    for leaves in parents.values():
+        states = sum(leaf.last[-2].lower() == "h" for leaf in leaves)
+        if 2 <= states <= len(leaves) - 2 and len({leaf.shape[0] for leaf in leaves}) == 1:
+            yield from leaves
 
 
 def _takes_a_state(leaf: Leaf) -> bool:

@@ -18,7 +18,7 @@ from fifomark.core.errors import CannotBuild
 from fifomark.core.text import shown
 from fifomark.core.weights import TensorSpec
 from fifomark.families.checks import misfit
-from fifomark.families.computed import Computed, plant, recipes
+from fifomark.families.computed_net import Computed, plant, recipes
 from fifomark.families.family import FACTORY
 from fifomark.families.layers import Kind, Layers, Leaf
 from fifomark.families.names import wrapping

@@ -1,4 +1,4 @@
-"""What speaks against a chain of linear layers although each takes what the one before gives."""
+"""What speaks against a plain network although the shapes fit: names that promise other layers, weights that are (in, out), detours."""
 
 from __future__ import annotations
 
@@ -36,6 +36,14 @@ def promised(leaf: Leaf) -> str | None:
         if word.startswith(_PREFIXES):
             return next(kind for start, kind in _STARTS.items() if word.startswith(start))
     return None
+
+
+def graph(linears: Sequence[Leaf]) -> Iterator[str]:
+    """A sentence where linear layers are called convolutions, as those over graphs are."""
+    for leaf in linears:
+        if promised(leaf) in ("a convolution", "a graph network"):
+            yield f"{leaf} is a linear layer where the name promises a convolution: over a graph?"
+            return
 
 
 def turned(linears: Sequence[Leaf]) -> Leaf | None:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from fifomark.core.errors import CannotBuild
 from fifomark.core.findings import Finding
-from fifomark.families.census import recurrent, share
+from fifomark.families.census import recurrent, share, steps
 from fifomark.families.chain import ACTIVATIONS, NORMS, in_order
 from fifomark.families.checks import bounded, inside_layers, misfit
-from fifomark.families.family import FACTORY, Fact, Family, Match
+from fifomark.families.family import CONVINCING, FACTORY, Fact, Family, Match
 from fifomark.families.layers import Kind, Layers, Leaf, listed
+from fifomark.families.promises import graph
 from fifomark.families.recurrence import Recurrence, broken, gates_sentence, recurrence
 
 if TYPE_CHECKING:
@@ -68,8 +69,9 @@ class RNN(Family):
         if first:
             read |= {"cell": first.cell, "input_size": first.input_size, "hidden_size": first.hidden_size, "levels": first.levels}
             read |= {"bidirectional": first.directions == 2, "projection": first.projection}
-        against = tuple(f"also {other}" for other in others)
-        return Match(self.name, strength, tuple(evidence), against, read, layers)
+        doubts = () if layers.of(Kind.CONV) else tuple(graph(head))
+        against = (*doubts, *(f"also {other}" for other in others))
+        return Match(self.name, min(strength, CONVINCING - 0.1) if doubts else strength, tuple(evidence), against, read, layers)
 
     def invariants(self, match: Match) -> list[Finding]:
         return bounded(_broken(match.layers))
@@ -116,7 +118,7 @@ def _steps_fit(layers: Layers) -> Iterator[Finding]:
     """Hand-written layers side by side, from an input and from a state, give the same next state."""
     beside: dict[str, Leaf] = {}
     for leaf in recurrent(layers):
-        if leaf.kind in _LINEAR:
+        if leaf.kind in _LINEAR and steps(leaf):
             first = beside.setdefault(leaf.parent, leaf)
             if leaf.shape[0] != first.shape[0]:
                 yield misfit(leaf.weight, f"expected {first.shape[0]} rows, as {first}")

@@ -116,3 +116,23 @@ def test_a_file_of_broken_layers_gives_a_bounded_number_of_findings() -> None:
     found = family.evidence(specs(many))
     assert found
     assert len(family.invariants(found)) == MOST
+
+
+@pytest.mark.parametrize(
+    ("name", "shapes", "where", "says"),
+    [
+        ("rnn", {"i2h.weight": (16, 8), "h2h.weight": (12, 12), "out.weight": (3, 16)}, "h2h.weight", "expected 16 rows, as i2h.weight"),
+        (
+            "transformer",
+            {"a.q.weight": (16, 16), "a.k.weight": (6, 16), "a.v.weight": (6, 16)},
+            "a.k.weight",
+            "expected as many rows as a.q.weight (16, 16), or a part of them",
+        ),
+    ],
+)
+def test_what_is_written_by_hand_must_fit_together_as_well(name: str, shapes: Shapes, where: str, says: str) -> None:
+    family = registry.family(name)
+    found = family.evidence(specs(shapes))
+    assert found
+    finding = next(finding for finding in family.invariants(found) if finding.where == where)
+    assert says in finding.message

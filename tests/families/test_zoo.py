@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import random
 from typing import Any
 
 import pytest
 from zoo import (
+    held_out,
+    held_out_odd,
     hugging_decoders,
     hugging_encoders,
     shipped,
@@ -21,6 +24,7 @@ from zoo import (
 from zoo.specimen import Specimen
 
 from fifomark.core.errors import CannotBuild
+from fifomark.core.weights import TensorSpec
 from fifomark.families import registry
 from fifomark.families.family import Match, settle
 
@@ -35,6 +39,8 @@ GROUPS = (
     tricky,
     wrapped,
     shipped,
+    held_out,
+    held_out_odd,
 )
 ZOO = [specimen for group in GROUPS for specimen in group.GROUP.specimens]
 SHARE = 0.97
@@ -61,6 +67,23 @@ def test_the_zoo_is_called_what_it_is() -> None:
     share = 1 - len(missed) / len(ZOO)
     assert wrong == [], "\n".join(wrong)
     assert share >= SHARE, f"{share:.1%} of {len(ZOO)}\n" + "\n".join(missed)
+
+
+@pytest.mark.parametrize("family", wrapped.PLAIN)
+def test_names_of_modules_do_not_matter_where_the_layers_are_stock(family: str) -> None:
+    dice = random.Random(5)
+    state = wrapped.PLAIN[family]().state_dict()
+    for _ in range(20):
+        names: dict[str, str] = {}
+        weights = []
+        for name, tensor in state.items():
+            path, _, local = name.rpartition(".")
+            word = names.setdefault(path, f"{dice.choice(_SYLLABLES)}{dice.choice(_SYLLABLES)}{len(names)}")
+            weights.append(TensorSpec(name=f"{word}.{local}", dtype="float32", shape=tuple(tensor.shape)))
+        assert registry.recognise(weights).name == family, weights
+
+
+_SYLLABLES = ("ka", "mo", "ri", "zu", "pel", "tar", "Block_", "head", "layer", "fc", "q", "out", "x")
 
 
 @pytest.mark.parametrize("specimen", ZOO, ids=lambda specimen: specimen.title)

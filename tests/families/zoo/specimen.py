@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -26,10 +27,7 @@ class Specimen(NamedTuple):
     make: Maker
 
     def weights(self) -> list[TensorSpec]:
-        with torch.device("meta"):
-            made = self.make()
-        tensors = made.state_dict() if isinstance(made, nn.Module) else made
-        return [_spec(name, tensor) for name, tensor in tensors.items()]
+        return list(_weights(self.make))
 
     def right(self, seen: FamilySeen) -> bool:
         return any(_answers(seen, truth) for truth in self.truth.split("|"))
@@ -37,6 +35,14 @@ class Specimen(NamedTuple):
     def wrong(self, seen: FamilySeen) -> bool:
         """Named one of the plain families, and it is another one or none: what must never happen."""
         return seen.name in PLAIN and seen.name not in self.truth.replace("+", "|").split("|")
+
+
+@cache
+def _weights(make: Maker) -> tuple[TensorSpec, ...]:
+    with torch.device("meta"):
+        made = make()
+    tensors = made.state_dict() if isinstance(made, nn.Module) else made
+    return tuple(_spec(name, tensor) for name, tensor in tensors.items())
 
 
 class Group:

@@ -11,13 +11,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from fifomark.core.errors import FifomarkError, FunctionFailed, InvalidModel, ModelRefused, UnsafeModel
-    from fifomark.library import SanitizedModel, inspect_model, sanitize_model
+    from fifomark.library import SanitizedModel, inspect_model, mark_model, sanitize_model
     from fifomark.queue import FIFOModelQueue
 
 _HOMES = {
     "FIFOModelQueue": "fifomark.queue",
     "SanitizedModel": "fifomark.library",
     "inspect_model": "fifomark.library",
+    "mark_model": "fifomark.library",
     "sanitize_model": "fifomark.library",
     "FifomarkError": "fifomark.core.errors",
     "FunctionFailed": "fifomark.core.errors",
@@ -34,6 +35,7 @@ __all__ = [
     "SanitizedModel",
     "UnsafeModel",
     "inspect_model",
+    "mark_model",
     "sanitize_model",
 ]
 

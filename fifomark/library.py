@@ -17,6 +17,8 @@ from fifomark.core.policy import Limits, Policy
 if TYPE_CHECKING:
     import torch
 
+    from fifomark.core.report import Report
+
 ModelPath = str | os.PathLike[str]
 
 
@@ -107,6 +109,27 @@ def sanitize_model(
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return SanitizedModel(inspection, clean, folder)
+
+
+def mark_model(
+    path: ModelPath,
+    rubric: str | os.PathLike[str],
+    *,
+    slot: str | None = None,
+    policy: Policy | None = None,
+    limits: Limits | None = None,
+) -> Report:
+    """The report on the file at `path`, marked against the rubric (its folder, or its rubric.toml) in a process of its own.
+
+    `slot` is where it runs: "cpu", "cpu:2" (two threads), "cuda:0". ConfigError where the rubric is wrong, FileNotFoundError where there is
+    no such file; whatever is wrong with the model stands in the report. Call it where `__main__` may be imported again, as with any
+    multiprocessing.
+    """
+    from fifomark.daemon.single import Marker
+
+    _must_exist(path)
+    with Marker(rubric, limits, policy, slot) as marker:
+        return marker.mark(path)
 
 
 def _must_exist(path: ModelPath) -> None:

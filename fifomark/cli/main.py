@@ -27,6 +27,7 @@ VERBS = {
     "report": "Show the report of one submission.",
     "leaderboard": "Rank what was marked.",
     "inspect": "Say what files are, without running anything in them.",
+    "mark": "Mark models against a rubric, without a spool: what one runs before submitting.",
     "sanitize": "Write a clean file that holds the weights of a file and nothing else.",
 }
 

@@ -34,6 +34,14 @@ def progress() -> Progress:
 
 
 @contextlib.contextmanager
+def pulsing(what: str) -> Iterator[None]:
+    """Says that something goes on whose length nobody knows."""
+    with progress() as bar:
+        bar.add_task(what, total=None)
+        yield
+
+
+@contextlib.contextmanager
 def queue_bar() -> Iterator[Callable[[Daemon], None]]:
     """A bar of the submissions that this run has ended, out of all that it has seen."""
     from fifomark.core.states import FINAL, State

@@ -130,7 +130,9 @@ def inspection(seen: Inspection) -> str:
 def report(seen: Report) -> str:
     """One report as a person reads it."""
     lines = [
-        f"{seen.id:08d} {seen.submission.name}: {seen.state}" + (f" ({seen.verdict})" if seen.verdict else ""),
+        (f"{seen.id:08d} " if seen.id else "")  # marked without a spool it has none
+        + f"{seen.submission.name}: {seen.state}"
+        + (f" ({seen.verdict})" if seen.verdict else ""),
         f"  {seen.reason.message}",
     ]
     if seen.model:

@@ -1,0 +1,141 @@
+"""One file marked without a spool: the same sanitizer, the same worker and the same report, one after the other."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import wait
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from fifomark.core.errors import ConfigError, InternalError, UsageError
+from fifomark.core.inspection import Inspection
+from fifomark.core.outcome import Failed, Lost, Marked, MarkTicket, Outcome, Reason, Refused
+from fifomark.core.policy import Limits, Policy
+from fifomark.core.report import Report
+from fifomark.core.states import State
+from fifomark.core.submission import Identity, Submission
+from fifomark.core.text import shown
+from fifomark.marking.grade import grade
+from fifomark.marking.rubric import FILE_NAME, load_rubric, rubric_sha256
+from fifomark.reports.compose import MARKED, compose, refusal
+from fifomark.sanitizer.sanitizer import Sanitizer
+from fifomark.workers.local import LocalPool
+from fifomark.workers.main import serve_marking
+from fifomark.workers.pool import Bounds
+from fifomark.workers.slots import Slot, find_slots
+
+AnyPath = str | os.PathLike[str]
+_LOOK_SECONDS = 0.5  # how often an overdue worker is looked for
+
+
+class Marker:
+    """Marks files against one rubric, on one slot; for one thread, from entering the context to leaving it.
+
+    `rubric` is its folder, or its file. `slot` is one as in the settings ("cpu:2", "cuda:0"); the first that is found, where nothing is
+    said. ConfigError where the rubric is wrong.
+    """
+
+    def __init__(self, rubric: AnyPath, limits: Limits | None = None, policy: Policy | None = None, slot: str | None = None) -> None:
+        self._folder = str(rubric_folder(rubric))
+        self._limits, self._policy = limits or Limits(), policy or Policy()
+        self.rubric, self._sha256 = load_rubric(self._folder), rubric_sha256(self._folder)
+        self._slot = _slot(slot)
+        self._pool = LocalPool(serve_marking, [self._slot])
+        self._sanitizer = Sanitizer(self._limits, self._policy)
+
+    def __enter__(self) -> Marker:
+        self._sanitizer.launch()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._sanitizer.close()
+        self._pool.close()
+
+    def mark(self, path: AnyPath) -> Report:
+        """The report on the file at `path`, as a spool would write it. ConfigError where marking shows that the rubric is wrong."""
+        submission, started = self._submission(path), time.time()
+        timeline = [(State.SANITIZING, started)]
+        with tempfile.TemporaryDirectory(prefix="fifomark-") as folder:
+            clean = os.path.join(folder, "clean.pt")
+            inspection = self._sanitizer.inspect(path, clean_to=clean)
+            if inspection.verdict.refuses:
+                return self._report(submission, State.REJECTED, refusal(inspection.findings), timeline, inspection=inspection)
+            timeline.append((State.EVALUATING, time.time()))
+            outcome = self._outcome(clean)
+        state, reason, parts = self._ending(outcome)
+        return self._report(submission, state, reason, timeline, inspection=inspection, **parts)
+
+    def _submission(self, path: AnyPath) -> Submission:
+        seen, name = os.stat(path), os.path.basename(os.fspath(path))
+        return Submission(
+            id=0,
+            folder="",
+            name=name,
+            kind="file",
+            rubric=self.rubric.about.id,
+            owner=shown(self.rubric.owner_of(name)),
+            state=State.QUEUED,
+            moving=False,
+            attempt=1,
+            tries=1,
+            order_ns=seen.st_mtime_ns,
+            identity=Identity(device=seen.st_dev, inode=seen.st_ino, size=seen.st_size, mtime_ns=seen.st_mtime_ns),
+            received_at=time.time(),
+            slot=self._slot.name,
+        )
+
+    def _outcome(self, clean: str) -> Outcome:
+        limits = self.rubric.limits
+        memory = limits.memory_mib << 20 if limits.memory_mib is not None else self._limits.mark_memory_bytes
+        bounds = Bounds(time.time() + (limits.wall_seconds or self._limits.mark_seconds), memory)
+        ticket = MarkTicket(submission=0, path=clean, rubric=self._folder, rubric_sha256=self._sha256)
+        self._pool.start([ticket], self._slot, bounds)
+        while not (ended := self._pool.collect(time.time())):
+            wait(self._pool.waitables(), timeout=_LOOK_SECONDS)
+        if why := next((state.why for state in self._pool.slots() if state.why), None):
+            raise InternalError(f"no slot to mark on: {why}")
+        return ended[0].outcome
+
+    def _ending(self, outcome: Outcome) -> tuple[State, Reason, dict[str, Any]]:
+        match outcome:
+            case Marked(evaluation=evaluation):
+                return State.DONE, MARKED, {"evaluation": evaluation, "grade": grade(evaluation, self.rubric)}
+            case Refused(findings=findings):
+                return State.REJECTED, refusal(findings), {"findings": findings}
+            case Failed(reason=Reason(code="rubric-error" | "rubric-changed") as reason):
+                raise UsageError(reason.message)
+            case Failed(reason=reason):
+                return State.FAILED, reason, {}
+            case Lost(how=how):
+                return State.FAILED, Reason(code="internal-error", message=f"the worker was lost: {how}", blame="operator"), {}
+        raise InternalError(f"a marking worker said {type(outcome).__name__}")
+
+    def _report(
+        self,
+        submission: Submission,
+        state: State,
+        reason: Reason,
+        timeline: Sequence[tuple[State, float]],
+        inspection: Inspection,
+        **parts: Any,
+    ) -> Report:
+        return compose(submission, state, reason, timeline=timeline, now=time.time(), inspection=inspection, **parts)
+
+
+def rubric_folder(rubric: AnyPath) -> Path:
+    """The folder of a rubric that is named by it or by its file; ConfigError where there is none."""
+    path = Path(rubric)
+    folder = path.parent if path.name == FILE_NAME else path
+    if not (folder / FILE_NAME).is_file():
+        raise ConfigError(path, "", "is no rubric", f"name a folder that holds a {FILE_NAME}, or that file")
+    return folder
+
+
+def _slot(wanted: str | None) -> Slot:
+    if wanted is None:
+        return find_slots("auto")[0]
+    return find_slots((wanted,), file="--slot")[0]

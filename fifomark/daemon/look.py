@@ -23,7 +23,11 @@ def open_ledger(layout: Layout) -> Ledger | None:
     """The spool's ledger for reading; None where nothing was ever admitted, SpoolError where there is no spool."""
     if not layout.settings.exists():
         raise SpoolError(f"{layout.root}: no spool here (fifomark.toml is missing); make one with: fifomark init")
-    return Ledger(layout.ledger, read_only=True) if layout.ledger.exists() else None
+    ledger = Ledger(layout.ledger, read_only=True) if layout.ledger.exists() else None
+    if ledger is None or not ledger.is_bare:
+        return ledger
+    ledger.close()
+    return None
 
 
 def look(root: str | os.PathLike[str], lines: int = 20) -> Status:

@@ -54,9 +54,14 @@ class Ledger:
         self._check(db)
 
     def _check(self, db: sqlite3.Connection) -> None:
-        (version,) = db.execute("PRAGMA user_version").fetchone()
+        version = _version(db)
         if version > len(MIGRATIONS):
             raise SpoolError(f"{self._path}: made by a newer fifomark (version {version} of the ledger); update fifomark")
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it has no tables: read before whoever makes it has got that far."""
+        return _version(self._db) == 0
 
     def close(self) -> None:
         self._db.close()
@@ -286,3 +291,7 @@ def _submission(row: tuple[object, ...]) -> Submission:
         identity=Identity(**identity),  # type: ignore[arg-type]
         verdict=None if verdict is None else Verdict(str(verdict)),
     )
+
+
+def _version(db: sqlite3.Connection) -> int:
+    return int(db.execute("PRAGMA user_version").fetchone()[0])

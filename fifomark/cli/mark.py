@@ -16,6 +16,7 @@ from fifomark.core.errors import UsageError
 from fifomark.core.policy import Policy
 from fifomark.core.report import Report
 from fifomark.core.states import State
+from fifomark.core.text import shown
 from fifomark.sanitizer.opening import is_missing
 
 
@@ -33,7 +34,7 @@ def mark(
 
     for file in files:
         if is_missing(file):
-            raise UsageError(f"{file}: no such file")
+            raise UsageError(f"{shown(str(file))}: no such file")
     worst = Exit.FINE
     with Marker(rubric, policy=Policy(extensions=tuple(extension)), slot=slot) as marker:
         for file in files:

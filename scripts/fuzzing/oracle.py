@@ -206,8 +206,10 @@ def _under(value: Any, step: str) -> Any:
     raise Wrong(f"torch finds nothing under {step!r}")
 
 
-def _nameless(key: Any) -> tuple[str, str]:
+def _nameless(key: Any) -> tuple[str, ...]:
     """What we call something under such a key: what pickle builds itself by its type's name, what a global does by its full one."""
+    if isinstance(key, tuple):
+        return (f"<tuple of {len(key)}>",)
     kind = key if isinstance(key, type) else type(key)
     return f"<{kind.__name__}>", f"<{kind.__module__}.{kind.__qualname__}>"
 

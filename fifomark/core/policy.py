@@ -29,7 +29,7 @@ class Limits(Record):
     description_bytes: Positive = 64 << 20
     clean_bytes: Positive = 8 << 30
     expanded_bytes: Positive = 256 << 20
-    tensors: Positive = 100_000
+    tensors: Positive = 50_000
     parse_seconds: Seconds = 8.0
     parse_memory_bytes: Positive = 1 << 30
     sanitize_seconds: Seconds = 600.0

@@ -18,7 +18,7 @@ class ParseLimits(NamedTuple):
     pickle_bytes: int = 64 << 20
     inflated_bytes: int = 2 << 30
     description_bytes: int = 64 << 20
-    tensors: int = 100_000
+    tensors: int = 50_000
 
 
 class Problem(NamedTuple):

@@ -25,7 +25,7 @@ def loaded(folder):
         ({"x": X, "y": Y.astype(float)}, "data.label", "whole numbers"),
         ({"x": X[:0], "y": Y[:0]}, "data.input", "empty"),
         ({"x": np.zeros((6, 5), np.float32), "y": Y}, "input.shape", "(5,)"),
-        ({"x": X.astype(complex), "y": Y}, "input.dtype", "complex128"),
+        ({"x": X.astype(complex), "y": Y}, "data.input", "complex128"),
         ({"x": np.full((6, 4), np.nan), "y": Y}, "data.input", "NaN"),
         ({"x": np.full((6, 4), None), "y": Y}, "data.path", "no objects"),
     ],
@@ -50,9 +50,9 @@ def test_a_single_array_is_no_data_set(write_rubric, tmp_path) -> None:
         np.save(file, X)
     with pytest.raises(ConfigError, match="does not match"):
         load_data(folder, rubric)
-    with pytest.raises(ConfigError, match="the file has ") as caught:
+    with pytest.raises(ConfigError, match="the data has ") as caught:
         load_rubric(folder)
-    sha256 = str(caught.value).split("the file has ")[1][:64]
+    sha256 = str(caught.value).split("the data has ")[1][:64]
     text = (folder / "rubric.toml").read_text()
     (folder / "rubric.toml").write_text(text.replace(rubric.data.sha256, sha256))
     with pytest.raises(ConfigError, match=r"is no \.npz"):

@@ -83,3 +83,11 @@ def test_a_factory_draws_alike_whatever_was_drawn_before(write_rubric) -> None:
     first = Bench().load(ticket).splits[0].inputs[0]
     torch.rand(7)
     np.testing.assert_array_equal(Bench().load(ticket).splits[0].inputs[0], first)
+
+
+def test_both_splits_come_to_the_bench(write_rubric) -> None:
+    folder = write_rubric(changes={'path = "toy.npz"': 'path = "toy.npz"\npublic = 0.2'})
+    ticket = MarkTicket(submission=1, path="", rubric=str(folder), rubric_sha256=rubric_sha256(folder))
+    public, private = Bench().load(ticket).splits
+    assert (public.name, len(public.labels), private.name, len(private.labels)) == ("public", 6, "private", 24)
+    assert public.labels.bincount().tolist() == [2, 2, 2]

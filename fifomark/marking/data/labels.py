@@ -25,7 +25,7 @@ def given(here: Found, task: Task, examples: Raw) -> Labels:
     values = numbers(here, "data.label")
     if KINDS[task.type].per_token:
         values = _per_token(here, task, examples)
-    return _whole(here, _of_shape(here, values, task, examples.values.shape[1:2]), task)
+    return _whole(here, _of_shape(here, values, task, _length(values, examples)), task)
 
 
 def next_tokens(here: Found, examples: Raw, pad: int | None, task: Task) -> tuple[Raw, NDArray[np.int64]]:
@@ -104,6 +104,12 @@ def _shape_wanted(task: Task, examples: int, length: tuple[int, ...]) -> tuple[i
     if kind.per_token:
         return (examples, *length)
     return (examples,) if kind.labels == "class" else (examples, task.width)
+
+
+def _length(values: Values, examples: Raw) -> tuple[int, ...]:
+    """Of sequences: the first axis of an example, or another where the labels say so, for there are inputs with channels first."""
+    axes = examples.values.shape[1:]
+    return values.shape[1:2] if isinstance(values, np.ndarray) and values.shape[1:2] in [(axis,) for axis in axes] else axes[:1]
 
 
 def _is_text(values: Values) -> bool:

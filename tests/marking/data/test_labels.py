@@ -114,6 +114,11 @@ def test_labels_of_tokens_that_do_not_fit_are_refused(wrong, tmp_path: Path, lab
     assert said in str(wrong("d.npz", task=TAGS, input=TOKENS))
 
 
+def test_sequences_may_have_their_channels_first(load, tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.zeros((4, 2, 3), np.float32), y=IDS % 3)
+    assert load("d.npz", task=TAGS, input="shape = [2, 3]").splits[0].labels.tolist() == (IDS % 3).tolist()
+
+
 def test_a_sequence_with_fewer_labels_than_tokens_is_named(wrong, tmp_path: Path) -> None:
     rows = [{"x": [5, 6, 7], "y": [0, 1, 2]}, {"x": [8, 9], "y": [1]}]
     (tmp_path / "d.jsonl").write_text("\n".join(map(json.dumps, rows)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fifomark.core.errors import ConfigError
-from fifomark.marking.data import check_data
+from fifomark.marking.data.loading import check_data
 from fifomark.marking.rubric import Rubric, load_rubric, rubric_sha256
 from fifomark.spool.spool import Spool
 

@@ -30,8 +30,10 @@ def shaped(here: Found, wanted: Argument, key: str) -> Raw:
         hint = "sequences that are filled up are whole numbers: dtype = 'int64', and a shape of one length"
         raise BadData(f"{key}.shape", f"is {list(wanted.shape)} where the examples of {here.title} differ in length", hint)
     example = values.shape[1:]
-    fits = prod(example) == prod(wanted.shape) if len(here.names) > 1 else _long_axes(example) == _long_axes(wanted.shape)
-    if not fits:
+    if len(here.names) > 1 and prod(wanted.shape) != len(here.names):
+        problem = f"is {list(wanted.shape)} where there are {len(here.names)} inputs, from {here.names[0]!r} to {here.names[-1]!r}"
+        raise BadData(f"{key}.shape", problem)
+    if len(here.names) == 1 and _long_axes(example) != _long_axes(wanted.shape):
         raise BadData(f"{key}.shape", f"is {list(wanted.shape)} where an example is {example} in {here.title}")
     return Raw(values.reshape(len(values), *wanted.shape))
 

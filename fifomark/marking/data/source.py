@@ -60,8 +60,8 @@ class Found:
         return f"{self.source.noun} {self.names[0]!r}"
 
     def spot(self, index: Sequence[int]) -> str:
-        """The place of one value."""
-        if len(self.names) > 1:
+        """The place of one value, or of one example."""
+        if len(self.names) > 1 and len(index) > 1:
             return self.source.at(self.names[index[1]], index[0])
         return self.source.at(self.names[0], index[0]) + "".join(f"[{i}]" for i in index[1:])
 

@@ -31,6 +31,13 @@ def test_as_many_columns_as_pixels_are_a_picture(load, tmp_path: Path) -> None:
     assert split.inputs[0].tolist() == [[[[0, 1], [2, 3]]], [[[4, 5], [6, 7]]]]
 
 
+def test_columns_may_be_the_tokens_of_a_sequence(load, wrong, tmp_path: Path) -> None:
+    (tmp_path / "d.csv").write_text("t0,t1,t2,y\n5,6,7,0\n8,9,3,1\n")
+    tokens = 'shape = [{}]\ndtype = "int64"\npad = 0'
+    assert load("d.csv", input=tokens.format(4)).splits[0].inputs[0].tolist() == [[5, 6, 7, 0], [8, 9, 3, 0]]
+    assert "room for 2 where line 2, column 't0' has 3" in str(wrong("d.csv", input=tokens.format(2)))
+
+
 def test_a_table_longer_than_a_chunk_is_read_whole(load, wrong, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_table, "_CHUNK", 7)
     rows = [f"{i},{i / 2},c{i % 3}" for i in range(50)]
@@ -76,7 +83,7 @@ def test_names_that_look_like_numbers_stay_names(load, tmp_path: Path, monkeypat
         ("a,b,y\n1,2,0\n1,2,0.5\n", "", "data.label", "float64, expected whole numbers"),
         ("a,b,y\n1,2,cat\n", "", "data.label", "task.class_names"),
         ('a,b,y\n1,"2,0\n', "", "data.path", "cannot be read"),
-        ("a,b,c,y\n1,2,3,0\n", "", "input.shape", "(3,) in one of the 3 columns from 'a' to 'c'"),
+        ("a,b,c,y\n1,2,3,0\n", "", "input.shape", "is [2] where there are 3 inputs, from 'a' to 'c'"),
     ],
 )
 def test_what_is_wrong_in_a_table_is_named(wrong, tmp_path: Path, text: str, data: str, key: str, said: str) -> None:

@@ -155,6 +155,12 @@ def test_what_fills_up_is_no_next_token(load, tmp_path: Path) -> None:
     assert same.labels.tolist() == split.labels.tolist()
 
 
+def test_a_token_that_looks_like_filling_counts_where_lengths_are_known(load, tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text('{"ids": [5, 0, 7]}\n{"ids": [8, 0]}\n')
+    (split,) = load("d.jsonl", task=LANGUAGE, input=TOKENS + "\npad = 0").splits
+    assert split.labels.tolist() == [[0, 7, -100], [0, -100, -100]]
+
+
 @pytest.mark.parametrize(
     ("task", "ids", "input", "data", "key", "said"),
     [

@@ -76,3 +76,11 @@ def test_an_axis_of_length_one_may_be_missing_in_the_data(write_rubric) -> None:
 def test_token_ids_stay_whole_numbers(write_rubric) -> None:
     data = loaded(write_rubric(x=np.ones((6, 4), np.int32), y=Y, changes={"shape = [4]": 'shape = [4]\ndtype = "int64"'}))
     assert data.splits[0].inputs[0].dtype == np.int64
+
+
+def test_a_hash_may_be_written_in_capitals(write_rubric) -> None:
+    folder = write_rubric()
+    sha256 = load_rubric(folder).data.sha256
+    text = (folder / "rubric.toml").read_text()
+    (folder / "rubric.toml").write_text(text.replace(sha256, sha256.upper()))
+    assert loaded(folder).sha256 == sha256

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fifomark.core.errors import ConfigError
-from fifomark.marking.data import load_data
+from fifomark.marking.data.loading import check_data
 from fifomark.marking.rubric import Rubric, load_rubric, rubric_sha256
 from fifomark.spool.spool import Spool
 
@@ -34,7 +34,7 @@ def _load(spool: Spool, name: str) -> tuple[Rubric, str]:
     folder = spool.layout.rubric(name)
     sha256 = _hash(folder)  # first: what changes while it is read shows as a change at the next turn
     rubric = load_rubric(folder)
-    load_data(folder, rubric)  # shapes and labels are checked now, not when the first model comes
+    check_data(folder, rubric)  # shapes and labels are checked now, not when the first model comes
     return rubric, sha256
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from fifomark.core.errors import ConfigError, InternalError
 from fifomark.core.outcome import MarkTicket
@@ -14,6 +16,9 @@ from fifomark.marking.metrics import try_metrics
 from fifomark.marking.rubric import FILE_NAME, load_rubric, rubric_sha256
 from fifomark.marking.running import Examples
 from fifomark.marking.schema import Rubric
+
+_SHARE = 0.1  # of a GPU's memory for the data of all its rubrics; the rest is the models'
+_log = logging.getLogger(__name__)
 
 
 class RubricChanged(Exception):
@@ -46,7 +51,12 @@ class Bench:
         """
         known = self._loaded.get(ticket.rubric)
         if known is None or known.sha256 != ticket.rubric_sha256:
-            self._loaded[ticket.rubric] = known = _read(ticket)
+            self._loaded.pop(ticket.rubric, None)  # first: two versions of large data need not fit together
+            del known
+            read = _read(ticket)
+            device = torch.device("cpu") if read.rubric.run.device == "cpu" else self.device
+            room = _room(device) - sum(bytes_on(device, other.splits) for other in self._loaded.values())
+            self._loaded[ticket.rubric] = known = replace(read, splits=kept(read.splits, device, room))
         return known
 
     def prepare(self, loaded: LoadedRubric) -> torch.device:
@@ -63,6 +73,37 @@ class Bench:
         return torch.device("cpu") if run.device == "cpu" else self.device
 
 
+def kept(splits: tuple[Examples, ...], device: torch.device, room: int) -> tuple[Examples, ...]:
+    """The splits where batches of them come to `device` soonest: on it, if all inputs fit into `room` bytes of it; else in pinned memory.
+
+    Labels stay on the CPU, where the metrics are. The numbers are the same wherever they lie.
+    """
+    if device.type == "cpu":
+        return splits
+    if sum(tensor.nbytes for split in splits for tensor in split.inputs) <= room:
+        return tuple(replace(split, inputs=tuple(tensor.to(device) for tensor in split.inputs)) for split in splits)
+    return tuple(replace(split, inputs=tuple(_pinned(tensor) for tensor in split.inputs)) for split in splits)
+
+
+def bytes_on(device: torch.device, splits: tuple[Examples, ...]) -> int:
+    """How much of the `device` inputs take."""
+    return sum(tensor.nbytes for split in splits for tensor in split.inputs if tensor.device == device)
+
+
+def _room(device: torch.device) -> int:
+    """A share of the whole device, not of what is free now: a batch that fits today fits tomorrow, and a mark repeats."""
+    return int(torch.cuda.get_device_properties(device).total_memory * _SHARE) if device.type == "cuda" else 0
+
+
+def _pinned(tensor: Tensor) -> Tensor:
+    """As it is, where the system gives no more memory that stays in its place: slower, and no reason not to mark."""
+    try:
+        return tensor.pin_memory()
+    except RuntimeError:
+        _log.warning("%d bytes of data could not be pinned", tensor.nbytes)
+        return tensor
+
+
 def _read(ticket: MarkTicket) -> LoadedRubric:
     place = os.path.join(ticket.rubric, FILE_NAME)
     rubric = load_rubric(ticket.rubric)
@@ -70,6 +111,7 @@ def _read(ticket: MarkTicket) -> LoadedRubric:
     if sha256 != ticket.rubric_sha256:
         raise RubricChanged(f"{place}: changed after the ticket was written")
     try_metrics(rubric, place)
+    torch.manual_seed(rubric.data.seed)  # the rubric's own Python may draw the data by it
     data = load_data(ticket.rubric, rubric)
     splits = tuple(
         Examples(split.name, tuple(map(torch.from_numpy, split.inputs)), torch.from_numpy(split.labels)) for split in data.splits

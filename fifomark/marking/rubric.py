@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -15,14 +14,14 @@ from fifomark.core.decode import convert, read_toml
 from fifomark.core.errors import ConfigError, DeclarationMissing
 from fifomark.families import registry
 from fifomark.families.family import did_you_mean, settle
+from fifomark.marking.data.hashing import sha256_of
 from fifomark.marking.metric_names import BUILT_IN, TORCHMETRICS
+from fifomark.marking.rubric_hash import FILE_NAME, rubric_sha256
 from fifomark.marking.schema import Rubric
 from fifomark.marking.tasks import KINDS
 from fifomark.marking.terms import Criterion, Linear, Steps, Threshold
 
-__all__ = ["FILE_NAME", "Rubric", "data_path", "load_rubric", "rubric_sha256"]
-
-FILE_NAME = "rubric.toml"
+__all__ = ["FILE_NAME", "Rubric", "load_rubric", "rubric_sha256"]
 
 
 def load_rubric(folder: str | os.PathLike[str]) -> Rubric:
@@ -36,20 +35,6 @@ def load_rubric(folder: str | os.PathLike[str]) -> Rubric:
         for key, problem, hint in check(rubric, path):
             raise ConfigError(path, key, problem, hint)
     return rubric
-
-
-def rubric_sha256(folder: str | os.PathLike[str]) -> str:
-    """Over rubric.toml and the Python beside it, names and bytes: what can move a mark, besides the data, whose hash the file holds."""
-    digest = hashlib.sha256()
-    for path in (Path(folder, FILE_NAME), *sorted(Path(folder).glob("*.py"))):
-        body = path.read_bytes()
-        digest.update(f"{path.name}\0{len(body)}\0".encode() + body)
-    return digest.hexdigest()
-
-
-def data_path(folder: str | os.PathLike[str], rubric: Rubric) -> Path:
-    """Where the data of the rubric in `folder` is."""
-    return Path(folder, rubric.data.path)
 
 
 def _with_declared(table: dict[str, Any]) -> dict[str, Any]:
@@ -115,16 +100,23 @@ def _check_families(rubric: Rubric, path: Path) -> Iterator[Problem]:
 
 
 def _check_input(rubric: Rubric, _: Path) -> Iterator[Problem]:
-    given = rubric.input
-    for key, values in (("mean", given.mean), ("std", given.std)):
-        if len(values) not in (1, given.shape[0]):
-            yield f"input.{key}", f"has {len(values)} numbers", f"give one, or {given.shape[0]} (one for each along the first axis)"
-    if given.dtype == "int64" and (given.scale, given.mean, given.std) != (1.0, (0.0,), (1.0,)):
-        yield "input.dtype", "int64 input cannot be scaled or normalised", "leave scale, mean and std out, or take float32"
+    first = ("input", rubric.input)
+    for key, given in (first, *((f"input.more[{i}]", argument) for i, argument in enumerate(rubric.input.more))):
+        for name, values in (("mean", given.mean), ("std", given.std)):
+            if len(values) not in (1, given.shape[0]):
+                yield f"{key}.{name}", f"has {len(values)} numbers", f"give one, or {given.shape[0]} (one for each along the first axis)"
+        if given.dtype == "int64" and (given.scale, given.mean, given.std) != (1.0, (0.0,), (1.0,)):
+            yield f"{key}.dtype", "int64 input cannot be scaled or normalised", "leave scale, mean and std out, or take float32"
+        if given.pad is not None and (given.dtype != "int64" or len(given.shape) != 1):
+            yield (
+                f"{key}.pad",
+                "fills up sequences of whole numbers only",
+                "give dtype = 'int64' and a shape of one length, or leave pad out",
+            )
 
 
 def _check_metrics(rubric: Rubric, _: Path) -> Iterator[Problem]:
-    known = (*TORCHMETRICS[rubric.task.type], *BUILT_IN)
+    known = (*TORCHMETRICS.get(rubric.task.type, ()), *BUILT_IN)
     ids = [metric.id for metric in rubric.metrics]
     for id in _twice(ids):
         yield "metric", f"two metrics are called {id!r}", "give each its own id"
@@ -168,17 +160,21 @@ def _check_scoring(criterion: Criterion) -> Iterator[tuple[str, str]]:
 
 
 def _check_data(rubric: Rubric, path: Path) -> Iterator[Problem]:
-    data = data_path(path.parent, rubric)
+    data = rubric.data
+    if data.public is not None and data.split is not None:
+        yield "data.public", "and split both say what is public", "leave one of them out"
+    if data.factory and (data.split is not None or data.format != "auto"):
+        yield "data.factory", "gives (input, label), so there is no split to name and no format", "leave them out; public draws a share"
+    file = path.parent / data.path
     try:
-        with open(data, "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = sha256_of(file)
     except OSError as e:
-        yield "data.path", f"{data} cannot be read: {e.strerror}", "the path is relative to the rubric's folder"
+        yield "data.path", f"{file} cannot be read: {e.strerror}", "the path is relative to the rubric's folder"
     else:
-        if not rubric.data.sha256:
+        if not data.sha256:
             yield "data.sha256", "is missing", f'put sha256 = "{found}" there, so that marks stay tied to this data'
-        elif found != rubric.data.sha256.lower():
-            yield "data.sha256", f"does not match {data}", f"the file has {found}; restore it, or change hash and version together"
+        elif found != data.sha256.lower():
+            yield "data.sha256", f"does not match {file}", f"the data has {found}; restore it, or change hash and version together"
 
 
 def _twice(names: Iterable[str]) -> list[str]:

@@ -20,7 +20,7 @@ Inputs = Sequence[Tensor]  # one for each argument of the model, all with as man
 
 @dataclass(frozen=True)
 class Examples:
-    """A split of the data as tensors on the CPU: see fifomark.marking.data.Split."""
+    """A split of the data as tensors, labels on the CPU, inputs where the bench keeps them: see fifomark.marking.data.Split."""
 
     name: SplitName
     inputs: tuple[Tensor, ...]
@@ -74,7 +74,7 @@ class Runner:
             yield self.outputs([tensor[at : at + size] for tensor in inputs], tuple(some.shape)), some
 
     def _placed(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, self.dtype if tensor.is_floating_point() else tensor.dtype)
+        return tensor.to(self.device, self.dtype if tensor.is_floating_point() else tensor.dtype, non_blocking=True)  # if it is pinned
 
     def _forward(self, inputs: Inputs) -> object:
         try:

@@ -11,7 +11,7 @@ from msgspec import Meta
 from fifomark.core.inspection import Form
 from fifomark.core.policy import Positive, Seconds
 from fifomark.core.record import Record
-from fifomark.marking.terms import Attempts, Criterion, Feedback, Finite, Grading, Leaderboard, Name, Share
+from fifomark.marking.terms import Attempts, Criterion, Feedback, Finite, Grading, Leaderboard, Name
 
 
 class About(Record):
@@ -81,10 +81,10 @@ class ModelRules(Record):
     declared: dict[str, dict[str, Any]] = {}
 
 
-class Input(Record):
+class Argument(Record):
     """One example as the model gets it: (x · scale − mean) / std. `mean` and `std`: one number, or one for each along the first axis.
 
-    `pad` fills up whole numbers (token ids) that are shorter than `shape`.
+    `pad` fills up sequences of whole numbers (token ids) that are shorter than `shape`.
     """
 
     shape: Annotated[tuple[Positive, ...], Meta(min_length=1)]
@@ -95,26 +95,33 @@ class Input(Record):
     pad: int | None = None
 
 
+class Input(Argument):
+    """The model's first argument. `more` describes those that follow, one [[input.more]] each; without it they are as the first."""
+
+    more: tuple[Argument, ...] = ()
+
+
 class DataFile(Record):
     """The examples: a file or folder beside the rubric (or an absolute path), or what a `factory` makes of it.
 
     `format` goes by the name's ending, where nothing is said; a folder holds pictures, one folder a class. `input` and `label` are names
-    of arrays or columns; several inputs are several arguments of the model, or columns of a table side by side. `factory` is a function of
-    the Python beside the rubric ("data:make") that takes the path and gives a torch Dataset of (input, label).
+    of arrays or columns. Several inputs are several arguments of the model, but columns of single numbers one, side by side; of a table
+    without a column "x" every column is an input that is nothing else. A language model whose data has no "y" is to say the next token.
+    `factory` is a function of the Python beside the rubric ("data:make") that takes the path and gives a torch Dataset of (input, label).
 
-    `public` is the share of the examples whose marks submitters see at once; the rest is private. Or `split` names the array or column
-    that says "public" or "private" of each example.
+    `public` is the share of the examples whose marks submitters see at once, drawn by `seed`; the rest is private. Or `split` names the
+    array or column that says "public" or "private" (or 1 or 0) of each example.
     """
 
     path: Name
     sha256: str = ""
     format: Literal["auto", "npz", "safetensors", "csv", "jsonl", "parquet", "pictures"] = "auto"
-    input: str | tuple[str, ...] = "x"
-    label: str | tuple[str, ...] = "y"
-    factory: str | None = None
-    public: Share | None = None
-    split: str | None = None
-    seed: Annotated[int, Meta(ge=0, lt=1 << 62)] = 0
+    input: Name | Annotated[tuple[Name, ...], Meta(min_length=1)] = "x"
+    label: Name | Annotated[tuple[Name, ...], Meta(min_length=1)] = "y"
+    factory: Name | None = None
+    public: Annotated[float, Meta(gt=0, lt=1)] | None = None
+    split: Name | None = None
+    seed: Annotated[int, Meta(ge=0, lt=1 << 32)] = 0
 
 
 class Run(Record):

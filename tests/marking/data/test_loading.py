@@ -25,7 +25,7 @@ def loaded(folder):
         ({"x": X, "y": Y.astype(float)}, "data.label", "whole numbers"),
         ({"x": X[:0], "y": Y[:0]}, "data.input", "empty"),
         ({"x": np.zeros((6, 5), np.float32), "y": Y}, "input.shape", "(5,)"),
-        ({"x": X.astype(complex), "y": Y}, "input.dtype", "complex128"),
+        ({"x": X.astype(complex), "y": Y}, "data.input", "complex128"),
         ({"x": np.full((6, 4), np.nan), "y": Y}, "data.input", "NaN"),
         ({"x": np.full((6, 4), None), "y": Y}, "data.path", "no objects"),
     ],
@@ -50,9 +50,9 @@ def test_a_single_array_is_no_data_set(write_rubric, tmp_path) -> None:
         np.save(file, X)
     with pytest.raises(ConfigError, match="does not match"):
         load_data(folder, rubric)
-    with pytest.raises(ConfigError, match="the file has ") as caught:
+    with pytest.raises(ConfigError, match="the data has ") as caught:
         load_rubric(folder)
-    sha256 = str(caught.value).split("the file has ")[1][:64]
+    sha256 = str(caught.value).split("the data has ")[1][:64]
     text = (folder / "rubric.toml").read_text()
     (folder / "rubric.toml").write_text(text.replace(rubric.data.sha256, sha256))
     with pytest.raises(ConfigError, match=r"is no \.npz"):
@@ -76,3 +76,11 @@ def test_an_axis_of_length_one_may_be_missing_in_the_data(write_rubric) -> None:
 def test_token_ids_stay_whole_numbers(write_rubric) -> None:
     data = loaded(write_rubric(x=np.ones((6, 4), np.int32), y=Y, changes={"shape = [4]": 'shape = [4]\ndtype = "int64"'}))
     assert data.splits[0].inputs[0].dtype == np.int64
+
+
+def test_a_hash_may_be_written_in_capitals(write_rubric) -> None:
+    folder = write_rubric()
+    sha256 = load_rubric(folder).data.sha256
+    text = (folder / "rubric.toml").read_text()
+    (folder / "rubric.toml").write_text(text.replace(sha256, sha256.upper()))
+    assert loaded(folder).sha256 == sha256

@@ -19,7 +19,8 @@ class Settings(Record):
     """`slots` is "auto", or one entry a slot: "cpu", "cpu:2" (two threads), "cuda:0", "cuda:GPU-…" (a UUID).
 
     `order`: by each file's own mtime, or by arrival, which nobody can forge. Times are in seconds. `sandbox`: see sandbox.enter;
-    `isolation`: what shares a process that reads hostile bytes.
+    `isolation`: what shares a process that reads hostile bytes. `plugins`: families of networks besides our own, by the names of their
+    entry points; those that a rubric names need not stand here.
     """
 
     schema: Literal["fifomark.settings/1"]
@@ -32,6 +33,7 @@ class Settings(Record):
     max_attempts: Positive = 3
     sandbox: Literal["auto", "required", "best-effort", "off"] = "auto"
     isolation: Isolation = Isolation.SUBMISSION
+    plugins: tuple[str, ...] = ()
     policy: Policy = Policy()
     limits: Limits = Limits()
 

@@ -9,6 +9,7 @@
     │  └─ InvalidModel       it cannot be read as weights, or its weights are broken
     ├─ DeclarationMissing    a model cannot be built from the file alone; `.missing` names what must be declared
     ├─ CannotBuild           a model cannot be built from these weights; `.findings` where that is the weights' fault
+    ├─ PluginFailed          a plugin raised; `.plugin` and `.distribution` say which
     ├─ FunctionFailed        a function given to FIFOModelQueue.process raised, died, or returned what cannot travel
     └─ InternalError         a bug of ours or a broken machine (exit code 3)
 
@@ -77,6 +78,12 @@ class CannotBuild(FifomarkError):
         """`seen` is what stands in the way; `findings` is empty where the weights may be fine and only this builder cannot build them."""
         super().__init__(f"this {family} model cannot be built: {seen}. {advice}")
         self.family, self.seen, self.advice, self.findings = family, seen, advice, tuple(findings)
+
+
+class PluginFailed(FifomarkError):
+    def __init__(self, plugin: str, distribution: str, version: str, what: str) -> None:
+        super().__init__(f"the plugin {plugin!r} of {f'{distribution} {version}'.strip()} failed: {what}")
+        self.plugin, self.distribution, self.version = plugin, distribution, version
 
 
 class FunctionFailed(FifomarkError):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from fifomark.core.findings import Finding, Verdict, verdict_of
+from fifomark.core.layers import Layer
 from fifomark.core.record import Record
 from fifomark.core.text import shown
 from fifomark.core.weights import FamilySeen, WeightsSummary
@@ -29,7 +30,8 @@ class Inspection(Record):
     A file of more than 1 GiB that no weights can be taken from is not hashed either.
 
     `would_run` shows, in the words of Python, what loading the file with pickle would have called. `clean` is None where nothing was
-    written.
+    written. `layers` is the tree of a pickled module whose layers are all torch's own; of another the first few that are not, without
+    their attributes.
     """
 
     path: str
@@ -43,6 +45,7 @@ class Inspection(Record):
     size: int | None
     sha256: str | None
     clean: CleanFile | None = None
+    layers: tuple[Layer, ...] = ()
 
 
 def conclude(path: str, findings: Sequence[Finding], **seen: Any) -> Inspection:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from fifomark.core.findings import Finding
-from fifomark.core.inspection import Inspection
+from fifomark.core.inspection import Form, Inspection
+from fifomark.core.layers import Layer
 from fifomark.core.policy import Limits, Policy
 from fifomark.core.record import Record
 
@@ -50,9 +51,19 @@ class Cost(Record):
     total_seconds: float
 
 
+class PluginUsed(Record):
+    """An entry point `name` of `group` that took part, and the distribution that it came with."""
+
+    group: str
+    name: str
+    distribution: str
+    version: str
+
+
 class Evaluation(Record):
     """A model's mark: the numbers, and what they were measured with.
 
+    `source` is what made the model: "factory models:Net", "family cnn", or "tree", the layers that were pickled with the weights.
     `declared` is what the rubric said about the architecture, `assumed` what nobody said and was taken for granted.
     """
 
@@ -66,13 +77,18 @@ class Evaluation(Record):
     declared: dict[str, Any] = {}
     assumed: tuple[str, ...] = ()
     torch_version: str = ""
+    source: str = ""
+    plugins: tuple[PluginUsed, ...] = ()
 
 
 # What a worker is told
 
 
 class SanitizeTicket(Record, tag="sanitize"):
-    """Inspect the file at `path`; where it passes, write its clean file to `clean_path` (a temporary name of the spool)."""
+    """Inspect the file at `path`; where it passes, write its clean file to `clean_path` (a temporary name of the spool).
+
+    `families` are plugins that know kinds of network besides our own.
+    """
 
     submission: int
     path: str
@@ -80,15 +96,22 @@ class SanitizeTicket(Record, tag="sanitize"):
     clean_path: str
     policy: Policy
     limits: Limits
+    families: tuple[str, ...] = ()
 
 
 class MarkTicket(Record, tag="mark"):
-    """Mark the clean file at `path` against the rubric in the folder `rubric`, which must still have the hash `rubric_sha256`."""
+    """Mark the clean file at `path` against the rubric in the folder `rubric`, which must still have the hash `rubric_sha256`.
+
+    `form` and `layers` are those of its inspection, `families` as in SanitizeTicket.
+    """
 
     submission: int
     path: str
     rubric: str
     rubric_sha256: str
+    form: Form | None = None
+    layers: tuple[Layer, ...] = ()
+    families: tuple[str, ...] = ()
 
 
 Ticket = SanitizeTicket | MarkTicket

@@ -13,13 +13,14 @@ import msgspec
 
 from fifomark.core.errors import UsageError
 from fifomark.core.inspection import Inspection
-from fifomark.core.outcome import Failed, Lost, Marked, MarkTicket, Outcome, Reason, Refused, Sanitized, SanitizeTicket
+from fifomark.core.outcome import Failed, Lost, Marked, Outcome, Reason, Refused, Sanitized
 from fifomark.core.policy import Isolation
 from fifomark.core.report import encode
 from fifomark.core.states import FINAL, State
 from fifomark.core.submission import Arrival, Listing, Submission
 from fifomark.core.text import shown
 from fifomark.daemon.rubrics import Rubrics, refresh
+from fifomark.daemon.tickets import mark_ticket, sanitize_ticket
 from fifomark.ledger.ledger import Ledger, Result
 from fifomark.marking.grade import grade
 from fifomark.marking.rubric import Rubric
@@ -180,16 +181,12 @@ class Daemon:
             with self.ledger.batch():
                 taken = [self.ledger.try_again(id) for id in self._next_batch()]
             bounds = Bounds(now + self._settings.limits.sanitize_seconds * len(taken))
-            self.sanitizers.start([self._sanitize_ticket(submission) for submission in taken], slot, bounds)
+            tickets = [sanitize_ticket(self.spool, submission, self._rubric_of(submission)) for submission in taken]
+            self.sanitizers.start(tickets, slot, bounds)
         by_name = {slot.name: slot for slot in self.slots.free()}
         for submission, name in started:
             rubric, sha256 = self._rubrics[submission.rubric]
-            ticket = MarkTicket(
-                submission=submission.id,
-                path=self.spool.layout.clean(submission),
-                rubric=self.spool.layout.rubric(submission.rubric),
-                rubric_sha256=sha256,
-            )
+            ticket = mark_ticket(self.spool, submission, rubric, sha256, self.ledger.inspection(submission.id))
             self.slots.start([ticket], by_name[name], self._bounds(rubric, now))
 
     @property
@@ -208,21 +205,16 @@ class Daemon:
                 break
         return batch
 
+    def _rubric_of(self, submission: Submission) -> Rubric | None:
+        """None where it names a rubric that the spool has not."""
+        known = self._rubrics.get(submission.rubric)
+        return known[0] if known else None
+
     def _bounds(self, rubric: Rubric, now: float) -> Bounds:
         """What marking may cost: what the rubric says, or else the settings."""
         own, limits = rubric.limits, self._settings.limits
         memory = own.memory_mib << 20 if own.memory_mib is not None else limits.mark_memory_bytes
         return Bounds(now + (own.wall_seconds or limits.mark_seconds), memory)
-
-    def _sanitize_ticket(self, submission: Submission) -> SanitizeTicket:
-        return SanitizeTicket(
-            submission=submission.id,
-            path=self.spool.layout.claimed(submission),
-            name=shown(submission.name, 1100),
-            clean_path=self.spool.layout.unpublished(submission),
-            policy=self._settings.policy,
-            limits=self._settings.limits,
-        )
 
     # How a submission ends
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fifomark import plugins
 from fifomark.core.errors import ConfigError
 from fifomark.marking.data.loading import check_data
 from fifomark.marking.rubric import Rubric, load_rubric, rubric_sha256
@@ -11,7 +12,9 @@ Rubrics = dict[str, tuple[Rubric, str]]  # by name, each with the hash that it w
 
 
 def load_rubrics(spool: Spool) -> Rubrics:
-    """Every rubric of the spool; ConfigError where one or its data is wrong, or the default one is missing."""
+    """Every rubric of the spool; ConfigError where one or its data is wrong, the default one or a plugin of the settings is missing."""
+    for plugin in spool.settings.plugins:
+        plugins.check(plugins.FAMILIES, plugin, spool.layout.settings, "plugins")
     rubrics = {name: _load(spool, name) for name in spool.rubrics()}
     default = spool.settings.default_rubric
     if default not in rubrics:

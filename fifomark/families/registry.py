@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from fifomark import plugins
 from fifomark.core.errors import UsageError
 from fifomark.core.weights import FamilySeen, TensorSpec
 from fifomark.families.census import missing, mixture
@@ -39,6 +40,24 @@ def family(name: str) -> Family:
     return FAMILIES[name]
 
 
+def with_plugins(names: Iterable[str]) -> Mapping[str, Family]:
+    """Our families and those plugins; names of ours among them are passed over. PluginFailed where one is no family of its name."""
+    others = [_plugged(name) for name in dict.fromkeys(names) if name not in FAMILIES]
+    return registered((*FAMILIES.values(), *others)) if others else FAMILIES
+
+
+def _plugged(name: str) -> Family:
+    made, used, _ = plugins.load(plugins.FAMILIES, name)
+    try:
+        family = made() if isinstance(made, type) else made
+    except Exception as e:
+        raise plugins.failed(used, e) from e
+    if not isinstance(family, Family) or family.name != name:
+        found = f"a family called {family.name!r}" if isinstance(family, Family) else f"a {type(family).__name__}"
+        raise plugins.failed(used, TypeError(f"its entry point gives {found}, expected a fifomark.families.family.Family called {name!r}"))
+    return family
+
+
 def match(weights: Sequence[TensorSpec], families: Mapping[str, Family] = FAMILIES) -> Match | None:
     """The one family that these weights are; None where none is convincing or two fit equally well."""
     return _decided(_ranked(read(weights), families))
@@ -50,7 +69,7 @@ def recognise(weights: Sequence[TensorSpec], families: Mapping[str, Family] = FA
     ranked = _ranked(layers, families)
     if found := _decided(ranked):
         others = tuple(one.family for one in ranked if one is not found)
-        evidence = (*found.evidence, *layers.remarks())
+        evidence = (*found.evidence, *layers.remarks(), *_credit(found.family))
         return FamilySeen(name=found.family, evidence=evidence, alternatives=others, contradictions=found.contradictions)
     against = (*missing(layers), *(f"{one.family}: {sentence}" for one in ranked for sentence in one.contradictions))
     return FamilySeen(
@@ -61,9 +80,25 @@ def recognise(weights: Sequence[TensorSpec], families: Mapping[str, Family] = FA
     )
 
 
+def _credit(name: str) -> tuple[str, ...]:
+    """Whose word it is, where it is not ours."""
+    if name in FAMILIES:
+        return ()
+    used = plugins.load(plugins.FAMILIES, name).used
+    return (f"recognised by the plugin {name!r} of {used.distribution} {used.version}",)
+
+
 def _ranked(layers: Layers, families: Mapping[str, Family]) -> list[Match]:
-    found = [seen for one in families.values() if (seen := one.judge(layers))]
+    found = [seen for one in families.values() if (seen := _judged(one, layers))]
     return sorted(found, key=lambda seen: -seen.strength)
+
+
+def _judged(family: Family, layers: Layers) -> Match | None:
+    seen: object = family.judge(layers)
+    if seen is None or isinstance(seen, Match):
+        return seen
+    wrong = TypeError(f"judge() gave a {type(seen).__name__}, expected a Match or None")
+    raise plugins.failed(plugins.load(plugins.FAMILIES, family.name).used, wrong)  # ours are checked by mypy
 
 
 def _decided(ranked: Sequence[Match]) -> Match | None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import random
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fifomark.core.errors import ConfigError, InternalError
 from fifomark.core.outcome import MarkTicket
+from fifomark.families import registry
 from fifomark.marking.data import load_data
+from fifomark.marking.factories import Factory
 from fifomark.marking.metrics import try_metrics
+from fifomark.marking.model_rules import check_facts
 from fifomark.marking.rubric import FILE_NAME, load_rubric, rubric_sha256
 from fifomark.marking.running import Examples
 from fifomark.marking.schema import Rubric
@@ -34,6 +39,7 @@ class LoadedRubric:
     rubric: Rubric
     splits: tuple[Examples, ...]
     data_sha256: str
+    factory: Factory | None
 
 
 class Bench:
@@ -53,7 +59,7 @@ class Bench:
         if known is None or known.sha256 != ticket.rubric_sha256:
             self._loaded.pop(ticket.rubric, None)  # first: two versions of large data need not fit together
             del known
-            read = _read(ticket)
+            read = self._read(ticket)
             device = torch.device("cpu") if read.rubric.run.device == "cpu" else self.device
             room = _room(device) - sum(bytes_on(device, other.splits) for other in self._loaded.values())
             self._loaded[ticket.rubric] = known = replace(read, splits=kept(read.splits, device, room))
@@ -65,12 +71,33 @@ class Bench:
         if run.device == "cuda" and self.device.type != "cuda":
             raise ConfigError(os.path.join(loaded.folder, FILE_NAME), "run.device", "is cuda, but this slot has no GPU")
         torch.manual_seed(run.seed)
+        random.seed(run.seed)  # a factory may draw from any of them
+        np.random.seed(run.seed % (1 << 32))
         torch.set_num_threads(run.threads or self.threads)
         torch.use_deterministic_algorithms(True)
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
         return torch.device("cpu") if run.device == "cpu" else self.device
+
+    def _read(self, ticket: MarkTicket) -> LoadedRubric:
+        place = os.path.join(ticket.rubric, FILE_NAME)
+        rubric = load_rubric(ticket.rubric)
+        sha256 = rubric_sha256(ticket.rubric)
+        if sha256 != ticket.rubric_sha256:
+            raise RubricChanged(f"{place}: changed after the ticket was written")
+        _check_plugged(rubric, place)
+        try_metrics(rubric, place)
+        torch.manual_seed(rubric.data.seed)  # the rubric's own Python may draw the data by it
+        data = load_data(ticket.rubric, rubric)
+        splits = tuple(
+            Examples(split.name, tuple(map(torch.from_numpy, split.inputs)), torch.from_numpy(split.labels)) for split in data.splits
+        )
+        factory = Factory(ticket.rubric, rubric, place) if rubric.model.factory is not None else None
+        loaded = LoadedRubric(ticket.rubric, sha256, rubric, splits, data.sha256, factory)
+        if factory is not None:
+            factory.try_on(rubric, splits[0], self.prepare(loaded))
+        return loaded
 
 
 def kept(splits: tuple[Examples, ...], device: torch.device, room: int) -> tuple[Examples, ...]:
@@ -104,16 +131,10 @@ def _pinned(tensor: Tensor) -> Tensor:
         return tensor
 
 
-def _read(ticket: MarkTicket) -> LoadedRubric:
-    place = os.path.join(ticket.rubric, FILE_NAME)
-    rubric = load_rubric(ticket.rubric)
-    sha256 = rubric_sha256(ticket.rubric)
-    if sha256 != ticket.rubric_sha256:
-        raise RubricChanged(f"{place}: changed after the ticket was written")
-    try_metrics(rubric, place)
-    torch.manual_seed(rubric.data.seed)  # the rubric's own Python may draw the data by it
-    data = load_data(ticket.rubric, rubric)
-    splits = tuple(
-        Examples(split.name, tuple(map(torch.from_numpy, split.inputs)), torch.from_numpy(split.labels)) for split in data.splits
-    )
-    return LoadedRubric(ticket.rubric, sha256, rubric, splits, data.sha256)
+def _check_plugged(rubric: Rubric, place: str) -> None:
+    """What is declared of families that are plugins: only here, where they are imported."""
+    if rubric.model.factory is None:
+        families = registry.with_plugins(rubric.model.families)
+        for name in rubric.model.families:
+            for key, problem, hint in check_facts(rubric.model, families[name], place):
+                raise ConfigError(place, key, problem, hint)

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from time import perf_counter
 
 import torch
 from torch import Tensor
 
+from fifomark import plugins
 from fifomark.core.catalogue import find
-from fifomark.core.errors import ConfigError
+from fifomark.core.errors import ConfigError, PluginFailed
 from fifomark.core.findings import Finding, verdict_of
-from fifomark.core.outcome import Audit, Cost, Evaluation, Failed, Marked, MarkTicket, Metric, Outcome, Reason, Refused
+from fifomark.core.outcome import Audit, Cost, Evaluation, Failed, Marked, MarkTicket, Metric, Outcome, PluginUsed, Reason, Refused
 from fifomark.core.text import shown
+from fifomark.families import registry
 from fifomark.marking import audits
 from fifomark.marking.bench import Bench, LoadedRubric, RubricChanged
+from fifomark.marking.forms import not_accepted
 from fifomark.marking.metrics import Meter, of_model
-from fifomark.marking.model import Built, rebuild
+from fifomark.marking.model import Built, Material, rebuild
 from fifomark.marking.rubric import FILE_NAME
-from fifomark.marking.running import Examples, Misbehaved, OutOfMemory, Runner
+from fifomark.marking.running import PRECISIONS, Examples, Misbehaved, OutOfMemory, Runner
 from fifomark.marking.schema import Rubric
 
 __all__ = ["Bench", "evaluate"]
 
-_PRECISIONS = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 _log = logging.getLogger(__name__)
 
 
@@ -34,26 +37,41 @@ def evaluate(ticket: MarkTicket, bench: Bench) -> Outcome:
     started = perf_counter()
     try:
         loaded = bench.load(ticket)
+        if unwanted := not_accepted(ticket.form, loaded.rubric.submission.accept):
+            return Refused(findings=(unwanted,))
         device = bench.prepare(loaded)
         # The clean file is our own writing; weights_only all the same.
         weights = torch.load(ticket.path, map_location="cpu", weights_only=True, mmap=True)
-        built = rebuild(weights, loaded.rubric, os.path.join(ticket.rubric, FILE_NAME))
+        families = registry.with_plugins((*ticket.families, *loaded.rubric.model.families))
+        given = Material(weights, ticket.form, ticket.layers, families)
+        built = rebuild(given, loaded.rubric, os.path.join(ticket.rubric, FILE_NAME), loaded.factory)
         return built if isinstance(built, Refused) else _marked(built, loaded, device, started)
     except Misbehaved as e:
-        return Refused(findings=(e.finding,))
+        plugin = plugins.responsible(e)
+        return Refused(findings=(e.finding,)) if plugin is None else _failed(plugin)
     except RubricChanged as e:
         return Failed(reason=Reason(code="rubric-changed", message=str(e), blame="operator"))
     except ConfigError as e:
         return Failed(reason=Reason(code="rubric-error", message=str(e), blame="operator"))
     except Exception as e:
         _log.exception("submission %d could not be marked", ticket.submission)
-        return Failed(reason=Reason(code="internal-error", message=f"{type(e).__name__}: {shown(str(e), 500)}", blame="operator"))
+        return _failed(plugins.responsible(e) or e)
+
+
+def _failed(error: Exception) -> Failed:
+    message = str(error) if isinstance(error, PluginFailed) else f"{type(error).__name__}: {error}"
+    return Failed(reason=Reason(code="internal-error", message=shown(message, 500), blame="operator"))
 
 
 def _marked(built: Built, loaded: LoadedRubric, device: torch.device, started: float) -> Marked | Refused:
     rubric = loaded.rubric
-    runner = Runner(built.model, rubric.task, device, _PRECISIONS[rubric.run.precision])
-    seen = measure(runner, rubric, loaded.splits)
+    runner = Runner(built.model, rubric.task, device, PRECISIONS[rubric.run.precision])
+    try:
+        seen = measure(runner, rubric, loaded.splits)
+    except Misbehaved as e:
+        if e.finding.code == "FM603" and built.family is not None and built.family not in registry.FAMILIES:
+            raise plugins.failed(plugins.load(plugins.FAMILIES, built.family).used, e) from e  # what it builds, runs
+        raise
     if verdict_of(seen.findings).refuses:
         return Refused(findings=seen.findings)
     evaluation = Evaluation(
@@ -67,8 +85,20 @@ def _marked(built: Built, loaded: LoadedRubric, device: torch.device, started: f
         declared=dict(built.declared),
         assumed=built.assumed,
         torch_version=str(torch.__version__),  # a TorchVersion is more than a string
+        source=built.source,
+        plugins=tuple(_plugins(rubric, built.family)),
     )
     return Marked(evaluation=evaluation)
+
+
+def _plugins(rubric: Rubric, family: str | None) -> Iterator[PluginUsed]:
+    """The plugins that had a part in a mark: the family that built the model, the data set, the metrics."""
+    if family is not None and family not in registry.FAMILIES:
+        yield plugins.load(plugins.FAMILIES, family).used
+    named = [(plugins.DATASETS, rubric.data.factory or ""), *((plugins.METRICS, metric.kind) for metric in rubric.metrics)]
+    for group, reference in dict.fromkeys(named):
+        if reference.startswith(plugins.PREFIX):
+            yield plugins.load(group, reference.removeprefix(plugins.PREFIX)).used
 
 
 @dataclass(frozen=True)

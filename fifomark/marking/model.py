@@ -1,55 +1,74 @@
-"""From clean weights to a model that runs: recognised, checked, built and filled, or refused with what was seen and what is wanted."""
+"""From clean weights to a model that runs: recognised, checked, built and filled, or refused with what was seen and what is wanted.
+
+The sources of a model, in their order: the rubric's own class (factories), a family's builder, the tree of layers that was pickled (trees).
+"""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from fifomark.core.catalogue import find
-from fifomark.core.errors import CannotBuild, UsageError
+from fifomark.core.errors import CannotBuild, DeclarationMissing, UsageError
 from fifomark.core.findings import Finding
+from fifomark.core.inspection import Form
+from fifomark.core.layers import Layer
 from fifomark.core.outcome import Refused
-from fifomark.core.text import shown
 from fifomark.core.weights import TensorSpec
 from fifomark.families import registry
-from fifomark.families.family import Match, settle
+from fifomark.families.family import Family, Match, settle
+from fifomark.marking.factories import Factory
+from fifomark.marking.filling import cast, fill, spec_of
+from fifomark.marking.running import PRECISIONS
 from fifomark.marking.schema import Rubric
-
-MOST = 20  # findings of one file
+from fifomark.marking.trees import CannotRebuild, plant
 
 
 @dataclass(frozen=True)
 class Built:
-    """A model in eval mode on the CPU, in float32. `declared` is what the rubric said of its family, `assumed` what nobody said."""
+    """A model in eval mode on the CPU, in the precision that the rubric wants. `source` as in Evaluation.
+
+    `declared` is what the rubric said of its family (None: it was built by none), `assumed` what nobody said.
+    """
 
     model: nn.Module
     parameters: int
     declared: Mapping[str, Any]
     assumed: tuple[str, ...]
+    source: str
+    family: str | None = None
 
 
-def rebuild(weights: Mapping[str, Tensor], rubric: Rubric, place: object) -> Built | Refused:
-    """The model that `weights` are, as the rubric declares it; `place` is the rubric's file, for messages."""
-    specs = _specs(weights)
-    match = registry.match(specs)
-    if match is None or match.family not in rubric.model.families:
-        return Refused(findings=(_wrong_family(match, specs, rubric.model.families),))
-    declared = rubric.model.declared.get(match.family, {})
-    try:
-        model, assumed = _built(match, weights, declared, rubric.input.shape, place)
-    except CannotBuild as e:
-        return Refused(findings=e.findings or (find("FM504", "model", str(e), evidence=_joined(match.evidence), advice=e.advice),))
-    parameters = _parameters(model, weights)
-    if rubric.model.max_parameters is not None and parameters > rubric.model.max_parameters:
-        message = f"{parameters} parameters, where at most {rubric.model.max_parameters} are allowed"
-        return Refused(findings=(find("FM506", "model", message),))
-    return Built(model, parameters, declared, assumed)
+@dataclass(frozen=True)
+class Material:
+    """What was submitted: the clean weights, and what their inspection says of the file. `families` are those that are known."""
+
+    weights: Mapping[str, Tensor]
+    form: Form | None = None
+    layers: Sequence[Layer] = ()
+    families: Mapping[str, Family] = field(default_factory=lambda: registry.FAMILIES)
+
+    @property
+    def specs(self) -> list[TensorSpec]:
+        return [spec_of(name, tensor) for name, tensor in self.weights.items()]
+
+
+def rebuild(given: Material, rubric: Rubric, place: object, factory: Factory | None = None) -> Built | Refused:
+    """The model that was submitted, as the rubric wants it built; `place` is the rubric's file, for messages.
+
+    `factory` is that of the rubric, where it names one.
+    """
+    built = _of_factory(given, rubric, factory) if factory else _recognised(given, rubric, place)
+    if isinstance(built, Refused):
+        return built
+    most = rubric.model.max_parameters
+    if most is not None and built.parameters > most:
+        return _refused(find("FM506", "model", f"{built.parameters} parameters, where at most {most} are allowed"))
+    return built
 
 
 def build_model(weights: Mapping[str, Tensor], declared: Mapping[str, Any], input_shape: tuple[int, ...] | None = None) -> nn.Module:
@@ -58,7 +77,7 @@ def build_model(weights: Mapping[str, Tensor], declared: Mapping[str, Any], inpu
     CannotBuild where no family fits or the weights are at fault, DeclarationMissing or ConfigError where `declared` is, UsageError
     where the family needs an `input_shape`.
     """
-    specs = _specs(weights)
+    specs = Material(weights).specs
     match = registry.match(specs)
     if match is None:
         seen = registry.recognise(specs)
@@ -67,73 +86,100 @@ def build_model(weights: Mapping[str, Tensor], declared: Mapping[str, Any], inpu
         if "inputs" not in match.read:
             raise UsageError(f"a {match.family} model cannot be built without input_shape, the shape of one example")
         input_shape = (int(str(match.read["inputs"])),)
-    return _built(match, weights, declared, input_shape, "build()")[0]
+    return _of_family(registry.family(match.family), match, weights, declared, input_shape, "build()", torch.float32)[0]
 
 
-def _built(
-    match: Match, weights: Mapping[str, Tensor], declared: Mapping[str, Any], input_shape: tuple[int, ...], place: object
+def _of_factory(given: Material, rubric: Rubric, factory: Factory) -> Built | Refused:
+    if wanted := rubric.model.families:
+        specs = given.specs
+        match = registry.match(specs, given.families)
+        if match is None or match.family not in wanted:
+            return _refused(_wrong_family(match, given, specs, wanted))
+    model = factory.filled(given.weights, PRECISIONS[rubric.run.precision])
+    if isinstance(model, list):
+        return _refused(*model)
+    return Built(model, _parameters(model, given.weights), {}, (), f"factory {factory.reference}")
+
+
+def _recognised(given: Material, rubric: Rubric, place: object) -> Built | Refused:
+    """By the family that the weights are of; or, where no family builds them, by the tree."""
+    rules, specs = rubric.model, given.specs
+    match = registry.match(specs, given.families)
+    if match is None or match.family not in rules.families:
+        if rules.trees and (match is None or not rules.families):
+            return _of_tree(given, rubric, ())
+        return _refused(_wrong_family(match, given, specs, rules.families))
+    declared = rules.declared.get(match.family, {})
+    dtype = PRECISIONS[rubric.run.precision]
+    try:
+        family = given.families[match.family]
+        model, assumed = _of_family(family, match, given.weights, declared, rubric.input.shape, place, dtype)
+    except CannotBuild as e:
+        if e.findings:
+            return Refused(findings=e.findings)
+        why = find("FM504", "model", str(e), evidence=_joined(match.evidence), advice=e.advice)
+        return _of_tree(given, rubric, (why,)) if rules.trees else _refused(why)
+    except DeclarationMissing as e:
+        if not rules.trees:
+            raise
+        unsaid = f"the task does not say {', '.join(e.missing)} of a {match.family} model, and a file of weights cannot tell it"
+        return _of_tree(given, rubric, (find("FM504", "model", unsaid, advice=_WHOLE),))
+    return Built(model, _parameters(model, given.weights), declared, assumed, f"family {match.family}", match.family)
+
+
+def _of_family(
+    family: Family,
+    match: Match,
+    weights: Mapping[str, Tensor],
+    declared: Mapping[str, Any],
+    input_shape: tuple[int, ...],
+    place: object,
+    dtype: torch.dtype,
 ) -> tuple[nn.Module, tuple[str, ...]]:
     """The filled model and what was assumed; CannotBuild, with findings where the weights are at fault."""
-    family = registry.family(match.family)
     family.refuse(family.invariants(match))
     values, assumed = settle(family, declared, place, match)
-    model = family.build(match, values, input_shape)
+    model = cast(family.build(match, values, input_shape), dtype)
     family.refuse(fill(model, weights))
     return model.eval(), (*assumed, *getattr(model, "assumed", ()))
 
 
-def fill(model: nn.Module, weights: Mapping[str, Tensor]) -> list[Finding]:
-    """Copy `weights` into `model`, strictly: names, shapes and kinds of number. Findings, and an unusable model, where they do not fit.
-
-    Half, bfloat16 and double become the model's float32. torch would also take whole numbers for real ones and complex ones for their
-    real part without a word; here they are refused.
-    """
-    places = model.state_dict()
-    misfits = ((name, _misfit(tensor, places[name])) for name, tensor in weights.items() if name in places)
-    if findings := [find("FM502", name, f"{shown(name)}: {why}") for name, why in islice(((n, w) for n, w in misfits if w), MOST)]:
-        return findings
-    keys = model.load_state_dict(dict(weights), strict=False)
-    missing = _strays(keys.missing_keys, keys.unexpected_keys, "is missing")
-    return [*missing, *_strays(keys.unexpected_keys, keys.missing_keys, "is not expected")][:MOST]
+_WHOLE = "Save the whole model, torch.save(model, 'model.pt'), made of an nn.Sequential with torch.nn's own layers."
 
 
-def _wrong_family(match: Match | None, specs: Sequence[TensorSpec], wanted: Sequence[str]) -> Finding:
+def _of_tree(given: Material, rubric: Rubric, before: tuple[Finding, ...]) -> Built | Refused:
+    """`before` says why no family builds it."""
+    if given.form != "module":
+        what = "a file of weights does not tell how a model computes, and the task takes whole models"
+        return _refused(*(before or (find("FM504", "model", what, advice=_WHOLE),)))
+    try:
+        outcome = plant(given.layers, given.weights, PRECISIONS[rubric.run.precision])
+    except CannotRebuild as e:
+        return _refused(
+            *before, find("FM504", e.path or "model", f"this model cannot be rebuilt from its description: {e}", advice=e.advice)
+        )
+    if isinstance(outcome, list):
+        return _refused(*before, *outcome)
+    return Built(outcome, _parameters(outcome, given.weights), {}, (), "tree")
+
+
+def _wrong_family(match: Match | None, given: Material, specs: Sequence[TensorSpec], wanted: Sequence[str]) -> Finding:
     asked = f"the task asks for {' or '.join(wanted)}"
     if match is None:
-        seen = registry.recognise(specs)
-        return find(
-            "FM504", "model", f"no kind of network fits these weights; {asked}", evidence=_joined(seen.evidence + seen.contradictions)
-        )
+        seen = registry.recognise(specs, given.families)
+        evidence = _joined(seen.evidence + seen.contradictions)
+        return find("FM504", "model", f"no kind of network fits these weights; {asked}", evidence=evidence)
     return find("FM503", "model", f"the family of this network is {match.family}; {asked}", evidence=_joined(match.evidence))
 
 
-def _misfit(tensor: Tensor, place: Tensor) -> str | None:
-    if tensor.shape != place.shape:
-        return f"has shape {tuple(tensor.shape)}, the model has {tuple(place.shape)} there"
-    if tensor.is_complex() or tensor.is_floating_point() != place.is_floating_point():
-        return f"holds {_word(tensor.dtype)}, the model has {_word(place.dtype)} there"
-    return None
-
-
-def _strays(names: Sequence[str], others: Sequence[str], problem: str) -> Iterable[Finding]:
-    for name in names[:MOST]:
-        # Names are a stranger's and the comparison is quadratic: few and short ones only.
-        near = difflib.get_close_matches(name[:100], [other for other in others[:100] if len(other) <= 100], n=1)
-        yield find("FM502", name, f"{shown(name)} {problem}" + (f"; is {near[0]!r} meant?" if near else ""))
+def _refused(*findings: Finding) -> Refused:
+    return Refused(findings=findings)
 
 
 def _parameters(model: nn.Module, weights: Mapping[str, Tensor]) -> int:
     """How many numbers were trained: parameters without buffers, tied ones once."""
     trained = [weights[name] for name, _ in model.named_parameters() if name in weights]
     return sum({tensor.data_ptr(): tensor.numel() for tensor in trained if tensor.numel()}.values())
-
-
-def _specs(weights: Mapping[str, Tensor]) -> list[TensorSpec]:
-    return [TensorSpec(name=name, dtype=_word(tensor.dtype), shape=tuple(tensor.shape)) for name, tensor in weights.items()]
-
-
-def _word(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _joined(sentences: Iterable[str]) -> str:

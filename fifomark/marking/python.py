@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from fifomark import plugins
 from fifomark.core.errors import ConfigError
 from fifomark.core.text import shown
 from fifomark.families.family import did_you_mean
@@ -29,25 +30,33 @@ _REFERENCE = re.compile(r"(?P<module>[A-Za-z_]\w*):(?P<name>[A-Za-z_]\w*)", re.A
 _PRIVATE = "_fifomark_beside_"
 
 
-def load_callable(folder: str | os.PathLike[str], reference: str, place: object, key: str) -> Callable[..., Any]:
-    """What `reference` names: "module:name" of the Python in the rubric's `folder`.
+def load_callable(folder: str | os.PathLike[str], reference: str, place: object, key: str, group: str | None = None) -> Callable[..., Any]:
+    """What `reference` names: "module:name" of the Python in the rubric's `folder`, or "plugin:NAME" of an entry-point `group`.
 
     ConfigError, about `key` in the file `place`, where there is no such thing or it is nothing that can be called, and where importing
-    it raises: with the name and line. It is imported once for each content of the rubric.
+    it raises: with the name and line. It is imported once for each content of the rubric. PluginFailed where a plugin cannot be imported.
     """
-    module_name, name = _parts(folder, reference, place, key)
-    module = _imported(Path(folder).resolve(), module_name, place, key)
-    if not hasattr(module, name):
-        raise ConfigError(place, key, f"{module_name}.py has no {name!r}", did_you_mean(name, _public(vars(module))))
-    made = getattr(module, name)
+    made: object
+    if group is not None and reference.startswith(plugins.PREFIX):
+        name = reference.removeprefix(plugins.PREFIX)
+        plugins.check(group, name, place, key)
+        made = plugins.load(group, name).made
+    else:
+        module_name, name = _parts(folder, reference, place, key)
+        module = _imported(Path(folder).resolve(), module_name, place, key)
+        if not hasattr(module, name):
+            raise ConfigError(place, key, f"{module_name}.py has no {name!r}", did_you_mean(name, _public(vars(module))))
+        made = getattr(module, name)
     if not callable(made):
         raise ConfigError(place, key, f"{reference} is of type {shown(type(made).__name__)}, nothing that can be called")
-    called: Callable[..., Any] = made
-    return called
+    return made
 
 
-def check_callable(folder: str | os.PathLike[str], reference: str, place: object, key: str) -> None:
+def check_callable(folder: str | os.PathLike[str], reference: str, place: object, key: str, group: str | None = None) -> None:
     """What can be said of `reference` without running any of it: ConfigError where its file, or the name in it, is not there."""
+    if group is not None and reference.startswith(plugins.PREFIX):
+        plugins.check(group, reference.removeprefix(plugins.PREFIX), place, key)
+        return
     module_name, name = _parts(folder, reference, place, key)
     try:
         tree = ast.parse(Path(folder, f"{module_name}.py").read_bytes())

@@ -11,11 +11,11 @@ from typing import Any
 from msgspec.structs import replace
 
 from fifomark.core.decode import convert, read_toml
-from fifomark.core.errors import ConfigError, DeclarationMissing
-from fifomark.families import registry
-from fifomark.families.family import did_you_mean, settle
+from fifomark.core.errors import ConfigError
+from fifomark.families.family import did_you_mean
 from fifomark.marking.data.hashing import sha256_of
 from fifomark.marking.metric_names import BUILT_IN, TORCHMETRICS
+from fifomark.marking.model_rules import check_model
 from fifomark.marking.rubric_hash import FILE_NAME, rubric_sha256
 from fifomark.marking.schema import Rubric
 from fifomark.marking.tasks import KINDS
@@ -31,7 +31,7 @@ def load_rubric(folder: str | os.PathLike[str]) -> Rubric:
     """
     path = Path(folder, FILE_NAME)
     rubric = _completed(convert(_with_declared(read_toml(path, dict[str, Any])), Rubric, path))
-    for check in (_check_task, _check_owner, _check_families, _check_input, _check_metrics, _check_criteria, _check_data):
+    for check in (_check_task, _check_owner, check_model, _check_input, _check_metrics, _check_criteria, _check_data):
         for key, problem, hint in check(rubric, path):
             raise ConfigError(path, key, problem, hint)
     return rubric
@@ -42,7 +42,7 @@ def _with_declared(table: dict[str, Any]) -> dict[str, Any]:
     model = table.get("model")
     if not isinstance(model, dict):
         return table
-    facts = {key: value for key, value in model.items() if isinstance(value, dict)}
+    facts = {key: value for key, value in model.items() if isinstance(value, dict) and key != "args"}
     rest = {key: value for key, value in model.items() if key not in facts}
     return {**table, "model": {**rest, "declared": facts}}
 
@@ -80,23 +80,6 @@ def _check_owner(rubric: Rubric, _: Path) -> Iterator[Problem]:
     else:
         if "owner" not in groups:
             yield "submission.owner_from", "has no group named owner", "mark the owner's part: (?P<owner>[a-z]+)"
-
-
-def _check_families(rubric: Rubric, path: Path) -> Iterator[Problem]:
-    known = tuple(registry.FAMILIES)
-    for family in rubric.model.families:
-        if family not in known:
-            yield "model.families", f"{family!r} is no family", did_you_mean(family, known)
-    for family in rubric.model.declared:
-        if family not in rubric.model.families:
-            yield f"model.{family}", "declares facts of a family that is not in model.families", did_you_mean(family, rubric.model.families)
-    for family in rubric.model.families:
-        try:
-            settle(registry.family(family), rubric.model.declared.get(family, {}), path)
-        except DeclarationMissing as e:
-            yield f"model.{family}", f"does not declare {', '.join(e.missing)}", "a file of weights cannot tell it"
-        except ConfigError as e:
-            yield f"model.{family}.{e.key}", e.problem, e.hint
 
 
 def _check_input(rubric: Rubric, _: Path) -> Iterator[Problem]:

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from fifomark.core.catalogue import find
 from fifomark.core.findings import Finding
 from fifomark.core.text import shown
+from fifomark.marking.filling import cast
 from fifomark.marking.schema import Task
 from fifomark.marking.tasks import output_shape
 from fifomark.marking.terms import SplitName
 
+PRECISIONS = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}  # as Run.precision names them
 Inputs = Sequence[Tensor]  # one for each argument of the model, all with as many examples
 
 
@@ -49,7 +51,7 @@ class Runner:
     dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
-        self.model.to(self.device, self.dtype)
+        cast(self.model.to(self.device), self.dtype)
 
     def outputs(self, inputs: Inputs, labels: tuple[int, ...]) -> Tensor:
         """Finite numbers of the task's output shape, on the CPU, in float32 or float64. `labels` is the shape of the examples' labels.

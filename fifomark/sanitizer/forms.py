@@ -24,11 +24,16 @@ _SHOWN = 40  # names in a message
 
 
 class Chosen(NamedTuple):
-    """`form` is None and `entries` empty where no weights could be chosen; the findings say why."""
+    """`form` is None and `entries` empty where no weights could be chosen; the findings say why.
+
+    `group` is where they are from, `stripped` what their names began with there.
+    """
 
     form: Form | None
     entries: tuple[Entry, ...]
     findings: list[Finding]
+    group: Group | None = None
+    stripped: str = ""
 
 
 def choose(description: Description) -> Chosen:
@@ -49,7 +54,7 @@ def choose(description: Description) -> Chosen:
         findings.append(find("FM501", _named(group), f"every name began with {stripped!r}, which a wrapper added: it was stripped"))
     if twice := _duplicate(entries):
         return Chosen(None, (), [*findings, find("FM307", twice, "two tensors have this name")])
-    return Chosen(_form(group), entries, findings)
+    return Chosen(_form(group), entries, findings, group, stripped)
 
 
 def _plain(candidates: list[Group]) -> tuple[list[Group], list[Group]]:

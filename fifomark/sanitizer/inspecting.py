@@ -65,6 +65,7 @@ def inspect(file: OpenFile, seen: Description | Finding, policy: Policy, limits:
         family=judged.family,
         weights=taken.weights,
         would_run=judged.would_run,
+        layers=judged.layers,
         clean=None if verdict_of(findings).refuses else taken.clean,
     )
 

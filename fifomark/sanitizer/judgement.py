@@ -8,10 +8,11 @@ from typing import NamedTuple
 from fifomark.core.catalogue import RULES, find
 from fifomark.core.findings import Finding, Level
 from fifomark.core.inspection import Form
+from fifomark.core.layers import Layer
 from fifomark.core.policy import Limits, Policy
 from fifomark.core.weights import FamilySeen, TensorSpec
 from fifomark.families.registry import recognise
-from fifomark.sanitizer import code_rules
+from fifomark.sanitizer import code_rules, trees
 from fifomark.sanitizer.checks import Checked, check
 from fifomark.sanitizer.forms import choose
 from fifomark.torchfile.description import Description
@@ -26,6 +27,7 @@ class Judgement(NamedTuple):
     checked: Checked
     form: Form | None
     would_run: tuple[str, ...]
+    layers: tuple[Layer, ...] = ()
 
     @property
     def family(self) -> FamilySeen | None:
@@ -52,7 +54,8 @@ def judge(seen: Description, size: int, policy: Policy, limits: Limits) -> Judge
     checked = check(seen, chosen.entries, size, limits)
     disarm = policy.on_unsafe == "disarm" and checked.views
     code_findings = code_rules.disarmed(code.findings) if disarm else code.findings
-    return Judgement([*structure, *code_findings, *chosen.findings, *checked.findings], checked, chosen.form, code.would_run)
+    findings = [*structure, *code_findings, *chosen.findings, *checked.findings]
+    return Judgement(findings, checked, chosen.form, code.would_run, trees.tree(seen, chosen))
 
 
 def _structure(seen: Description) -> list[Finding]:

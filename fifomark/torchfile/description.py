@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from fifomark.core.layers import Layer
 from fifomark.core.record import Record
 
 Size = Annotated[int, Meta(ge=0, lt=1 << 62)]
@@ -97,14 +98,6 @@ class Group(Record):
     kind: Literal["mapping", "module", "script", "sequence"]
     entries: tuple[Entry, ...]
     others: tuple[Other, ...] = ()
-
-
-class Layer(Record):
-    """A module of a pickled tree: its dotted name below the root ("" for the root), its class, its plain attributes."""
-
-    path: Text
-    cls: Short
-    attributes: dict[str, bool | int | float | str | list[bool | int | float | str | None] | None] = {}
 
 
 class Member(Record):

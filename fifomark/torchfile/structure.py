@@ -18,6 +18,7 @@ MAX_NAME = 4_000
 MAX_TEXT = 32 << 20  # characters of all names and paths: shared modules and deep dicts repeat them
 MAX_PATH = 60
 MAX_OTHERS = 200
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks")
 MAX_ITEMS = 4_000_000  # of all dicts and lists: one that is shared counts wherever it is looked into
 
 
@@ -118,7 +119,8 @@ class Structure:
             if state is None or id(module) in above:
                 continue
             self._descend(module, prefix)
-            self.layers.append({"path": prefix[:-1], "cls": type(module).full_name[:400], "attributes": _attributes(state)})
+            layer = {"path": prefix[:-1], "cls": type(module).full_name[:400], "attributes": _attributes(state)}
+            self.layers.append(layer | ({"altered": True} if _altered(state) else {}))
             skipped = _members(state.get("_non_persistent_buffers_set"))
             for table in ("_parameters", "_buffers"):
                 for name, value in self._named(state.get(table)):
@@ -235,6 +237,16 @@ def _attributes(state: dict[Any, Any]) -> dict[str, Any]:
         elif _is_plain(value):
             kept[name[:100]] = value
     return kept
+
+
+def _altered(state: dict[Any, Any]) -> bool:
+    """Whether a module computes otherwise than its class: it has hooks, or a function where its class has a method."""
+    if any(pairs_given(state.get(hooks)) for hooks in _HOOKS):
+        return True
+    if isinstance(state.get("forward"), (Stand, Inert)):
+        return True
+    some = islice(state.items(), 200)  # a module that is shared is looked at under each of its names
+    return any(isinstance(value, Stand) and isinstance(name, str) and name.startswith("_") for name, value in some)
 
 
 def _is_plain(value: Any) -> bool:

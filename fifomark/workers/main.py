@@ -9,7 +9,9 @@ from multiprocessing.connection import Connection
 from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
+from fifomark import plugins
 from fifomark.core.inspection import Inspection
 from fifomark.core.outcome import Failed, MarkTicket, Outcome, Reason, Sanitized, SanitizeTicket
 from fifomark.core.policy import Isolation
@@ -28,10 +30,25 @@ def serve_sanitizing(sandbox: Strictness, isolation: Isolation, connection: Conn
 
         def judge(tickets: Sequence[SanitizeTicket]) -> Iterator[Outcome]:
             jobs = [Job(ticket.path, ticket.name, ticket.clean_path) for ticket in tickets]
-            for seen in sanitizer.inspect_all(jobs, policy=tickets[0].policy, limits=tickets[0].limits):
-                yield Sanitized(inspection=seen) if isinstance(seen, Inspection) else _failed(seen)
+            seen = sanitizer.inspect_all(jobs, policy=tickets[0].policy, limits=tickets[0].limits)
+            for ticket, one in zip(tickets, seen, strict=True):
+                yield _sanitized(one, ticket) if isinstance(one, Inspection) else _failed(one)
 
         _serve(connection, SanitizeTicket, judge)
+
+
+def _sanitized(seen: Inspection, ticket: SanitizeTicket) -> Outcome:
+    """With the family that plugins know, asked here: they are nothing for the writer, which reads strangers' bytes."""
+    from fifomark.families import registry
+
+    if not ticket.families or seen.weights is None:
+        return Sanitized(inspection=seen)
+    try:
+        family = registry.recognise(seen.weights.tensors, registry.with_plugins(ticket.families))
+    except Exception as e:
+        traceback.print_exc()
+        return _failed(e)
+    return Sanitized(inspection=replace(seen, family=family))
 
 
 def serve_marking(connection: Connection, slot: Slot) -> None:
@@ -78,4 +95,6 @@ def _outcomes(judge: Callable[[Sequence[T]], Iterator[Outcome]], tickets: Sequen
 
 
 def _failed(error: Exception) -> Failed:
-    return Failed(reason=Reason(code="internal-error", message=shown(f"{type(error).__name__}: {error}", 1000), blame="operator"))
+    plugin = plugins.responsible(error)
+    message = str(plugin) if plugin else f"{type(error).__name__}: {error}"
+    return Failed(reason=Reason(code="internal-error", message=shown(message, 1000), blame="operator"))

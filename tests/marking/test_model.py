@@ -6,7 +6,7 @@ from torch import nn
 
 from fifomark.core.errors import CannotBuild, DeclarationMissing, UsageError
 from fifomark.core.outcome import Refused
-from fifomark.marking.model import Built, build_model, fill, rebuild
+from fifomark.marking.model import Built, Material, build_model, rebuild
 from fifomark.marking.rubric import load_rubric
 
 
@@ -14,49 +14,8 @@ def net() -> nn.Module:
     return nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
 
 
-def test_weights_that_fit_are_copied_and_widened_to_float32() -> None:
-    model, weights = net(), net().half().state_dict()
-    assert fill(model, weights) == []
-    assert {t.dtype for t in model.parameters()} == {torch.float32}
-    assert torch.equal(model.state_dict()["0.weight"], weights["0.weight"].float())
-
-
-def test_a_misspelt_key_is_named_with_its_nearest() -> None:
-    weights = net().state_dict()
-    weights["0.wieght"] = weights.pop("0.weight")
-    missing, unexpected = fill(net(), weights)
-    assert (missing.code, missing.where) == ("FM502", "0.weight")
-    assert "is '0.wieght' meant?" in missing.message
-    assert unexpected.message.startswith("0.wieght is not expected")
-
-
-@pytest.mark.parametrize(
-    ("tensor", "said"),
-    [
-        (torch.zeros(8, 5), "(8, 5)"),
-        (torch.zeros(8, 4, dtype=torch.complex64), "complex64"),
-        (torch.zeros(8, 4, dtype=torch.int64), "int64"),
-    ],
-)
-def test_what_torch_would_bend_into_place_is_refused(tensor: torch.Tensor, said: str) -> None:
-    (finding,) = fill(net(), net().state_dict() | {"0.weight": tensor})
-    assert (finding.code, finding.where) == ("FM502", "0.weight")
-    assert said in finding.message
-
-
-def test_a_counter_may_be_a_whole_number_and_nothing_else() -> None:
-    assert fill(net(), net().state_dict()) == []
-    (finding,) = fill(net(), net().state_dict() | {"1.num_batches_tracked": torch.tensor(1.5)})
-    assert finding.where == "1.num_batches_tracked"
-
-
-def test_a_hundred_thousand_strange_keys_are_answered_at_once() -> None:
-    findings = fill(net(), {f"{'x' * 1000}{i}": torch.zeros(1) for i in range(100_000)})
-    assert len(findings) <= 20
-
-
 def test_parameters_are_counted_without_buffers(write_rubric) -> None:
-    built = rebuild(net().state_dict(), load_rubric(write_rubric()), "rubric.toml")
+    built = rebuild(Material(net().state_dict()), load_rubric(write_rubric()), "rubric.toml")
     assert isinstance(built, Built)
     assert built.parameters == 8 * 4 + 8 + 8 + 8 + 3 * 8 + 3
     assert not built.model.training
@@ -65,7 +24,9 @@ def test_parameters_are_counted_without_buffers(write_rubric) -> None:
 def test_tied_parameters_are_counted_once(write_rubric) -> None:
     shared = torch.randn(4, 4)
     weights = {"a.weight": shared, "a.bias": torch.zeros(4), "b.weight": shared, "b.bias": torch.zeros(4)}
-    built = rebuild(weights | {"c.weight": torch.randn(3, 4), "c.bias": torch.zeros(3)}, load_rubric(write_rubric()), "rubric.toml")
+    built = rebuild(
+        Material(weights | {"c.weight": torch.randn(3, 4), "c.bias": torch.zeros(3)}), load_rubric(write_rubric()), "rubric.toml"
+    )
     assert isinstance(built, Built)
     assert built.parameters == 16 + 4 + 4 + 12 + 3
 
@@ -78,7 +39,7 @@ def test_tied_parameters_are_counted_once(write_rubric) -> None:
     ],
 )
 def test_a_model_of_another_task_is_told_what_was_seen_and_what_is_wanted(write_rubric, model: nn.Module, code: str, said: str) -> None:
-    refused = rebuild(model.state_dict(), load_rubric(write_rubric()), "rubric.toml")
+    refused = rebuild(Material(model.state_dict()), load_rubric(write_rubric()), "rubric.toml")
     assert isinstance(refused, Refused)
     assert refused.findings[0].code == code
     assert said in refused.findings[0].message
@@ -86,7 +47,7 @@ def test_a_model_of_another_task_is_told_what_was_seen_and_what_is_wanted(write_
 
 
 def test_weights_of_no_known_kind_are_told_what_is_there(write_rubric) -> None:
-    refused = rebuild({"alpha": torch.zeros(3), "beta": torch.zeros(2)}, load_rubric(write_rubric()), "rubric.toml")
+    refused = rebuild(Material({"alpha": torch.zeros(3), "beta": torch.zeros(2)}), load_rubric(write_rubric()), "rubric.toml")
     assert isinstance(refused, Refused)
     assert refused.findings[0].code == "FM504"
     assert "alpha" in str(refused.findings[0].evidence)
@@ -94,7 +55,7 @@ def test_weights_of_no_known_kind_are_told_what_is_there(write_rubric) -> None:
 
 def test_too_many_parameters_are_refused(write_rubric) -> None:
     rubric = load_rubric(write_rubric(changes={"[input]": "max_parameters = 50\n[input]"}))
-    refused = rebuild(net().state_dict(), rubric, "rubric.toml")
+    refused = rebuild(Material(net().state_dict()), rubric, "rubric.toml")
     assert isinstance(refused, Refused)
     assert refused.findings[0].code == "FM506"
     assert "83 parameters" in refused.findings[0].message

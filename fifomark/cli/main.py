@@ -28,6 +28,7 @@ VERBS = {
     "leaderboard": "Rank what was marked.",
     "inspect": "Say what files are, without running anything in them.",
     "mark": "Mark models against a rubric, without a spool: what one runs before submitting.",
+    "rubric": "Write a rubric for your data, and check one.",
     "sanitize": "Write a clean file that holds the weights of a file and nothing else.",
 }
 
@@ -38,7 +39,7 @@ class Verbs(TyperGroup):
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         return list(VERBS)
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand | None:  # type: ignore[override]
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand | TyperGroup | None:  # type: ignore[override]
         if cmd_name not in VERBS:
             return None
         if "--help" not in sys.argv[1:2]:
@@ -47,9 +48,14 @@ class Verbs(TyperGroup):
         return TyperCommand(cmd_name, help=VERBS[cmd_name], rich_markup_mode=None)
 
 
-def _load(verb: str) -> TyperCommand:
+def _load(verb: str) -> TyperCommand | TyperGroup:
+    module = import_module(f"fifomark.cli.{verb}")
+    if verbs := getattr(module, "app", None):
+        group = typer.main.get_command(verbs)
+        assert isinstance(group, TyperGroup)
+        return group
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(verb, help=VERBS[verb])(getattr(import_module(f"fifomark.cli.{verb}"), verb))
+    app.command(verb, help=VERBS[verb])(getattr(module, verb))
     command = typer.main.get_command(app)
     assert isinstance(command, TyperCommand)
     return command

@@ -102,7 +102,8 @@ class SanitizeTicket(Record, tag="sanitize"):
 class MarkTicket(Record, tag="mark"):
     """Mark the clean file at `path` against the rubric in the folder `rubric`, which must still have the hash `rubric_sha256`.
 
-    `form` and `layers` are those of its inspection, `families` as in SanitizeTicket.
+    `form` and `layers` are those of its inspection, `families` as in SanitizeTicket. With `baseline` nothing is read: what knows nothing of
+    its input is marked instead.
     """
 
     submission: int
@@ -112,6 +113,7 @@ class MarkTicket(Record, tag="mark"):
     form: Form | None = None
     layers: tuple[Layer, ...] = ()
     families: tuple[str, ...] = ()
+    baseline: bool = False
 
 
 Ticket = SanitizeTicket | MarkTicket

@@ -13,9 +13,9 @@ from typing import Any
 
 from fifomark.core.errors import ConfigError, InternalError, UsageError
 from fifomark.core.inspection import Inspection
-from fifomark.core.outcome import Failed, Lost, Marked, MarkTicket, Outcome, Reason, Refused
+from fifomark.core.outcome import Evaluation, Failed, Lost, Marked, MarkTicket, Outcome, Reason, Refused
 from fifomark.core.policy import Limits, Policy
-from fifomark.core.report import Report
+from fifomark.core.report import Grade, Report
 from fifomark.core.states import State
 from fifomark.core.submission import Identity, Submission
 from fifomark.core.text import shown
@@ -65,7 +65,16 @@ class Marker:
             if inspection.verdict.refuses:
                 return self._report(submission, State.REJECTED, refusal(inspection.findings), timeline, inspection=inspection)
             timeline.append((State.EVALUATING, time.time()))
-            outcome = self._outcome(clean)
+            outcome = self._outcome(
+                MarkTicket(
+                    submission=0,
+                    path=clean,
+                    rubric=self._folder,
+                    rubric_sha256=self._sha256,
+                    form=inspection.form,
+                    layers=inspection.layers if self.rubric.model.trees else (),
+                )
+            )
         state, reason, parts = self._ending(outcome)
         return self._report(submission, state, reason, timeline, inspection=inspection, **parts)
 
@@ -88,11 +97,18 @@ class Marker:
             slot=self._slot.name,
         )
 
-    def _outcome(self, clean: str) -> Outcome:
+    def baseline(self) -> tuple[Evaluation, Grade]:
+        """The mark of what knows nothing of its input. ConfigError as of `mark`; InternalError where it cannot be marked."""
+        outcome = self._outcome(MarkTicket(submission=0, path="", rubric=self._folder, rubric_sha256=self._sha256, baseline=True))
+        if not isinstance(outcome, Marked):
+            _, reason, _ = self._ending(outcome)
+            raise InternalError(f"the baseline cannot be marked: {reason.message}")
+        return outcome.evaluation, grade(outcome.evaluation, self.rubric)
+
+    def _outcome(self, ticket: MarkTicket) -> Outcome:
         limits = self.rubric.limits
         memory = limits.memory_mib << 20 if limits.memory_mib is not None else self._limits.mark_memory_bytes
         bounds = Bounds(time.time() + (limits.wall_seconds or self._limits.mark_seconds), memory)
-        ticket = MarkTicket(submission=0, path=clean, rubric=self._folder, rubric_sha256=self._sha256)
         self._pool.start([ticket], self._slot, bounds)
         while not (ended := self._pool.collect(time.time())):
             wait(self._pool.waitables(), timeout=_LOOK_SECONDS)

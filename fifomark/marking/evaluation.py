@@ -19,6 +19,7 @@ from fifomark.core.outcome import Audit, Cost, Evaluation, Failed, Marked, MarkT
 from fifomark.core.text import shown
 from fifomark.families import registry
 from fifomark.marking import audits
+from fifomark.marking.baseline import Baseline
 from fifomark.marking.bench import Bench, LoadedRubric, RubricChanged
 from fifomark.marking.forms import not_accepted
 from fifomark.marking.metrics import Meter, of_model
@@ -40,11 +41,7 @@ def evaluate(ticket: MarkTicket, bench: Bench) -> Outcome:
         if unwanted := not_accepted(ticket.form, loaded.rubric.submission.accept):
             return Refused(findings=(unwanted,))
         device = bench.prepare(loaded)
-        # The clean file is our own writing; weights_only all the same.
-        weights = torch.load(ticket.path, map_location="cpu", weights_only=True, mmap=True)
-        families = registry.with_plugins((*ticket.families, *loaded.rubric.model.families))
-        given = Material(weights, ticket.form, ticket.layers, families)
-        built = rebuild(given, loaded.rubric, os.path.join(ticket.rubric, FILE_NAME), loaded.factory)
+        built = _baseline(loaded) if ticket.baseline else _built(ticket, loaded)
         return built if isinstance(built, Refused) else _marked(built, loaded, device, started)
     except Misbehaved as e:
         plugin = plugins.responsible(e)
@@ -56,6 +53,19 @@ def evaluate(ticket: MarkTicket, bench: Bench) -> Outcome:
     except Exception as e:
         _log.exception("submission %d could not be marked", ticket.submission)
         return _failed(plugins.responsible(e) or e)
+
+
+def _built(ticket: MarkTicket, loaded: LoadedRubric) -> Built | Refused:
+    # The clean file is our own writing; weights_only all the same.
+    weights = torch.load(ticket.path, map_location="cpu", weights_only=True, mmap=True)
+    families = registry.with_plugins((*ticket.families, *loaded.rubric.model.families))
+    given = Material(weights, ticket.form, ticket.layers, families)
+    return rebuild(given, loaded.rubric, os.path.join(ticket.rubric, FILE_NAME), loaded.factory)
+
+
+def _baseline(loaded: LoadedRubric) -> Built:
+    labels = torch.cat([split.labels for split in loaded.splits])
+    return Built(Baseline(loaded.rubric.task, labels), parameters=0, declared={}, assumed=(), source="baseline")
 
 
 def _failed(error: Exception) -> Failed:

@@ -96,11 +96,15 @@ def _opened(folder: Path, rubric: Rubric) -> Source:
     path = folder / data.path
     if data.factory:
         return factory.Made(path, data.factory, data.seed, folder / FILE_NAME)
-    format: str = data.format
-    if format == "auto":
-        format = "pictures" if path.is_dir() else _BY_ENDING.get(path.suffix.lower(), "auto")
-    if format == "pictures":
+    if data.format == "pictures" or (data.format == "auto" and path.is_dir()):
         return Pictures(path, rubric)
+    return open_file(path, data.format)
+
+
+def open_file(path: Path, format: str = "auto") -> Source:
+    """A file of arrays or a table, in the format that its name's ending says where `format` does not. BadData where it cannot be told."""
+    if format == "auto":
+        format = _BY_ENDING.get(path.suffix.lower(), "auto")
     if format not in _FILES:
         raise BadData("data.format", f"cannot be told from {path.suffix or 'a name without ending'!r}", nearest(path.suffix, _BY_ENDING))
     if path.is_dir():

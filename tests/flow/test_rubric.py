@@ -1,0 +1,85 @@
+"""`fifomark rubric check` and `fifomark rubric new`, on the examples in docs/."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fifomark.marking.rubric import load_rubric
+
+FIFOMARK = str(Path(sys.executable).parent / "fifomark")
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([FIFOMARK, "rubric", *map(str, arguments)], capture_output=True, text=True, timeout=240)
+
+
+def test_a_good_rubric_tells_a_good_model_from_one_that_knows_nothing() -> None:
+    seen = command("check", EXAMPLES / "mnist", "--model", EXAMPLES / "mnist" / "reference.pt", "--json")
+    assert seen.returncode == 0, seen.stderr
+    checked = json.loads(seen.stdout)
+    assert checked["schema"] == "fifomark.rubric-check/1"
+    assert (checked["baseline"]["pass"], checked["reference"]["grade"]["pass"]) == (False, True)
+    assert checked["problems"] == []
+
+
+def test_a_rubric_that_anybody_passes_or_that_its_reference_fails_is_no_good(tmp_path: Path) -> None:
+    folder = tmp_path / "motions"
+    folder.mkdir()
+    text = (EXAMPLES / "motions" / "rubric.toml").read_text().replace('"data/', f'"{EXAMPLES / "motions" / "data"}/')
+    (folder / "rubric.toml").write_text(text + "\n[grading]\npass_mark = 0.0\n")
+    easy = command("check", folder)
+    assert easy.returncode == 1
+    assert "knows nothing" in easy.stdout
+    assert "passes: ask for more" in easy.stderr
+    (folder / "rubric.toml").write_text(text)
+    hard = command("check", folder, "--model", EXAMPLES / "motions" / "submissions" / "zeno__ten.pt")
+    assert hard.returncode == 1
+    assert "does not pass: ask for less" in hard.stderr
+    wrong = command("check", folder, "--model", EXAMPLES / "mnist" / "reference.pt")
+    assert wrong.returncode == 1
+    assert "has no mark: the family of this network is cnn" in wrong.stderr
+
+
+@pytest.mark.parametrize(("name", "family"), [("mnist", "cnn"), ("motions", "rnn"), ("docstrings", "transformer")])
+def test_a_new_rubric_is_one_that_its_reference_is_marked_by(name: str, family: str, tmp_path: Path) -> None:
+    folder, reference = tmp_path / "rubrics" / name, EXAMPLES / name / "reference.pt"
+    made = command("new", folder, "--data", EXAMPLES / name / "data" / f"{name}.npz", "--model", reference)
+    assert made.returncode == 0, made.stderr
+    rubric, theirs = load_rubric(folder), load_rubric(EXAMPLES / name)
+    assert rubric.model.families == (family,)
+    assert (rubric.task.num_classes, rubric.input.shape, rubric.input.dtype) == (
+        theirs.task.num_classes,
+        theirs.input.shape,
+        theirs.input.dtype,
+    )
+    assert (rubric.data.input, rubric.data.label) == ("x_test", "y_test")
+    checked = json.loads(command("check", folder, "--model", reference, "--json").stdout)
+    assert checked["reference"]["state"] == "done"
+    assert "look at" in made.stdout
+
+
+def test_a_table_of_amounts_is_a_regression_on_all_its_columns(tmp_path: Path) -> None:
+    made = command("new", tmp_path / "r", "--data", EXAMPLES / "diabetes" / "data" / "test.csv", "--label", "progression")
+    assert made.returncode == 0, made.stderr
+    rubric = load_rubric(tmp_path / "r")
+    assert (rubric.task.type, rubric.input.shape, rubric.data.label) == ("regression", (10,), "progression")
+
+
+def test_what_cannot_be_told_is_asked_for_by_its_option(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", features=np.ones((20, 3)), classes=np.arange(20) % 2)
+    labels = command("new", tmp_path / "r", "--data", tmp_path / "d.npz")
+    assert (labels.returncode, "--label" in labels.stderr) == (2, True)
+    inputs = command("new", tmp_path / "r", "--data", tmp_path / "d.npz", "--label", "classes")
+    assert (inputs.returncode, "--input" in inputs.stderr) == (2, True)
+    near = command("new", tmp_path / "r", "--data", tmp_path / "d.npz", "--label", "clases")
+    assert "did you mean 'classes'?" in near.stderr
+    assert not (tmp_path / "r" / "rubric.toml").exists()
+    assert command("new", tmp_path / "r", "--data", tmp_path / "d.npz", "--label", "classes", "--input", "features").returncode == 0
+    assert "is there already" in command("new", tmp_path / "r", "--data", tmp_path / "d.npz").stderr

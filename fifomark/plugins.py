@@ -6,7 +6,6 @@ What goes wrong in one is its own error, by name: never a submitter's, and never
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
 from types import TracebackType
@@ -67,6 +66,12 @@ def load(group: str, name: str) -> Loaded:
     return known
 
 
+def used(group: str, name: str) -> PluginUsed | None:
+    """The plugin of this name, where it has been imported."""
+    loaded = _loaded.get((group, name))
+    return loaded.used if loaded else None
+
+
 def failed(used: PluginUsed, error: BaseException) -> PluginFailed:
     text = shown((str(error).splitlines() or [""])[0], 300)
     return PluginFailed(used.name, used.distribution, used.version, f"{type(error).__name__}{': ' if text else ''}{text}")
@@ -104,11 +109,3 @@ def _used(entry: EntryPoint) -> PluginUsed:
         distribution=owner.name if owner else "an unknown distribution",
         version=owner.version if owner else "",
     )
-
-
-def forget() -> None:
-    """Import plugins anew when they are next named: for tests that install one."""
-    for loaded in _loaded.values():
-        for module in [known for known in sys.modules if known.partition(".")[0] == loaded.package]:
-            del sys.modules[module]
-    _loaded.clear()

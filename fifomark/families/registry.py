@@ -82,10 +82,8 @@ def recognise(weights: Sequence[TensorSpec], families: Mapping[str, Family] = FA
 
 def _credit(name: str) -> tuple[str, ...]:
     """Whose word it is, where it is not ours."""
-    if name in FAMILIES:
-        return ()
-    used = plugins.load(plugins.FAMILIES, name).used
-    return (f"recognised by the plugin {name!r} of {used.distribution} {used.version}",)
+    used = plugins.used(plugins.FAMILIES, name)
+    return (f"recognised by the plugin {name!r} of {used.distribution} {used.version}",) if used else ()
 
 
 def _ranked(layers: Layers, families: Mapping[str, Family]) -> list[Match]:
@@ -95,15 +93,16 @@ def _ranked(layers: Layers, families: Mapping[str, Family]) -> list[Match]:
 
 def _judged(family: Family, layers: Layers) -> Match | None:
     seen: object = family.judge(layers)
-    if seen is None or isinstance(seen, Match):
+    if seen is None or (isinstance(seen, Match) and seen.family == family.name):
         return seen
-    wrong = TypeError(f"judge() gave a {type(seen).__name__}, expected a Match or None")
+    found = f"a Match of {seen.family!r}" if isinstance(seen, Match) else f"a {type(seen).__name__}"
+    wrong = TypeError(f"judge() gave {found}, expected a Match of {family.name!r} or None")
     raise plugins.failed(plugins.load(plugins.FAMILIES, family.name).used, wrong)  # ours are checked by mypy
 
 
 def _decided(ranked: Sequence[Match]) -> Match | None:
     if not ranked or not ranked[0].convincing:
         return None
-    if len(ranked) > 1 and ranked[1].strength > ranked[0].strength - _MARGIN:
-        return None
-    return ranked[0]
+    equal = [seen for seen in ranked if seen is ranked[0] or seen.strength > ranked[0].strength - _MARGIN]
+    named = [seen for seen in equal if plugins.used(plugins.FAMILIES, seen.family)] if len(equal) > 1 else equal
+    return named[0] if len(named) == 1 and named[0].convincing else None  # a plugin was named for what ours know less of

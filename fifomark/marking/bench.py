@@ -59,7 +59,7 @@ class Bench:
         if known is None or known.sha256 != ticket.rubric_sha256:
             self._loaded.pop(ticket.rubric, None)  # first: two versions of large data need not fit together
             del known
-            read = self._read(ticket)
+            read = _read(ticket)
             device = torch.device("cpu") if read.rubric.run.device == "cpu" else self.device
             room = _room(device) - sum(bytes_on(device, other.splits) for other in self._loaded.values())
             self._loaded[ticket.rubric] = known = replace(read, splits=kept(read.splits, device, room))
@@ -80,24 +80,31 @@ class Bench:
         torch.backends.cuda.matmul.allow_tf32 = False
         return torch.device("cpu") if run.device == "cpu" else self.device
 
-    def _read(self, ticket: MarkTicket) -> LoadedRubric:
-        place = os.path.join(ticket.rubric, FILE_NAME)
-        rubric = load_rubric(ticket.rubric)
-        sha256 = rubric_sha256(ticket.rubric)
-        if sha256 != ticket.rubric_sha256:
-            raise RubricChanged(f"{place}: changed after the ticket was written")
-        _check_plugged(rubric, place)
-        try_metrics(rubric, place)
-        torch.manual_seed(rubric.data.seed)  # the rubric's own Python may draw the data by it
-        data = load_data(ticket.rubric, rubric)
-        splits = tuple(
-            Examples(split.name, tuple(map(torch.from_numpy, split.inputs)), torch.from_numpy(split.labels)) for split in data.splits
-        )
-        factory = Factory(ticket.rubric, rubric, place) if rubric.model.factory is not None else None
-        loaded = LoadedRubric(ticket.rubric, sha256, rubric, splits, data.sha256, factory)
-        if factory is not None:
-            factory.try_on(rubric, splits[0], self.prepare(loaded))
-        return loaded
+
+def _read(ticket: MarkTicket) -> LoadedRubric:
+    place = os.path.join(ticket.rubric, FILE_NAME)
+    rubric = load_rubric(ticket.rubric)
+    sha256 = rubric_sha256(ticket.rubric)
+    if sha256 != ticket.rubric_sha256:
+        raise RubricChanged(f"{place}: changed after the ticket was written")
+    _check_plugged(rubric, place)
+    try_metrics(rubric, place)
+    torch.manual_seed(rubric.data.seed)  # the rubric's own Python may draw the data by it
+    data = load_data(ticket.rubric, rubric)
+    splits = tuple(
+        Examples(split.name, tuple(map(torch.from_numpy, split.inputs)), torch.from_numpy(split.labels)) for split in data.splits
+    )
+    return LoadedRubric(ticket.rubric, sha256, rubric, splits, data.sha256, _factory(ticket.rubric, rubric, place, splits[0]))
+
+
+def _factory(folder: str, rubric: Rubric, place: str, examples: Examples) -> Factory | None:
+    """The rubric's own class, tried where models will run."""
+    if rubric.model.factory is None:
+        return None
+    factory = Factory(folder, rubric, place)
+    on_gpu = rubric.run.device != "cpu" and torch.cuda.is_available()  # a worker on a slot of the CPU sees none
+    factory.try_on(rubric, examples, torch.device("cuda", 0) if on_gpu else torch.device("cpu"))
+    return factory
 
 
 def kept(splits: tuple[Examples, ...], device: torch.device, room: int) -> tuple[Examples, ...]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from fifomark.core.clock import utc
 from fifomark.core.errors import UsageError
 from fifomark.core.inspection import Inspection
 from fifomark.core.outcome import Failed, Lost, Marked, MarkTicket, Outcome, Reason, Refused, Sanitized, SanitizeTicket
@@ -235,7 +236,7 @@ class Daemon:
             case Sanitized(inspection=inspection):
                 return [self.ledger.sanitized(id, msgspec.json.encode(inspection), now)]
             case Marked(evaluation=evaluation):
-                mark = grade(evaluation, self._rubrics[submission.rubric][0])
+                mark = grade(evaluation, self._rubrics[submission.rubric][0], utc(submission.received_at))
                 return self._settle(submission, State.DONE, MARKED, now, evaluation=evaluation, grade=mark)
             case Refused(findings=findings):
                 return self._settle(submission, State.REJECTED, refusal(findings), now, findings=findings)

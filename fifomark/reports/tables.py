@@ -10,7 +10,7 @@ from tabulate import tabulate
 
 from fifomark.core.findings import Finding
 from fifomark.core.inspection import Inspection
-from fifomark.core.report import Report
+from fifomark.core.report import Grade, Report
 from fifomark.core.status import Line, Status
 from fifomark.core.submission import Submission
 from fifomark.core.text import shown
@@ -141,9 +141,14 @@ def report(seen: Report) -> str:
         lines += [f"  {m.id} = {_number(m.value)}" + (_interval(m.ci95)) for m in seen.evaluation.metrics]
     if seen.grade:
         lines += [f"  {c.points:g}/{c.points_possible:g}  {c.title}: {c.message}" for c in seen.grade.criteria]
-        band = f", {seen.grade.band}" if seen.grade.band else ""
-        lines.append(f"  {_points(seen.grade.points, seen.grade.points_possible)} points{band}: {'pass' if seen.grade.passed else 'fail'}")
+        lines += _result(seen.grade)
     return _printable([*lines, *_findings(seen.findings)])
+
+
+def _result(grade: Grade) -> list[str]:
+    late, band = grade.late, f", {grade.band}" if grade.band else ""
+    lines = [f"  {late.hours:,.1f} hours late: {late.points:g} points ({late.share:.0%}) are taken off"] if late else []
+    return [*lines, f"  {_points(grade.points, grade.points_possible)} points{band}: {'pass' if grade.passed else 'fail'}"]
 
 
 def _interval(bounds: tuple[float, float] | None) -> str:

@@ -20,6 +20,7 @@ from fifomark.core.report import encode
 from fifomark.core.states import FINAL, State
 from fifomark.core.submission import Arrival, Listing, Submission
 from fifomark.core.text import shown
+from fifomark.daemon.attempts import exhausted, undecided
 from fifomark.daemon.rubrics import Rubrics, refresh
 from fifomark.ledger.ledger import Ledger, Result
 from fifomark.marking.grade import grade
@@ -86,6 +87,7 @@ class Daemon:
             moved += self._claim(now) + self._orphans(now)
             started = self._begin(now)
         self._place(moved, now)
+        moved += self._refuse(now)
         self.settled = [submission for submission in moved if submission.state in FINAL]
         self._dispatch(started, now)
         return bool(ended or came or moved or started)
@@ -121,13 +123,14 @@ class Daemon:
         """Sanitize ahead of the slots, but not without end."""
         ahead = len(self._to_sanitize) + self.ledger.counts()[State.SANITIZED]
         claims: list[Submission] = []
+        waiting: set[tuple[str, str]] = set()  # for the end of others by the same owner, which may be the last that they may have
         wanted = len(self.sanitizers.free()) * self._batch
         most = max(MAX_WAITING * len(self.slots.slots()), self._batch)
-        while len(claims) < wanted and ahead + len(claims) < most:
-            claim = self.ledger.start(now)
-            if claim is None:
-                break
-            claims.append(claim.submission)
+        while len(claims) < wanted and ahead + len(claims) < most and (ready := self.ledger.next_ready(waiting)) is not None:
+            if ready.rubric in self._rubrics and undecided(self.ledger, ready, self._rubrics[ready.rubric][0].attempts):
+                waiting.add((ready.rubric, ready.owner))
+            elif (claim := self.ledger.start(now, waiting)) is not None:
+                claims.append(claim.submission)
         self._to_sanitize += [submission.id for submission in claims]
         return claims
 
@@ -173,6 +176,20 @@ class Daemon:
                 if not found and submission.state is State.SANITIZING:
                     self.ledger.move(submission.id, State.WITHDRAWN, now, note="its file was deleted before it could be taken")
                 self.ledger.in_place(submission.id)
+
+    def _refuse(self, now: float) -> list[Submission]:
+        """Those that were claimed and are one too many for their owner, before they cost anything."""
+        claimed = [s for s in map(self.ledger.get, self._to_sanitize) if s.rubric in self._rubrics]
+        reasons = [(s, exhausted(self.ledger, s, self._rubrics[s.rubric][0].attempts)) for s in claimed]
+        refused: list[Submission] = []
+        if any(reason for _, reason in reasons):
+            with self.ledger.batch():
+                for submission, reason in reasons:
+                    if reason is not None:
+                        self._to_sanitize.remove(submission.id)
+                        refused += self._settle(submission, State.REJECTED, reason, now)
+            self._place(refused, now)
+        return refused
 
     def _dispatch(self, started: Iterable[tuple[Submission, str]], now: float) -> None:
         for slot in self.sanitizers.free():

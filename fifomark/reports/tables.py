@@ -91,23 +91,21 @@ def leaderboard_csv(rows: Sequence[Row]) -> str:
 
 
 def _ranking(rows: Sequence[Row]) -> tuple[list[str], list[tuple[object, ...]]]:
+    """Headers and cells; a column in which nobody may be told anything is left out."""
     metrics = list(dict.fromkeys(id for row in rows for id in row.metrics if id != "parameters"))
-    headers = ["rank", "owner", "family", "points", "share", "band", *metrics, "parameters", "id"]
-    body: list[tuple[object, ...]] = [
-        (
-            row.rank,
-            shown(row.owner, 40),
-            row.family,
-            _points(row.points, row.points_possible),
-            f"{row.share:.1%}",
-            row.band or "",
-            *(_number(row.metrics.get(metric)) for metric in metrics),
-            row.parameters,
-            f"{row.id:08d}",
-        )
-        for row in rows
-    ]
-    return headers, body
+    columns: dict[str, list[object]] = {
+        "rank": [row.rank for row in rows],
+        "owner": [shown(row.owner, 40) for row in rows],
+        "family": [row.family for row in rows],
+        "points": [None if row.points is None else _points(row.points, row.points_possible) for row in rows],
+        "share": [None if row.share is None else f"{row.share:.1%}" for row in rows],
+        "band": [None if row.points is None else row.band or "" for row in rows],
+        **{metric: [_number(row.metrics.get(metric)) for row in rows] for metric in metrics},
+        "parameters": [row.parameters for row in rows],
+        "id": [None if row.id is None else f"{row.id:08d}" for row in rows],
+    }
+    told = {header: cells for header, cells in columns.items() if not rows or any(cell is not None for cell in cells)}
+    return list(told), [tuple("" if cell is None else cell for cell in row) for row in zip(*told.values(), strict=True)]
 
 
 def _number(value: float | None) -> str:

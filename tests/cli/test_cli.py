@@ -270,3 +270,14 @@ def test_the_leaderboard_comes_in_every_format(spool: Path, ada: Path) -> None:
     assert run("leaderboard", "--format", "csv", "--spool", spool).stdout.splitlines()[1].startswith("1,'=cmd(),logistic,")
     assert run("leaderboard", "--format", "markdown", "--spool", spool).stdout.startswith("| rank")
     assert "logistic" in run("leaderboard", "--spool", spool).stdout
+
+
+def test_a_leaderboard_of_pseudonyms_names_nobody_in_any_format(spool: Path, ada: Path) -> None:
+    rubric = spool / "rubrics/digits/rubric.toml"
+    rubric.write_text(rubric.read_text().replace('primary = "accuracy"', 'primary = "accuracy"\nnames = "pseudonym"'))
+    (spool / "incoming/zebedee__x.pt").write_bytes(ada.read_bytes())
+    assert run("drain", "--spool", spool).returncode == 0
+    for format in ("table", "markdown", "csv", "json"):
+        said = run("leaderboard", "--format", format, "--spool", spool).stdout
+        assert "anon-" in said
+        assert "zebedee" not in said

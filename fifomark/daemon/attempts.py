@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, time, timedelta
+from functools import partial
 from typing import NamedTuple
 
 from fifomark.core.outcome import Reason
@@ -12,6 +13,7 @@ from fifomark.ledger.attempts import ALWAYS, Span
 from fifomark.ledger.ledger import Ledger
 from fifomark.marking.term_checks import zone
 from fifomark.marking.terms import Attempts
+from fifomark.reports.feedback import AttemptsUsed
 
 
 class Quota(NamedTuple):
@@ -28,11 +30,8 @@ def quotas(rules: Attempts, received_at: float) -> Iterator[Quota]:
     if rules.max_total is not None:
         yield Quota(rules.max_total, ALWAYS)
     if rules.max_per_day is not None:
-        where = zone(rules.day_zone)
-        day = datetime.fromtimestamp(received_at, where).date()
-        start, end = (datetime.combine(date, time(), where) for date in (day, day + timedelta(days=1)))
-        span = Span(start.timestamp(), end.timestamp())
-        yield Quota(rules.max_per_day, span, f" of {day} ({rules.day_zone})", f"{end:%Y-%m-%d %H:%M} ({rules.day_zone})")
+        span, start, end = _day(rules, received_at)
+        yield Quota(rules.max_per_day, span, f" of {start:%Y-%m-%d} ({rules.day_zone})", f"{end:%Y-%m-%d %H:%M} ({rules.day_zone})")
 
 
 def exhausted(ledger: Ledger, submission: Submission, rules: Attempts) -> Reason | None:
@@ -46,6 +45,17 @@ def exhausted(ledger: Ledger, submission: Submission, rules: Attempts) -> Reason
     return None
 
 
+def used(ledger: Ledger, submission: Submission, rules: Attempts) -> AttemptsUsed:
+    """What the owner of this submission has used up, this one included where its ending counts."""
+    counted = partial(ledger.attempts.used, submission.rubric, submission.owner, rules.counts)
+    return AttemptsUsed(
+        used=counted(),
+        max_total=rules.max_total,
+        used_that_day=counted(received=_day(rules, submission.received_at)[0]),
+        max_per_day=rules.max_per_day,
+    )
+
+
 def undecided(ledger: Ledger, submission: Submission, rules: Attempts) -> bool:
     """Whether it depends on what is still in hand if there is an attempt left for this one: then it has to wait."""
     for quota in quotas(rules, submission.received_at):
@@ -57,3 +67,10 @@ def undecided(ledger: Ledger, submission: Submission, rules: Attempts) -> bool:
 
 def _used(ledger: Ledger, submission: Submission, rules: Attempts, quota: Quota) -> int:
     return ledger.attempts.used(submission.rubric, submission.owner, rules.counts, apart_from=submission.id, received=quota.span)
+
+
+def _day(rules: Attempts, received_at: float) -> tuple[Span, datetime, datetime]:
+    where = zone(rules.day_zone)
+    day = datetime.fromtimestamp(received_at, where).date()
+    start, end = (datetime.combine(date, time(), where) for date in (day, day + timedelta(days=1)))
+    return Span(start.timestamp(), end.timestamp()), start, end

@@ -281,3 +281,20 @@ def test_a_leaderboard_of_pseudonyms_names_nobody_in_any_format(spool: Path, ada
         said = run("leaderboard", "--format", format, "--spool", spool).stdout
         assert "anon-" in said
         assert "zebedee" not in said
+
+
+def test_a_student_reads_a_part_of_the_report_as_the_rubric_says(spool: Path, ada: Path) -> None:
+    rubric = spool / "rubrics/digits/rubric.toml"
+    rubric.write_text(rubric.read_text() + "\n[attempts]\nmax_total = 7\n[feedback]\nmetrics = 'none'\n")
+    assert run("submit", ada, "--spool", spool).returncode == 0
+    assert run("drain", "--spool", spool).returncode == 0
+    seen = json.loads(run("report", "ada.pt", "--student", "--json", "--spool", spool).stdout)
+    assert (seen["schema"], seen["id"], seen["metrics"], seen["attempts"]["used"]) == ("fifomark.feedback/1", 1, [], 1)
+    assert seen["grade"]["criteria"]
+    text = run("report", "ada.pt", "--student", "--spool", spool).stdout
+    assert "1 of 7 attempts are used" in text
+    assert "macro_f1 =" not in text
+    assert "macro_f1 =" in run("report", "ada.pt", "--spool", spool).stdout
+    (spool / "rubrics/digits").rename(spool / "rubrics/gone")
+    gone = run("report", "ada.pt", "--student", "--spool", spool)
+    assert (gone.returncode, gone.stdout) == (2, "")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fifomark.core.errors import SpoolError
 from fifomark.ledger import schema
 from fifomark.ledger.attempts import Span
 from fifomark.ledger.ledger import Ledger
@@ -68,6 +69,10 @@ def test_a_ledger_of_the_first_version_knows_its_attempts_once_it_is_opened(tmp_
     )
     db.commit()
     db.close()
+    reader = Ledger(tmp_path / "l", read_only=True)
+    with pytest.raises(SpoolError, match="older fifomark"):
+        reader.attempts.used("digits", "ada", ALL)
+    reader.close()
     ledger = Ledger(tmp_path / "l")
     assert ledger.attempts.used("digits", "ada", ALL) == 1
     ledger.close()

@@ -21,6 +21,7 @@ from fifomark.core.states import FINAL, State
 from fifomark.core.submission import Arrival, Listing, Submission
 from fifomark.core.text import shown
 from fifomark.daemon.attempts import exhausted, undecided
+from fifomark.daemon.duplicates import duplicates
 from fifomark.daemon.rubrics import Rubrics, refresh
 from fifomark.ledger.ledger import Ledger, Result
 from fifomark.marking.grade import grade
@@ -252,9 +253,10 @@ class Daemon:
                 return self._settle(submission, State.REJECTED, refusal(inspection.findings), now, inspection=inspection)
             case Sanitized(inspection=inspection):
                 return [self.ledger.sanitized(id, msgspec.json.encode(inspection), now)]
-            case Marked(evaluation=evaluation):
+            case Marked(evaluation=evaluation, fingerprint=fingerprint):
                 mark = grade(evaluation, self._rubrics[submission.rubric][0], utc(submission.received_at))
-                return self._settle(submission, State.DONE, MARKED, now, evaluation=evaluation, grade=mark)
+                same = duplicates(self.ledger, submission, self._inspection(id), fingerprint)
+                return self._settle(submission, State.DONE, MARKED, now, evaluation=evaluation, grade=mark, findings=same)
             case Refused(findings=findings):
                 return self._settle(submission, State.REJECTED, refusal(findings), now, findings=findings)
             case Failed(reason=Reason(code="rubric-error") as reason):

@@ -14,6 +14,7 @@ from fifomark.core.states import MOVES, State
 from fifomark.core.submission import Arrival, Claim, Identity, Listing, Submission
 from fifomark.ledger.attempts import Attempts
 from fifomark.ledger.database import opened, transaction
+from fifomark.ledger.fingerprints import Fingerprints
 from fifomark.ledger.schema import MIGRATIONS, migrate
 
 _COLUMNS = (
@@ -42,7 +43,7 @@ class Ledger:
         self._path = os.fspath(path)
         uri = "file:" + self._path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + (self._reading() if read_only else "")
         self._db = opened(uri, self._check if read_only else self._prepare, "a ledger", SpoolError, uri=True)
-        self.attempts = Attempts(self._db)
+        self.attempts, self.fingerprints = Attempts(self._db), Fingerprints(self._db)
 
     def _reading(self) -> str:
         """How to open for reading: a reader who may not write beside the ledger can do without, as long as nobody writes to it."""

@@ -60,6 +60,22 @@ MIGRATIONS = (
     ) VIRTUAL;
     CREATE INDEX attempts_of ON submissions (rubric, owner, ending, received_at) WHERE ending IS NOT NULL;
     """,
+    # What was marked, to be compared with what comes. `size` finds the neighbours of noisy copies, which differ in it by next to nothing.
+    """
+    CREATE TABLE fingerprints (
+        submission INTEGER PRIMARY KEY REFERENCES submissions (id),
+        rubric TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        exact TEXT NOT NULL,
+        permuted TEXT NOT NULL,
+        shapes TEXT NOT NULL,
+        size REAL NOT NULL,
+        sketch BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX same_weights ON fingerprints (rubric, exact, owner);
+    CREATE INDEX permuted_weights ON fingerprints (rubric, permuted, owner);
+    CREATE INDEX near_weights ON fingerprints (rubric, shapes, size, owner);
+    """,
 )
 
 

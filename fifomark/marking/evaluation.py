@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
 from fifomark.core.catalogue import find
@@ -17,6 +18,7 @@ from fifomark.core.outcome import Audit, Cost, Evaluation, Failed, Marked, MarkT
 from fifomark.core.text import shown
 from fifomark.marking import audits
 from fifomark.marking.bench import Bench, LoadedRubric, RubricChanged
+from fifomark.marking.fingerprint import fingerprint
 from fifomark.marking.metrics import Meter, of_model
 from fifomark.marking.model import Built, rebuild
 from fifomark.marking.rubric import FILE_NAME
@@ -38,7 +40,9 @@ def evaluate(ticket: MarkTicket, bench: Bench) -> Outcome:
         # The clean file is our own writing; weights_only all the same.
         weights = torch.load(ticket.path, map_location="cpu", weights_only=True, mmap=True)
         built = rebuild(weights, loaded.rubric, os.path.join(ticket.rubric, FILE_NAME))
-        return built if isinstance(built, Refused) else _marked(built, loaded, device, started)
+        marked = built if isinstance(built, Refused) else _marked(built, loaded, device, started)
+        compared = isinstance(marked, Marked) and loaded.rubric.audits.duplicates != "off"
+        return replace(marked, fingerprint=fingerprint(weights)) if compared else marked
     except Misbehaved as e:
         return Refused(findings=(e.finding,))
     except RubricChanged as e:

@@ -295,6 +295,14 @@ def test_a_student_reads_a_part_of_the_report_as_the_rubric_says(spool: Path, ad
     assert "1 of 7 attempts are used" in text
     assert "macro_f1 =" not in text
     assert "macro_f1 =" in run("report", "ada.pt", "--spool", spool).stdout
+    (spool / "incoming/zebedee__copy.pt").write_bytes(ada.read_bytes())
+    assert run("drain", "--spool", spool).returncode == 0
+    assert "FM701" in (operators := run("report", "zebedee__copy.pt", "--spool", spool).stdout)
+    assert "submission 00000001 of ada" in operators
+    for arguments in (["--student"], ["--student", "--json"]):
+        theirs = run("report", "zebedee__copy.pt", *arguments, "--spool", spool).stdout
+        assert "FM701" in theirs
+        assert "ada" not in theirs
     (spool / "rubrics/digits").rename(spool / "rubrics/gone")
     gone = run("report", "ada.pt", "--student", "--spool", spool)
     assert (gone.returncode, gone.stdout) == (2, "")

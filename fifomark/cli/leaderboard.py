@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -12,9 +13,10 @@ from fifomark.cli.options import DEFAULT_SPOOL, JsonOption, SpoolOption
 from fifomark.cli.output import json_line
 from fifomark.core.errors import UsageError
 from fifomark.reports import tables
-from fifomark.reports.leaderboard import Row, ranked
+from fifomark.reports.leaderboard import Row, pseudonym, ranked
 from fifomark.reports.stored import stored_reports
 from fifomark.spool.layout import Layout
+from fifomark.spool.secret import pseudonym_key
 from fifomark.spool.spool import Spool
 
 
@@ -49,8 +51,16 @@ def leaderboard(
 
 
 def ranking(layout: Layout, rubric: str) -> list[Row]:
-    """The ranking of a spool's marked submissions under `rubric`, by the metric that it names, or else its first."""
+    """The ranking of a spool's marked submissions under `rubric`, as its [leaderboard] says: by the metric that it names, or its first."""
     from fifomark.marking.rubric import load_rubric
 
     rules = load_rubric(layout.rubric(rubric))
-    return ranked(stored_reports(layout.folder("done")), rubric, rules.leaderboard.primary or rules.metrics[0].id)
+    hidden = rules.leaderboard.names == "pseudonym"
+    return ranked(
+        stored_reports(layout.folder("done")),
+        rubric,
+        rules.leaderboard.primary or rules.metrics[0].id,
+        split=rules.ranked_on,
+        keep=rules.attempts.keep,
+        pseudonym=partial(pseudonym, pseudonym_key(layout.pseudonyms), rubric) if hidden else None,
+    )

@@ -11,20 +11,26 @@ from typing import Annotated
 import typer
 
 from fifomark.cli.options import DEFAULT_SPOOL, JsonOption, SpoolOption
+from fifomark.cli.output import json_line
 from fifomark.core.errors import UsageError
-from fifomark.core.report import decode
+from fifomark.core.report import Report, decode
 from fifomark.core.states import FINAL
 from fifomark.core.submission import Submission
 from fifomark.core.text import shown
 from fifomark.daemon.look import open_ledger
+from fifomark.ledger.ledger import Ledger
 from fifomark.reports import tables
+from fifomark.reports.feedback import Shown, StudentReport, feedback
+from fifomark.reports.leaderboard import pseudonym
 from fifomark.spool.layout import Layout
+from fifomark.spool.secret import pseudonym_key
 
 
 def report(
     which: Annotated[
         str, typer.Argument(metavar="ID|NAME", help="A submission's id, or the name it was dropped under (the newest of that name).")
     ],
+    student: Annotated[bool, typer.Option("--student", help="Show only what the rubric's [feedback] lets its submitter see.")] = False,
     spool: SpoolOption = DEFAULT_SPOOL,
     json: JsonOption = False,
 ) -> None:
@@ -38,10 +44,26 @@ def report(
         body = Path(layout.report(submission)).read_bytes()
     except FileNotFoundError as e:
         raise UsageError(f"{shown(which)}: was {submission.state} and has no report") from e
-    if json:
+    if student:
+        seen = _for_student(layout, submission, decode(body))
+        json_line(seen) if json else print(tables.student(seen))
+    elif json:
         sys.stdout.buffer.write(body)
     else:
         print(tables.report(decode(body)))
+
+
+def _for_student(layout: Layout, submission: Submission, seen: Report) -> StudentReport:
+    """By the rubric as it stands now; ConfigError where it is gone: then nobody says what may be shown."""
+    from fifomark.daemon.attempts import used
+    from fifomark.marking.rubric import load_rubric
+
+    rules = load_rubric(layout.rubric(submission.rubric))
+    what = Shown(rules.feedback.metrics, rules.feedback.digits, rules.feedback.criteria)
+    hidden = rules.leaderboard.names == "pseudonym"
+    alias = pseudonym(pseudonym_key(layout.pseudonyms), submission.rubric, seen.submission.owner) if hidden else None
+    with contextlib.closing(Ledger(layout.ledger, read_only=True)) as ledger:
+        return feedback(seen, what, used(ledger, submission, rules.attempts), alias)
 
 
 def _find(layout: Layout, which: str) -> Submission:

@@ -17,6 +17,7 @@ class Rule(NamedTuple):
 
 _RESAVE = "Save again with torch.save(model.state_dict(), 'model.pt') and submit that file."
 _TRAINED = "Check that this layer was trained and that the right epoch was saved."
+_OWN_WORK = "Nothing is refused or taken off for it: whoever runs the marking looks at both. Be ready to say how you trained this model."
 _UPLOAD = "Save or upload the file again; compare its size with the original."
 
 RULES: Mapping[str, Rule] = {
@@ -173,6 +174,10 @@ RULES: Mapping[str, Rule] = {
         Level.WARNING,
         "An example must be judged by itself: check batch_first, and that no state is kept from one call to the next.",
     ),
+    # FM7xx: the contest. Whose the other submission is stands in the evidence, for the operator's eyes.
+    "FM701": Rule("another owner's weights, exactly", Level.WARNING, _OWN_WORK),
+    "FM702": Rule("another owner's weights, rearranged", Level.WARNING, _OWN_WORK),
+    "FM703": Rule("another owner's weights, slightly changed", Level.WARNING, _OWN_WORK),
 }
 
 

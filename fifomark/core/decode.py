@@ -58,6 +58,8 @@ def _explained(error: str, table: object, type_: type[Any], file: object) -> Con
     allowed = _choices_at(type_, steps)
     near = difflib.get_close_matches(str(found), allowed, n=1, cutoff=0.5)
     hint = (f"did you mean {near[0]!r}? " if near else "") + (f"allowed: {', '.join(allowed)}" if allowed else "")
+    if "timezone component" in what:
+        hint = "say in which zone: 2026-12-01T23:59:00Z, or +01:00 in place of Z"
     return ConfigError(file, key, f"{what[:1].lower()}{what[1:]}, found {_brief(found)}", hint.strip())
 
 

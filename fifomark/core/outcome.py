@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
 
 from fifomark.core.findings import Finding
 from fifomark.core.inspection import Form, Inspection
@@ -81,6 +83,19 @@ class Evaluation(Record):
     plugins: tuple[PluginUsed, ...] = ()
 
 
+MAX_SKETCH = 3072  # bytes
+
+
+class Fingerprint(Record):
+    """What weights are compared by across owners (fifomark.marking.fingerprint): hashes of their numbers in any order and of their shapes,
+    and a sketch that survives a little noise. It is kept in the ledger and stands in no report."""
+
+    permuted: str
+    shapes: str
+    size: float
+    sketch: Annotated[bytes, Meta(max_length=MAX_SKETCH)]
+
+
 # What a worker is told
 
 
@@ -127,7 +142,10 @@ class Sanitized(Record, tag="sanitized"):
 
 
 class Marked(Record, tag="marked"):
+    """`fingerprint` is None where nobody wants to compare."""
+
     evaluation: Evaluation
+    fingerprint: Fingerprint | None = None
 
 
 class Refused(Record, tag="refused"):

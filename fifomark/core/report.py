@@ -44,7 +44,10 @@ class ModelFacts(Record):
 
 
 class CriterionMark(Record):
-    """Points for one criterion; `value` is the number it was judged by, None where it is a check."""
+    """Points for one criterion; `value` is the number it was judged by, None where it is a check.
+
+    `metric` and `split` say what that number is of, `wanted` what the rubric asks for; None and empty in reports of before they were kept.
+    """
 
     id: str
     title: str
@@ -52,10 +55,23 @@ class CriterionMark(Record):
     points_possible: float
     value: float | None
     message: str
+    metric: str | None = None
+    split: str | None = None
+    wanted: str = ""
+
+
+class Lateness(Record):
+    """What lateness cost: `hours` after the due time and its grace, the `share` of the points earned that is taken for them, and how many
+    `points` that is, rounded as the mark is."""
+
+    hours: float
+    share: float
+    points: float
 
 
 class Grade(Record, rename={"passed": "pass"}):
-    """`share` is points / points_possible; `band` the operator's name for it, None where the rubric has no bands."""
+    """`points` is what is left after lateness; `share` is points / points_possible; `band` the operator's name for it, None where the
+    rubric has no bands. `late` is None for what came in time."""
 
     points: float
     points_possible: float
@@ -63,6 +79,7 @@ class Grade(Record, rename={"passed": "pass"}):
     band: str | None
     passed: bool
     criteria: tuple[CriterionMark, ...]
+    late: Lateness | None = None
 
 
 class Step(Record):

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from fifomark.core.clock import utc
 from fifomark.core.errors import UsageError
 from fifomark.core.inspection import Inspection
 from fifomark.core.outcome import Failed, Lost, Marked, Outcome, Reason, Refused, Sanitized
@@ -19,6 +20,8 @@ from fifomark.core.report import encode
 from fifomark.core.states import FINAL, State
 from fifomark.core.submission import Arrival, Listing, Submission
 from fifomark.core.text import shown
+from fifomark.daemon.attempts import exhausted, undecided
+from fifomark.daemon.duplicates import duplicates
 from fifomark.daemon.rubrics import Rubrics, refresh
 from fifomark.daemon.tickets import mark_ticket, sanitize_ticket
 from fifomark.ledger.ledger import Ledger, Result
@@ -86,6 +89,7 @@ class Daemon:
             moved += self._claim(now) + self._orphans(now)
             started = self._begin(now)
         self._place(moved, now)
+        moved += self._refuse(now)
         self.settled = [submission for submission in moved if submission.state in FINAL]
         self._dispatch(started, now)
         return bool(ended or came or moved or started)
@@ -121,13 +125,14 @@ class Daemon:
         """Sanitize ahead of the slots, but not without end."""
         ahead = len(self._to_sanitize) + self.ledger.counts()[State.SANITIZED]
         claims: list[Submission] = []
+        waiting: set[tuple[str, str]] = set()  # for the end of others by the same owner, which may be the last that they may have
         wanted = len(self.sanitizers.free()) * self._batch
         most = max(MAX_WAITING * len(self.slots.slots()), self._batch)
-        while len(claims) < wanted and ahead + len(claims) < most:
-            claim = self.ledger.start(now)
-            if claim is None:
-                break
-            claims.append(claim.submission)
+        while len(claims) < wanted and ahead + len(claims) < most and (ready := self.ledger.next_ready(waiting)) is not None:
+            if ready.rubric in self._rubrics and undecided(self.ledger, ready, self._rubrics[ready.rubric][0].attempts):
+                waiting.add((ready.rubric, ready.owner))
+            elif (claim := self.ledger.start(now, waiting)) is not None:
+                claims.append(claim.submission)
         self._to_sanitize += [submission.id for submission in claims]
         return claims
 
@@ -173,6 +178,20 @@ class Daemon:
                 if not found and submission.state is State.SANITIZING:
                     self.ledger.move(submission.id, State.WITHDRAWN, now, note="its file was deleted before it could be taken")
                 self.ledger.in_place(submission.id)
+
+    def _refuse(self, now: float) -> list[Submission]:
+        """Those that were claimed and are one too many for their owner, before they cost anything."""
+        claimed = [s for s in map(self.ledger.get, self._to_sanitize) if s.rubric in self._rubrics]
+        reasons = [(s, exhausted(self.ledger, s, self._rubrics[s.rubric][0].attempts)) for s in claimed]
+        refused: list[Submission] = []
+        if any(reason for _, reason in reasons):
+            with self.ledger.batch():
+                for submission, reason in reasons:
+                    if reason is not None:
+                        self._to_sanitize.remove(submission.id)
+                        refused += self._settle(submission, State.REJECTED, reason, now)
+            self._place(refused, now)
+        return refused
 
     def _dispatch(self, started: Iterable[tuple[Submission, str]], now: float) -> None:
         for slot in self.sanitizers.free():
@@ -226,9 +245,10 @@ class Daemon:
                 return self._settle(submission, State.REJECTED, refusal(inspection.findings), now, inspection=inspection)
             case Sanitized(inspection=inspection):
                 return [self.ledger.sanitized(id, msgspec.json.encode(inspection), now)]
-            case Marked(evaluation=evaluation):
-                mark = grade(evaluation, self._rubrics[submission.rubric][0])
-                return self._settle(submission, State.DONE, MARKED, now, evaluation=evaluation, grade=mark)
+            case Marked(evaluation=evaluation, fingerprint=fingerprint):
+                mark = grade(evaluation, self._rubrics[submission.rubric][0], utc(submission.received_at))
+                same = duplicates(self.ledger, submission, self._inspection(id), fingerprint)
+                return self._settle(submission, State.DONE, MARKED, now, evaluation=evaluation, grade=mark, findings=same)
             case Refused(findings=findings):
                 return self._settle(submission, State.REJECTED, refusal(findings), now, findings=findings)
             case Failed(reason=Reason(code="rubric-error") as reason):

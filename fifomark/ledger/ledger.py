@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 
 from fifomark.core.errors import InternalError, SpoolError
@@ -12,7 +12,9 @@ from fifomark.core.findings import Verdict
 from fifomark.core.record import Record
 from fifomark.core.states import MOVES, State
 from fifomark.core.submission import Arrival, Claim, Identity, Listing, Submission
+from fifomark.ledger.attempts import Attempts
 from fifomark.ledger.database import opened, transaction
+from fifomark.ledger.fingerprints import Fingerprints
 from fifomark.ledger.schema import MIGRATIONS, migrate
 
 _COLUMNS = (
@@ -41,6 +43,7 @@ class Ledger:
         self._path = os.fspath(path)
         uri = "file:" + self._path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + (self._reading() if read_only else "")
         self._db = opened(uri, self._check if read_only else self._prepare, "a ledger", SpoolError, uri=True)
+        self.attempts, self.fingerprints = Attempts(self._db), Fingerprints(self._db)
 
     def _reading(self) -> str:
         """How to open for reading: a reader who may not write beside the ledger can do without, as long as nobody writes to it."""
@@ -133,14 +136,20 @@ class Ledger:
 
     # The way of a submission
 
-    def start(self, now: float) -> Claim | None:
-        """Take the earliest submission that is ready; its intent (SANITIZING, moving) stands with the commit of this batch."""
-        row = self._db.execute(f"SELECT {_COLUMNS} FROM submissions WHERE state = 'queued' AND ready = 1 {_IN_LINE} LIMIT 1").fetchone()
-        if row is None:
+    def next_ready(self, passing_over: Collection[tuple[str, str]] = ()) -> Submission | None:
+        """The earliest submission that is ready, none of `passing_over`: (rubric, owner) of those that have to wait."""
+        others = f"AND (rubric, owner) NOT IN (VALUES {', '.join(['(?, ?)'] * len(passing_over))})" if passing_over else ""
+        values = tuple(word for pair in passing_over for word in pair)
+        return next(iter(self._select(f"state = 'queued' AND ready = 1 {others}", f"{_IN_LINE} LIMIT 1", values)), None)
+
+    def start(self, now: float, passing_over: Collection[tuple[str, str]] = ()) -> Claim | None:
+        """Take `next_ready`; its intent (SANITIZING, moving) stands with the commit of this batch."""
+        ready = self.next_ready(passing_over)
+        if ready is None:
             return None
-        submission = self.move(row[0], State.SANITIZING, now)
-        self._db.execute("UPDATE submissions SET moving = 1 WHERE id = ?", (submission.id,))
-        return Claim(submission=self.get(submission.id))
+        self.move(ready.id, State.SANITIZING, now)
+        self._db.execute("UPDATE submissions SET moving = 1 WHERE id = ?", (ready.id,))
+        return Claim(submission=self.get(ready.id))
 
     def has_ready(self) -> bool:
         """Whether a submission waits that could be started."""

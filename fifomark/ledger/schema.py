@@ -48,6 +48,34 @@ MIGRATIONS = (
     ) STRICT;
     CREATE INDEX events_of ON events (submission);
     """,
+    # How a submission ended, as far as it may use up an attempt of its owner: not what we broke, nor what was refused for want of attempts.
+    # The index holds nothing else, so that what an owner has used costs the same to count whatever the others, or they themselves, did.
+    """
+    ALTER TABLE submissions ADD COLUMN ending TEXT GENERATED ALWAYS AS (
+        CASE
+            WHEN state = 'done' THEN 'done'
+            WHEN state = 'rejected' AND reason <> 'attempts-exhausted' THEN 'rejected'
+            WHEN state = 'failed' AND reason = 'limit-exceeded' THEN 'limit-exceeded'
+        END
+    ) VIRTUAL;
+    CREATE INDEX attempts_of ON submissions (rubric, owner, ending, received_at) WHERE ending IS NOT NULL;
+    """,
+    # What was marked, to be compared with what comes. `size` finds the neighbours of noisy copies, which differ in it by next to nothing.
+    """
+    CREATE TABLE fingerprints (
+        submission INTEGER PRIMARY KEY REFERENCES submissions (id),
+        rubric TEXT NOT NULL,
+        owner TEXT NOT NULL,
+        exact TEXT NOT NULL,
+        permuted TEXT NOT NULL,
+        shapes TEXT NOT NULL,
+        size REAL NOT NULL,
+        sketch BLOB NOT NULL
+    ) STRICT;
+    CREATE INDEX same_weights ON fingerprints (rubric, exact, owner);
+    CREATE INDEX permuted_weights ON fingerprints (rubric, permuted, owner);
+    CREATE INDEX near_weights ON fingerprints (rubric, shapes, size, owner);
+    """,
 )
 
 

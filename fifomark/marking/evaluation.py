@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import torch
+from msgspec.structs import replace
 from torch import Tensor
 
 from fifomark import plugins
@@ -21,6 +22,7 @@ from fifomark.families import registry
 from fifomark.marking import audits
 from fifomark.marking.baseline import Baseline
 from fifomark.marking.bench import Bench, LoadedRubric, RubricChanged
+from fifomark.marking.fingerprint import fingerprint
 from fifomark.marking.forms import not_accepted
 from fifomark.marking.metrics import Meter, of_model
 from fifomark.marking.model import Built, Material, rebuild
@@ -41,8 +43,14 @@ def evaluate(ticket: MarkTicket, bench: Bench) -> Outcome:
         if unwanted := not_accepted(ticket.form, loaded.rubric.submission.accept):
             return Refused(findings=(unwanted,))
         device = bench.prepare(loaded)
-        built = _baseline(loaded) if ticket.baseline else _built(ticket, loaded)
-        return built if isinstance(built, Refused) else _marked(built, loaded, device, started)
+        if ticket.baseline:
+            return _marked(_baseline(loaded), loaded, device, started)
+        # The clean file is our own writing; weights_only all the same.
+        weights = torch.load(ticket.path, map_location="cpu", weights_only=True, mmap=True)
+        built = _built(ticket, loaded, weights)
+        marked = built if isinstance(built, Refused) else _marked(built, loaded, device, started)
+        compared = isinstance(marked, Marked) and loaded.rubric.audits.duplicates != "off"
+        return replace(marked, fingerprint=fingerprint(weights)) if compared else marked
     except Misbehaved as e:
         plugin = plugins.responsible(e)
         return Refused(findings=(e.finding,)) if plugin is None else _failed(plugin)
@@ -55,9 +63,7 @@ def evaluate(ticket: MarkTicket, bench: Bench) -> Outcome:
         return _failed(plugins.responsible(e) or e)
 
 
-def _built(ticket: MarkTicket, loaded: LoadedRubric) -> Built | Refused:
-    # The clean file is our own writing; weights_only all the same.
-    weights = torch.load(ticket.path, map_location="cpu", weights_only=True, mmap=True)
+def _built(ticket: MarkTicket, loaded: LoadedRubric, weights: dict[str, Tensor]) -> Built | Refused:
     families = registry.with_plugins((*ticket.families, *loaded.rubric.model.families))
     given = Material(weights, ticket.form, ticket.layers, families)
     return rebuild(given, loaded.rubric, os.path.join(ticket.rubric, FILE_NAME), loaded.factory)

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_HALF_UP, Decimal
+from datetime import datetime, timedelta
+from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
 from math import fsum
 
 from fifomark.core.outcome import Evaluation, Metric
-from fifomark.core.report import CriterionMark, Grade
+from fifomark.core.report import CriterionMark, Grade, Lateness
 from fifomark.marking.schema import Rubric
-from fifomark.marking.terms import Criterion, Grading, Linear, Scoring, Steps, Threshold
+from fifomark.marking.terms import Criterion, Grading, Late, Linear, Scoring, SplitName, Steps, Threshold
+
+_HOUR = Decimal(3_600_000_000)  # microseconds
 
 
-def grade(evaluation: Evaluation, rubric: Rubric) -> Grade:
-    """The mark of a model that was evaluated. `share` and `band` follow from the rounded points: what is shown is what counts."""
-    metrics = {metric.id: metric for metric in evaluation.metrics}
-    marks = tuple(_marked(criterion, metrics, rubric) for criterion in rubric.criteria)
+def grade(evaluation: Evaluation, rubric: Rubric, received_at: datetime | None = None) -> Grade:
+    """The mark of a model that was evaluated, and handed in at `received_at` (None: in time, whenever that is).
+
+    `share`, `band` and `passed` follow from the points as they are shown: rounded, and after what lateness takes.
+    """
+    marks = tuple(_marked(criterion, evaluation, rubric) for criterion in rubric.criteria)
     possible = fsum(mark.points_possible for mark in marks)
-    points = min(_rounded(fsum(mark.points for mark in marks), rubric.grading.rounding.step), possible)
+    earned, step = _exact(fsum(mark.points for mark in marks)), rubric.grading.rounding.step
+    points = full = min(_rounded(earned, step), possible)
+    late = None
+    if (taken := _lateness(rubric.grading.late, received_at)) is not None:
+        hours, of_points = taken
+        points = min(_rounded(earned * (1 - of_points), step), full)
+        late = Lateness(hours=hours, share=float(of_points), points=float(Decimal(repr(full)) - Decimal(repr(points))))
     share = points / possible
     return Grade(
         points=points,
@@ -25,24 +36,64 @@ def grade(evaluation: Evaluation, rubric: Rubric) -> Grade:
         band=_band(share, rubric.grading),
         passed=share >= rubric.grading.pass_mark,
         criteria=marks,
+        late=late,
     )
 
 
-def _marked(criterion: Criterion, metrics: dict[str, Metric], rubric: Rubric) -> CriterionMark:
+def _lateness(late: Late | None, received_at: datetime | None) -> tuple[float, Decimal] | None:
+    """Hours after due and grace, and the share of the points that they cost; None for what came in time."""
+    if late is None or received_at is None:
+        return None
+    over = (received_at - late.due - timedelta(minutes=late.grace_minutes)) // timedelta(microseconds=1)
+    if over <= 0:
+        return None
+    begun = (over / (Decimal(repr(late.hours)) * _HOUR)).to_integral_value(ROUND_CEILING)
+    return float(over / _HOUR), min(Decimal(repr(late.share)) * begun, Decimal(repr(late.most)))
+
+
+def _marked(criterion: Criterion, evaluation: Evaluation, rubric: Rubric) -> CriterionMark:
     if criterion.metric is None or criterion.scoring is None:
-        return _mark(criterion, criterion.points, None, "the model was built from its weights and ran")
-    metric = metrics[criterion.metric]
+        return _checked(criterion, evaluation)
+    metric = _measured(evaluation, criterion.metric, rubric.split_of(criterion))
+    less_is_better = metric.higher_is_better is False
+    wanted = _said(criterion.scoring, less_is_better=less_is_better)
     if metric.value is None:
-        return _mark(criterion, 0.0, None, f"no {metric.id}: {metric.reason}")
+        return _mark(criterion, 0.0, f"no {metric.id}: {metric.reason}", metric, wanted)
     rule = next(rule for rule in rubric.metrics if rule.id == metric.id)
-    points = _points(criterion.scoring, metric.value, criterion.points, less_is_better=metric.higher_is_better is False)
-    message = f"{metric.id} {metric.value:.{rule.precision}f}: {_said(criterion.scoring, less_is_better=metric.higher_is_better is False)}"
-    return _mark(criterion, points, metric.value, message)
+    points = _points(criterion.scoring, metric.value, criterion.points, less_is_better=less_is_better)
+    of = "" if metric.split == "all" else f" on the {metric.split} examples"
+    return _mark(criterion, points, f"{metric.id} {metric.value:.{rule.precision}f}{of}: {wanted}", metric, wanted)
 
 
-def _mark(criterion: Criterion, points: float, value: float | None, message: str) -> CriterionMark:
+def _measured(evaluation: Evaluation, id: str, split: SplitName) -> Metric:
+    """A metric on `split`, or that of the model itself, which has none."""
+    found = {metric.split: metric for metric in evaluation.metrics if metric.id == id}
+    return found[split] if split in found else found["all"]
+
+
+def _checked(criterion: Criterion, evaluation: Evaluation) -> CriterionMark:
+    """All points for a check that is passed. What no audit looked at is not; but out of memory is told only where it happened."""
+    if criterion.check == "loads":
+        return _mark(criterion, criterion.points, "the model was built from its weights and ran")
+    audit = next((audit for audit in evaluation.audits if audit.id == criterion.check), None)
+    if audit is None and criterion.check == "memory":
+        return _mark(criterion, criterion.points, "the model fitted into memory with the batch size asked for")
+    if audit is None:
+        return _mark(criterion, 0.0, f"{criterion.check} was not looked at")
+    return _mark(criterion, criterion.points if audit.passed else 0.0, audit.message)
+
+
+def _mark(criterion: Criterion, points: float, message: str, metric: Metric | None = None, wanted: str = "") -> CriterionMark:
     return CriterionMark(
-        id=criterion.id, title=criterion.title, points=points, points_possible=criterion.points, value=value, message=message
+        id=criterion.id,
+        title=criterion.title,
+        points=points,
+        points_possible=criterion.points,
+        value=metric.value if metric else None,
+        message=message,
+        metric=metric.id if metric else None,
+        split=metric.split if metric else None,
+        wanted=wanted,
     )
 
 
@@ -71,11 +122,15 @@ def _short(number: float) -> str:
     return f"{number:,.10g}"
 
 
-def _rounded(points: float, step: float) -> float:
+def _exact(points: float) -> Decimal:
+    """0.1 + 0.2 is 0.3: what floats add in the last digits is nobody's point."""
+    return Decimal(repr(round(points, 9)))
+
+
+def _rounded(points: Decimal, step: float) -> float:
     """Half up, in decimals: 0.5 × 20 points of a step 0.5 must not be lost to the last bit of a float."""
-    exact = Decimal(repr(round(points, 9)))
     size = Decimal(repr(step))
-    return float((exact / size).quantize(Decimal(1), ROUND_HALF_UP) * size)
+    return float((points / size).quantize(Decimal(1), ROUND_HALF_UP) * size)
 
 
 def _band(share: float, grading: Grading) -> str | None:

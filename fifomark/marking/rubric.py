@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from fifomark.marking.model_rules import check_model
 from fifomark.marking.rubric_hash import FILE_NAME, rubric_sha256
 from fifomark.marking.schema import Rubric
 from fifomark.marking.tasks import KINDS
-from fifomark.marking.terms import Criterion, Linear, Steps, Threshold
+from fifomark.marking.term_checks import Problem, check_terms, twice
 
 __all__ = ["FILE_NAME", "Rubric", "load_rubric", "rubric_sha256"]
 
@@ -31,7 +31,7 @@ def load_rubric(folder: str | os.PathLike[str]) -> Rubric:
     """
     path = Path(folder, FILE_NAME)
     rubric = _completed(convert(_with_declared(read_toml(path, dict[str, Any])), Rubric, path))
-    for check in (_check_task, _check_owner, check_model, _check_input, _check_metrics, _check_criteria, _check_data):
+    for check in (_check_task, _check_owner, check_model, _check_input, _check_metrics, check_terms, _check_data):
         for key, problem, hint in check(rubric, path):
             raise ConfigError(path, key, problem, hint)
     return rubric
@@ -55,9 +55,6 @@ def _completed(rubric: Rubric) -> Rubric:
     if not rubric.criteria and kind.criterion is not None and any(metric.id == kind.criterion.metric for metric in rubric.metrics):
         rubric = replace(rubric, criteria=(kind.criterion,))
     return rubric
-
-
-Problem = tuple[str, str, str]  # key, problem, hint
 
 
 def _check_task(rubric: Rubric, _: Path) -> Iterator[Problem]:
@@ -101,45 +98,13 @@ def _check_input(rubric: Rubric, _: Path) -> Iterator[Problem]:
 def _check_metrics(rubric: Rubric, _: Path) -> Iterator[Problem]:
     known = (*TORCHMETRICS.get(rubric.task.type, ()), *BUILT_IN)
     ids = [metric.id for metric in rubric.metrics]
-    for id in _twice(ids):
+    for id in twice(ids):
         yield "metric", f"two metrics are called {id!r}", "give each its own id"
     for metric in rubric.metrics:
         if metric.kind not in known:
             yield f"metric.{metric.id}.kind", f"{metric.kind!r} is no metric for {rubric.task.type}", did_you_mean(metric.kind, known)
         if metric.kind in BUILT_IN and metric.args:
             yield f"metric.{metric.id}.args", f"{metric.kind} takes no arguments", ""
-    primary = rubric.leaderboard.primary
-    if primary is not None and primary not in ids:
-        yield "leaderboard.primary", f"there is no metric {primary!r}", did_you_mean(primary, ids)
-
-
-def _check_criteria(rubric: Rubric, _: Path) -> Iterator[Problem]:
-    metrics = [metric.id for metric in rubric.metrics]
-    for id in _twice(criterion.id for criterion in rubric.criteria):
-        yield "criterion", f"two criteria are called {id!r}", "give each its own id"
-    for criterion in rubric.criteria:
-        key = f"criterion.{criterion.id}"
-        if (criterion.metric is None) == (criterion.check is None):
-            yield key, "judges nothing, or two things at once", "give it either metric and scoring, or check"
-        if (criterion.metric is None) != (criterion.scoring is None):
-            yield key, "metric and scoring go together", "give both, or a check instead"
-        if criterion.metric is not None and criterion.metric not in metrics:
-            yield f"{key}.metric", f"there is no metric {criterion.metric!r}", did_you_mean(criterion.metric, metrics)
-        yield from ((f"{key}.scoring", problem, hint) for problem, hint in _check_scoring(criterion))
-    if not rubric.criteria:
-        yield "criterion", "is missing", "say what the metrics are worth: [[criterion]] with id, title, points, metric and scoring"
-    elif not sum(criterion.points for criterion in rubric.criteria):
-        yield "criterion", "all criteria together give no points", ""
-
-
-def _check_scoring(criterion: Criterion) -> Iterator[tuple[str, str]]:
-    match criterion.scoring:
-        case Threshold(at_least=None, at_most=None):
-            yield "a threshold needs at_least, at_most, or both", ""
-        case Linear(start=start, end=end) if start == end:
-            yield f"from and to are both {start:g}", "use kind = 'threshold' for all or nothing"
-        case Steps(steps=steps) if max(points for _, points in steps) > criterion.points:
-            yield f"a step gives more than the criterion's {criterion.points:g} points", ""
 
 
 def _check_data(rubric: Rubric, path: Path) -> Iterator[Problem]:
@@ -158,8 +123,3 @@ def _check_data(rubric: Rubric, path: Path) -> Iterator[Problem]:
             yield "data.sha256", "is missing", f'put sha256 = "{found}" there, so that marks stay tied to this data'
         elif found != data.sha256.lower():
             yield "data.sha256", f"does not match {file}", f"the data has {found}; restore it, or change hash and version together"
-
-
-def _twice(names: Iterable[str]) -> list[str]:
-    seen = list(names)
-    return [name for i, name in enumerate(seen) if name in seen[:i]]

@@ -11,7 +11,7 @@ from msgspec import Meta
 from fifomark.core.inspection import Form
 from fifomark.core.policy import Positive, Seconds
 from fifomark.core.record import Record
-from fifomark.marking.terms import Attempts, Criterion, Feedback, Finite, Grading, Leaderboard, Name
+from fifomark.marking.terms import Attempts, Criterion, Feedback, Finite, Grading, Leaderboard, Name, SplitName
 
 
 class About(Record):
@@ -197,6 +197,20 @@ class Rubric(Record, rename={"about": "rubric", "metrics": "metric", "criteria":
     attempts: Attempts = Attempts()
     leaderboard: Leaderboard = Leaderboard()
     feedback: Feedback = Feedback()
+
+    @property
+    def splits(self) -> tuple[SplitName, ...]:
+        """The splits that the data is measured on, what submitters may see first."""
+        return ("all",) if self.data.public is None and self.data.split is None else ("public", "private")
+
+    def split_of(self, criterion: Criterion) -> SplitName:
+        """The examples that a criterion judges: those it names, or else the ones that are kept back."""
+        return criterion.split or self.splits[-1]
+
+    @property
+    def ranked_on(self) -> SplitName:
+        """The examples that the leaderboard ranks by: those it names, or else the ones that submitters may see."""
+        return self.leaderboard.split or self.splits[0]
 
     def owner_of(self, name: str) -> str:
         """Whose file `name` is: the group `owner` of `owner_from`; where that says nothing, the stem up to "__"."""

@@ -39,12 +39,16 @@ class Steps(Record, tag_field="kind", tag="steps"):
 
 Scoring = Threshold | Linear | Steps
 
+CHECKS = ("loads", "repeat", "batch_size", "order", "memory")
+"""What a criterion may check: that the model ran; what an audit says (fifomark.marking.audits); that a batch fitted into memory."""
+
 
 class Criterion(Record):
-    """Points for a metric, by `scoring`; or for a check: "loads" (the model was built from its weights and ran), or an audit by its id,
-    which has to be passed.
+    """Points for a metric, by `scoring`; or for a check: "loads" (the model was built from its weights and ran), an audit by its id
+    ("repeat", "batch_size", "order"), or "memory" (it ran with the rubric's batch size).
 
-    `split`: the examples that the metric is of; the private ones, where the data is split and nothing is said.
+    `split`: the examples that the metric is of; the private ones, where the data is split and nothing is said. What is measured on the
+    model itself, such as its parameters, has no split.
     """
 
     id: Name
@@ -66,14 +70,14 @@ class Band(Record, rename={"start": "from"}):
 class Rounding(Record):
     """The points of a mark are a multiple of `step`."""
 
-    step: Annotated[float, Meta(gt=0, le=1e6)] = 0.01
+    step: Annotated[float, Meta(ge=1e-6, le=1e6)] = 0.01
     mode: Literal["half-up"] = "half-up"
 
 
 class Late(Record):
-    """What lateness costs: `share` of the points for every `hours` begun after `due`, at most `most`.
+    """What lateness costs: `share` of the points earned, for every `hours` begun after `due` and `grace_minutes`; at most `most`.
 
-    Late is what was received later than `due` and `grace_minutes`; a file's own mtime proves nothing.
+    What counts is when we received a file; its own mtime proves nothing. Pass and band follow from the points that are left.
     """
 
     due: Annotated[datetime, Meta(tz=True)]

@@ -1,70 +1,97 @@
-"""Who is ahead: a ranking computed from the reports in done/."""
+"""Who is ahead: a ranking computed from the reports in done/. It is made to be shown to those who are in it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from datetime import datetime
+import base64
+import hashlib
+import hmac
+from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
+from fifomark.core.outcome import Metric
 from fifomark.core.record import Record
 from fifomark.core.report import Report
+from fifomark.reports.standing import Keep, standing
 
 
 class Row(Record):
-    """An owner's best report. `metrics` are the values at full precision, by their id; `rank` is shared by equal ones."""
+    """The report of an owner that stands. `metrics` are the values at full precision, by their id; `rank` is shared by equal ones.
+
+    Where others are ranked under pseudonyms, `id` and `name` are None, and `owner` is the pseudonym. Points, share, band and pass are None
+    where they were given for examples that this ranking is not of: they would tell what is kept back.
+    """
 
     rank: int
     owner: str
-    id: int
-    name: str
+    id: int | None
+    name: str | None
     family: str
-    points: float
-    points_possible: float
-    share: float
+    points: float | None
+    points_possible: float | None
+    share: float | None
     band: str | None
-    passed: bool
+    passed: bool | None
     metrics: dict[str, float | None]
     parameters: int
     verdict: str
 
 
-def ranked(reports: Iterable[Report], rubric: str, primary: str) -> list[Row]:
-    """The best submission of each owner under `rubric` by the metric `primary`, best first; ties go to the earlier submission."""
-    best: dict[str, Report] = {}
-    marked = (report for report in reports if report.grade is not None and report.submission.rubric == rubric)
-    for report in sorted(marked, key=lambda report: _merit(report, primary)):
-        best.setdefault(report.submission.owner, report)
+def ranked(
+    reports: Iterable[Report],
+    rubric: str,
+    primary: str,
+    *,
+    split: str = "all",
+    keep: Keep = "best",
+    pseudonym: Callable[[str], str] | None = None,
+) -> list[Row]:
+    """What stands of each owner under `rubric`, by the metric `primary` on `split`, best first; ties go to the earlier submission.
+
+    `pseudonym` gives the name to show for an owner's.
+    """
+    stand = standing((r for r in reports if r.submission.rubric == rubric), keep, lambda report: _merit(report, primary, split))
     rows: list[Row] = []
-    for position, report in enumerate(best.values(), 1):
-        row = _row(report, position)
+    for position, report in enumerate(stand, 1):
+        row = _row(report, position, split, pseudonym)
         rows.append(replace(row, rank=rows[-1].rank) if rows and row.metrics.get(primary) == rows[-1].metrics.get(primary) else row)
     return rows
 
 
-def _merit(report: Report, primary: str) -> tuple[bool, float, datetime, int]:
-    """Sorts the better first; a report without the number comes last."""
+def pseudonym(key: bytes, rubric: str, owner: str) -> str:
+    """The same for an owner under a rubric as long as the key is; without it nobody can tell whose it is, or that two are of one owner."""
+    digest = hmac.digest(key, f"{rubric}\0{owner}".encode("utf-8", "surrogatepass"), hashlib.sha256)
+    return "anon-" + base64.b32encode(digest[:5]).decode().lower()
+
+
+def _measured(report: Report, split: str) -> list[Metric]:
+    """The metrics on `split`, and those of the model itself."""
     metrics = report.evaluation.metrics if report.evaluation else ()
-    metric = next((metric for metric in metrics if metric.id == primary and metric.value is not None), None)
+    return [metric for metric in metrics if metric.split in (split, "all")]
+
+
+def _merit(report: Report, primary: str, split: str) -> float | None:
+    metric = next((metric for metric in _measured(report, split) if metric.id == primary and metric.value is not None), None)
     if metric is None or metric.value is None:
-        return (True, 0.0, report.submission.received_at, report.id)
-    return (False, metric.value if metric.higher_is_better is False else -metric.value, report.submission.received_at, report.id)
+        return None
+    return -metric.value if metric.higher_is_better is False else metric.value
 
 
-def _row(report: Report, rank: int) -> Row:
+def _row(report: Report, rank: int, split: str, pseudonym: Callable[[str], str] | None) -> Row:
     assert report.grade is not None
+    told = report.grade if all(c.split in (None, "all", split) for c in report.grade.criteria) else None
     return Row(
         rank=rank,
-        owner=report.submission.owner,
-        id=report.id,
-        name=report.submission.name,
+        owner=pseudonym(report.submission.owner) if pseudonym else report.submission.owner,
+        id=None if pseudonym else report.id,
+        name=None if pseudonym else report.submission.name,
         family=report.model.family if report.model else "unknown",
-        points=report.grade.points,
-        points_possible=report.grade.points_possible,
-        share=report.grade.share,
-        band=report.grade.band,
-        passed=report.grade.passed,
-        metrics={metric.id: metric.value for metric in report.evaluation.metrics} if report.evaluation else {},
+        points=told.points if told else None,
+        points_possible=told.points_possible if told else None,
+        share=told.share if told else None,
+        band=told.band if told else None,
+        passed=told.passed if told else None,
+        metrics={metric.id: metric.value for metric in _measured(report, split)},
         parameters=report.model.parameters if report.model else 0,
         verdict=str(report.verdict),
     )

@@ -24,8 +24,8 @@ _SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sa
 _BASE = "%SRCROOT%"  # what viewers commonly call the folder that relative paths start from
 _FINGERPRINT = "fifomark/v1"
 _LEVELS = {Level.NOTE: "note", Level.WARNING: "warning", Level.INVALID: "error", Level.UNSAFE: "error"}
-# FM6xx come from marking, of which an inspection knows nothing.
-_CODES = tuple(code for code in RULES if not code.startswith("FM6"))
+# FM6xx and FM7xx come from marking, of which an inspection knows nothing.
+_CODES = tuple(code for code in RULES if code[:3] not in ("FM6", "FM7"))
 
 Json = dict[str, Any]
 

@@ -10,10 +10,12 @@ from tabulate import tabulate
 
 from fifomark.core.findings import Finding
 from fifomark.core.inspection import Inspection
-from fifomark.core.report import Report
+from fifomark.core.outcome import Audit, Metric
+from fifomark.core.report import CriterionMark, Grade, Lateness, Report
 from fifomark.core.status import Line, Status
 from fifomark.core.submission import Submission
 from fifomark.core.text import shown
+from fifomark.reports.feedback import AttemptsUsed, CriterionSeen, GradeSeen, LatenessSeen, StudentReport
 from fifomark.reports.leaderboard import Row
 
 
@@ -91,23 +93,21 @@ def leaderboard_csv(rows: Sequence[Row]) -> str:
 
 
 def _ranking(rows: Sequence[Row]) -> tuple[list[str], list[tuple[object, ...]]]:
+    """Headers and cells; a column in which nobody may be told anything is left out."""
     metrics = list(dict.fromkeys(id for row in rows for id in row.metrics if id != "parameters"))
-    headers = ["rank", "owner", "family", "points", "share", "band", *metrics, "parameters", "id"]
-    body: list[tuple[object, ...]] = [
-        (
-            row.rank,
-            shown(row.owner, 40),
-            row.family,
-            _points(row.points, row.points_possible),
-            f"{row.share:.1%}",
-            row.band or "",
-            *(_number(row.metrics.get(metric)) for metric in metrics),
-            row.parameters,
-            f"{row.id:08d}",
-        )
-        for row in rows
-    ]
-    return headers, body
+    columns: dict[str, list[object]] = {
+        "rank": [row.rank for row in rows],
+        "owner": [shown(row.owner, 40) for row in rows],
+        "family": [row.family for row in rows],
+        "points": [None if row.points is None else _points(row.points, row.points_possible) for row in rows],
+        "share": [None if row.share is None else f"{row.share:.1%}" for row in rows],
+        "band": [None if row.points is None else row.band or "" for row in rows],
+        **{metric: [_number(row.metrics.get(metric)) for row in rows] for metric in metrics},
+        "parameters": [row.parameters for row in rows],
+        "id": [None if row.id is None else f"{row.id:08d}" for row in rows],
+    }
+    told = {header: cells for header, cells in columns.items() if not rows or any(cell is not None for cell in cells)}
+    return list(told), [tuple("" if cell is None else cell for cell in row) for row in zip(*told.values(), strict=True)]
 
 
 def _number(value: float | None) -> str:
@@ -128,7 +128,7 @@ def inspection(seen: Inspection) -> str:
 
 
 def report(seen: Report) -> str:
-    """One report as a person reads it."""
+    """One report as the operator reads it."""
     lines = [
         (f"{seen.id:08d} " if seen.id else "")  # marked without a spool it has none
         + f"{seen.submission.name}: {seen.state}"
@@ -140,12 +140,60 @@ def report(seen: Report) -> str:
         lines += [f"  assumed: {sentence}" for sentence in seen.model.assumed]
     lines += [f"  would run: {call}" for call in seen.would_run]
     if seen.evaluation:
-        lines += [f"  {m.id} = {_number(m.value)}" + (_interval(m.ci95)) for m in seen.evaluation.metrics]
+        lines += _measured(seen.evaluation.metrics, seen.evaluation.audits)
     if seen.grade:
-        lines += [f"  {c.points:g}/{c.points_possible:g}  {c.title}: {c.message}" for c in seen.grade.criteria]
-        band = f", {seen.grade.band}" if seen.grade.band else ""
-        lines.append(f"  {_points(seen.grade.points, seen.grade.points_possible)} points{band}: {'pass' if seen.grade.passed else 'fail'}")
+        lines += _criteria(seen.grade.criteria) + _late(seen.grade.late) + _result(seen.grade)
     return _printable([*lines, *_findings(seen.findings)])
+
+
+def student(seen: StudentReport) -> str:
+    """One report as its submitter reads it."""
+    lines = [
+        f"{seen.name}: {seen.state}" + (f" ({seen.verdict})" if seen.verdict else ""),
+        f"  submission {seen.id}, received {seen.received_at:%Y-%m-%d %H:%M:%S} UTC",
+        f"  {seen.reason.message}",
+    ]
+    if seen.model:
+        lines.append(f"  {seen.model.family}: {seen.model.parameters:,} parameters; " + "; ".join(seen.model.evidence))
+        lines += [f"  assumed: {sentence}" for sentence in seen.model.assumed]
+    lines += [f"  would run: {call}" for call in seen.would_run]
+    lines += _measured(seen.metrics, seen.audits) + (_criteria(seen.grade.criteria) if seen.grade else [])
+    lines += _late(seen.late) + (_result(seen.grade) if seen.grade else [])
+    if seen.attempts:
+        lines += _attempts(seen.attempts)
+    if seen.pseudonym:
+        lines.append(f"  on the leaderboard: {seen.pseudonym}")
+    return _printable([*lines, *_findings(seen.findings)])
+
+
+def _measured(metrics: Iterable[Metric], audits: Iterable[Audit]) -> list[str]:
+    """Numbers, each with its split where there are several, and what the audits say."""
+    lines = []
+    for metric in metrics:
+        of = "" if metric.split == "all" else f" ({metric.split})"
+        lines.append(f"  {metric.id}{of} = {_number(metric.value)}{_interval(metric.ci95)}{f': {metric.reason}' if metric.reason else ''}")
+    return [*lines, *(f"  {'passed' if audit.passed else 'not passed'}: {audit.message}" for audit in audits)]
+
+
+def _criteria(criteria: Iterable[CriterionMark | CriterionSeen]) -> list[str]:
+    return [f"  {c.points:g}/{c.points_possible:g}  {c.title}: {c.message}" for c in criteria]
+
+
+def _late(late: Lateness | LatenessSeen | None) -> list[str]:
+    if late is None:
+        return []
+    points = "" if late.points is None else f", {late.points:g} points"
+    return [f"  {late.hours:,.1f} hours late: {late.share:.0%} of the points{points}, are taken off"]
+
+
+def _attempts(seen: AttemptsUsed) -> list[str]:
+    limits = ((seen.used, seen.max_total, ""), (seen.used_that_day, seen.max_per_day, " of that day"))
+    return [f"  {used} of {most} attempts{when} are used" for used, most, when in limits if most is not None]
+
+
+def _result(grade: Grade | GradeSeen) -> list[str]:
+    band = f", {grade.band}" if grade.band else ""
+    return [f"  {_points(grade.points, grade.points_possible)} points{band}: {'pass' if grade.passed else 'fail'}"]
 
 
 def _interval(bounds: tuple[float, float] | None) -> str:

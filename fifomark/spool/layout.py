@@ -21,6 +21,7 @@ class Layout:
         self.ledger = self.root / "ledger.sqlite3"
         self.lock = self.root / "control" / "daemon.lock"
         self.settings = self.root / "fifomark.toml"
+        self.pseudonyms = self.root / "pseudonyms.key"
 
     def folder(self, name: str) -> str:
         return os.path.join(self.root, name)

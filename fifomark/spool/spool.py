@@ -15,6 +15,7 @@ from fifomark.settings import FILE_NAME, Settings, load_settings
 from fifomark.spool.intake import Intake
 from fifomark.spool.layout import FOLDERS, Layout
 from fifomark.spool.moves import advance, opened_folder, publishing, rename, sync_folder
+from fifomark.spool.secret import pseudonym_key
 
 
 class Spool:
@@ -123,13 +124,14 @@ def _remove(path: str) -> None:
 
 
 def create(root: str | os.PathLike[str], settings: str) -> Layout:
-    """Make the folders of a spool and its settings file; what is there already stays as it is."""
+    """Make the folders of a spool, its settings file and its key for pseudonyms; what is there already stays as it is."""
     layout = Layout(root)
     for folder in FOLDERS:
         os.makedirs(layout.folder(folder), exist_ok=True)
     if not layout.settings.exists():
         with publishing(os.fspath(layout.settings)) as fd:
             _write_all(fd, settings.encode())
+    pseudonym_key(layout.pseudonyms)
     return layout
 
 

@@ -270,3 +270,39 @@ def test_the_leaderboard_comes_in_every_format(spool: Path, ada: Path) -> None:
     assert run("leaderboard", "--format", "csv", "--spool", spool).stdout.splitlines()[1].startswith("1,'=cmd(),logistic,")
     assert run("leaderboard", "--format", "markdown", "--spool", spool).stdout.startswith("| rank")
     assert "logistic" in run("leaderboard", "--spool", spool).stdout
+
+
+def test_a_leaderboard_of_pseudonyms_names_nobody_in_any_format(spool: Path, ada: Path) -> None:
+    rubric = spool / "rubrics/digits/rubric.toml"
+    rubric.write_text(rubric.read_text().replace('primary = "accuracy"', 'primary = "accuracy"\nnames = "pseudonym"'))
+    (spool / "incoming/zebedee__x.pt").write_bytes(ada.read_bytes())
+    assert run("drain", "--spool", spool).returncode == 0
+    for format in ("table", "markdown", "csv", "json"):
+        said = run("leaderboard", "--format", format, "--spool", spool).stdout
+        assert "anon-" in said
+        assert "zebedee" not in said
+
+
+def test_a_student_reads_a_part_of_the_report_as_the_rubric_says(spool: Path, ada: Path) -> None:
+    rubric = spool / "rubrics/digits/rubric.toml"
+    rubric.write_text(rubric.read_text() + "\n[attempts]\nmax_total = 7\n[feedback]\nmetrics = 'none'\n")
+    assert run("submit", ada, "--spool", spool).returncode == 0
+    assert run("drain", "--spool", spool).returncode == 0
+    seen = json.loads(run("report", "ada.pt", "--student", "--json", "--spool", spool).stdout)
+    assert (seen["schema"], seen["id"], seen["metrics"], seen["attempts"]["used"]) == ("fifomark.feedback/1", 1, [], 1)
+    assert seen["grade"]["criteria"]
+    text = run("report", "ada.pt", "--student", "--spool", spool).stdout
+    assert "1 of 7 attempts are used" in text
+    assert "macro_f1 =" not in text
+    assert "macro_f1 =" in run("report", "ada.pt", "--spool", spool).stdout
+    (spool / "incoming/zebedee__copy.pt").write_bytes(ada.read_bytes())
+    assert run("drain", "--spool", spool).returncode == 0
+    assert "FM701" in (operators := run("report", "zebedee__copy.pt", "--spool", spool).stdout)
+    assert "submission 00000001 of ada" in operators
+    for arguments in (["--student"], ["--student", "--json"]):
+        theirs = run("report", "zebedee__copy.pt", *arguments, "--spool", spool).stdout
+        assert "FM701" in theirs
+        assert "ada" not in theirs
+    (spool / "rubrics/digits").rename(spool / "rubrics/gone")
+    gone = run("report", "ada.pt", "--student", "--spool", spool)
+    assert (gone.returncode, gone.stdout) == (2, "")

@@ -6,6 +6,7 @@ import shutil
 import pytest
 from daemon_bench import UNSAFE, WRONG_MODEL, Bench
 
+from fifomark.core.clock import utc
 from fifomark.core.errors import ConfigError, UsageError
 from fifomark.core.outcome import Failed, Lost, Reason, Refused
 from fifomark.core.report import decode
@@ -264,3 +265,14 @@ def test_a_rubric_that_is_broken_later_stops_the_marking_and_loses_nothing(bench
     bench.restart()
     bench.drain()
     assert bench.places("ada.pt") == ["done/00000001-ada.json", "done/00000001-ada.pt", "originals/00000001-ada.pt.original"]
+
+
+def test_what_counts_for_lateness_is_when_a_file_was_received_and_not_its_own_mtime(bench: Bench) -> None:
+    rubric = bench.root / "rubrics/digits/rubric.toml"
+    rubric.write_text(rubric.read_text() + f"\n[grading.late]\ndue = {utc(bench.now - 3600):%Y-%m-%dT%H:%M:%SZ}\n")
+    bench.drop("ada.pt", mtime=1000)
+    bench.drain()
+    grade = decode((bench.root / "done/00000001-ada.json").read_bytes()).grade
+    assert grade is not None
+    assert grade.late is not None
+    assert (grade.late.share, grade.late.hours) == (0.1, pytest.approx(1, abs=0.01))

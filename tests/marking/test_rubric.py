@@ -12,6 +12,7 @@ from fifomark.marking.rubric import load_rubric, rubric_sha256
 
 EXAMPLE = Path(fifomark.__file__).parent / "examples" / "digits"
 CRITERION = '[[criterion]]\nid = "a"\ntitle = "A"\npoints = 10\n'
+STEPS = CRITERION + "metric = 'accuracy'\nscoring = {{kind = 'steps', steps = {}}}"
 
 
 @pytest.mark.parametrize("module", ["fifomark.marking", "fifomark.marking.rubric", "fifomark.marking.grade"])
@@ -66,6 +67,35 @@ def test_the_smallest_rubric_measures_accuracy_for_a_hundred_points(write_rubric
         (CRITERION.replace("10", "0") + "check = 'loads'\n", {}, "criterion", "no points"),
         (CRITERION.replace("10", "nan") + "check = 'loads'\n", {}, "criterion[0].points", "nan"),
         ("[grading]\npass_mark = 1.5", {}, "grading.pass_mark", "found 1.5"),
+        (STEPS.format("[[0.5, 9]]"), {}, "criterion.a.scoring", "no step gives all of the criterion's 10 points"),
+        (STEPS.format("[[0.5, 5], [0.5, 10]]"), {}, "criterion.a.scoring", "two steps are at 0.5"),
+        (
+            CRITERION + "metric = 'accuracy'\nscoring = {kind = 'threshold', at_least = 2, at_most = 1}",
+            {},
+            "criterion.a.scoring",
+            "wrong way",
+        ),
+        (STEPS.format("[[0.5, 10]]") + "\nsplit = 'private'", {}, "criterion.a.split", "the data is not split"),
+        (STEPS.format("[[0.5, 10]]") + "\nsplit = 'all'", {"sha256": "public = 0.5\nsha256"}, "criterion.a.split", "'public' or 'private'"),
+        (STEPS.format("[[0.5, 10]]") + "\nsplit = 'privat'", {}, "criterion[0].split", "did you mean 'private'"),
+        (CRITERION + "check = 'load'", {}, "criterion.a.check", "did you mean 'loads'"),
+        (CRITERION + "check = 'batchsize'", {}, "criterion.a.check", "did you mean 'batch_size'"),
+        (CRITERION + "check = 'repeat'\n[audits]\nrepeat = 'off'", {}, "criterion.a.check", 'audits.repeat = "flag"'),
+        (CRITERION + "check = 'loads'\nsplit = 'public'", {}, "criterion.a.split", "not made on a split"),
+        ("[[grading.bands]]\ngrade = 'A'\nfrom = 0.5\n" * 2, {}, "grading.bands", "two bands are called 'A'"),
+        ("[grading]\nbands = [{grade = 'A', from = 0.5}, {grade = 'B', from = 0.5}]", {}, "grading.bands", "begin at 0.5"),
+        ("[grading.late]\nshare = 0.1", {}, "grading.late.due", "is missing"),
+        ("[grading.late]\ndue = 2026-12-01T23:59:00", {}, "grading.late.due", "2026-12-01T23:59:00Z"),
+        ("[grading.late]\ndue = 2026-12-01", {}, "grading.late.due", "datetime"),
+        ("[grading.late]\ndue = 2026-12-01T23:59:00Z\nhour = 2", {}, "grading.late.hour", "did you mean 'hours'"),
+        ("[attempts]\nday_zone = 'Europe/Berln'", {}, "attempts.day_zone", "did you mean 'Europe/Berlin'"),
+        ("[attempts]\nday_zone = '/etc/passwd'", {}, "attempts.day_zone", "is no time zone"),
+        ("[attempts]\nday_zone = 'Europe'", {}, "attempts.day_zone", "is no time zone"),
+        ("[attempts]\nmax_total = 3\ncounts = []", {}, "attempts.counts", "no limit is ever reached"),
+        ("[attempts]\ncounts = ['marked']", {}, "attempts.counts[0]", "done"),
+        ("[leaderboard]\nsplit = 'public'", {}, "leaderboard.split", "the data is not split"),
+        ("[leaderboard]\nsplit = 'all'", {"sha256": "split = 'part'\nsha256"}, "leaderboard.split", "'public' or 'private'"),
+        ("[leaderboard]\nnames = 'pseudonyms'", {}, "leaderboard.names", "did you mean 'pseudonym'"),
         ("[leaderboard]\nprimary = 'acuracy'", {}, "leaderboard.primary", "did you mean 'accuracy'"),
         ("[submission]\nowner_from = '(?P<name>.*)'", {}, "submission.owner_from", "no group named owner"),
         ("[submission]\nowner_from = '(?P<owner>'", {}, "submission.owner_from", "no regular expression"),
@@ -84,6 +114,45 @@ def test_what_is_wrong_in_a_rubric_is_named_by_its_key(write_rubric, more: str, 
     assert caught.value.key == key
     assert said in str(caught.value)
     assert str(folder / "rubric.toml") in str(caught.value)
+
+
+def test_points_attempts_and_ranking_may_be_said_in_full(write_rubric) -> None:
+    more = """
+[[criterion]]
+id = "small"
+title = "Small"
+points = 5
+metric = "parameters"
+split = "private"
+scoring = {kind = "threshold", at_most = 100}
+[[criterion]]
+id = "steady"
+title = "Steady"
+points = 5
+check = "batch_size"
+[[metric]]
+id = "parameters"
+kind = "parameters"
+[grading.late]
+due = 2026-12-01T23:59:00+01:00
+share = 0.1
+grace_minutes = 15
+[attempts]
+max_total = 10
+max_per_day = 3
+day_zone = "America/Argentina/Buenos_Aires"
+keep = "last"
+[leaderboard]
+names = "pseudonym"
+split = "private"
+[feedback]
+metrics = "none"
+"""
+    rubric = load_rubric(write_rubric(more, changes={"[data]": "[data]\npublic = 0.3"}))
+    assert rubric.splits == ("public", "private")
+    assert rubric.ranked_on == "private"
+    assert rubric.grading.late is not None
+    assert rubric.grading.late.due.utcoffset() is not None
 
 
 def test_a_missing_hash_is_told_so_that_it_can_be_copied(write_rubric) -> None:

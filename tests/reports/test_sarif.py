@@ -105,7 +105,7 @@ def run_of(*inspected: tuple[str, Inspection]) -> dict[str, Any]:
 
 
 def test_every_code_that_an_inspection_may_carry_is_a_rule_and_gives_a_result() -> None:
-    codes = [code for code in RULES if not code.startswith("FM6")]
+    codes = [code for code in RULES if code[:3] not in ("FM6", "FM7")]
     run = run_of(("a.pt", seen(*(find(code, "the file", "is bad", evidence="this") for code in codes))))
     assert [rule["id"] for rule in run["tool"]["driver"]["rules"]] == codes
     assert [result["ruleId"] for result in run["results"]] == codes

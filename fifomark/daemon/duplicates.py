@@ -1,0 +1,47 @@
+"""Weights that another owner handed in before: flagged, with evidence, for a person to decide. Never a refusal."""
+
+from __future__ import annotations
+
+from fifomark.core.catalogue import find
+from fifomark.core.clock import utc
+from fifomark.core.findings import Finding
+from fifomark.core.inspection import Inspection
+from fifomark.core.outcome import Fingerprint
+from fifomark.core.submission import Submission
+from fifomark.ledger.ledger import Ledger
+from fifomark.marking.fingerprint import NEAR, distance
+
+
+def duplicates(ledger: Ledger, submission: Submission, seen: Inspection | None, fingerprint: Fingerprint | None) -> tuple[Finding, ...]:
+    """What is to be said of a submission that was marked, by those that were marked before it; keeps its fingerprint for those to come.
+
+    The message is for its submitter too. Whose the other one is stands in the evidence, which they do not see.
+    """
+    if fingerprint is None or seen is None or seen.clean is None:
+        return ()
+    exact = seen.clean.weights_sha256
+    finding = _finding(ledger, submission, exact, fingerprint)
+    ledger.fingerprints.keep(submission, exact, fingerprint)
+    return () if finding is None else (finding,)
+
+
+def _finding(ledger: Ledger, submission: Submission, exact: str, fingerprint: Fingerprint) -> Finding | None:
+    known = ledger.fingerprints
+    if (other := known.same(submission, exact)) is not None:
+        return _told("FM701", "another owner has handed in exactly these weights", ledger.get(other))
+    if (other := known.permuted(submission, fingerprint)) is not None:
+        message = "another owner has handed in the same numbers, in another order or under other names"
+        return _told("FM702", message, ledger.get(other))
+    if not fingerprint.sketch:
+        return None
+    apart = sorted((distance(fingerprint.sketch, sketch), id) for id, sketch in known.near(submission, fingerprint))
+    if not apart or apart[0][0] > NEAR:
+        return None
+    away, other = apart[0]
+    how = f"; distance {away:.2g}, at most {NEAR:g} is flagged"
+    return _told("FM703", "another owner has handed in almost the same weights", ledger.get(other), how)
+
+
+def _told(code: str, message: str, other: Submission, how: str = "") -> Finding:
+    received = f"{utc(other.received_at):%Y-%m-%d %H:%M:%S} UTC"
+    return find(code, "weights", message, evidence=f"submission {other.id:08d} of {other.owner}, received {received}{how}")

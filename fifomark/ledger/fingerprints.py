@@ -1,0 +1,61 @@
+"""The fingerprints of what was marked, to find weights that two owners handed in."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from fifomark.core.outcome import Fingerprint
+from fifomark.core.submission import Submission
+
+NEIGHBOURS = 100  # on each side, among models of the same shapes
+
+
+class Fingerprints:
+    """One for each submission that was marked. Every question is of another owner's under the same rubric, and is read from an index."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def keep(self, submission: Submission, exact: str, fingerprint: Fingerprint) -> None:
+        """Remember it; a new attempt at the same submission takes the place of the old. `exact` is the hash of its weights."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO fingerprints (submission, rubric, owner, exact, permuted, shapes, size, sketch) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                submission.id,
+                submission.rubric,
+                submission.owner,
+                exact,
+                fingerprint.permuted,
+                fingerprint.shapes,
+                fingerprint.size,
+                fingerprint.sketch,
+            ),
+        )
+
+    def same(self, submission: Submission, exact: str) -> int | None:
+        """The first submission of another owner with exactly these weights."""
+        return self._first("exact", submission, exact)
+
+    def permuted(self, submission: Submission, fingerprint: Fingerprint) -> int | None:
+        """The first submission of another owner with these numbers, in whatever order."""
+        return self._first("permuted", submission, fingerprint.permuted)
+
+    def _first(self, column: str, submission: Submission, value: str) -> int | None:
+        (found,) = self._db.execute(
+            f"SELECT min(submission) FROM fingerprints WHERE rubric = ? AND {column} = ? AND owner <> ?",
+            (submission.rubric, value, submission.owner),
+        ).fetchone()
+        return None if found is None else int(found)
+
+    def near(self, submission: Submission, fingerprint: Fingerprint) -> list[tuple[int, bytes]]:
+        """Submissions of other owners with the same shapes, and their sketches: those nearest in size, at most 2 × NEIGHBOURS."""
+        values = (submission.rubric, fingerprint.shapes, fingerprint.size, submission.owner, NEIGHBOURS)
+        found: list[tuple[int, bytes]] = []
+        for side, order in (("size >= ?", "ASC"), ("size < ?", "DESC")):
+            found += self._db.execute(
+                f"SELECT submission, sketch FROM fingerprints WHERE rubric = ? AND shapes = ? AND {side} AND owner <> ? "
+                f"ORDER BY size {order} LIMIT ?",
+                values,
+            ).fetchall()
+        return found

@@ -1,0 +1,131 @@
+"""Whether what a rubric says of points, lateness, attempts and the ranking fits its metrics, audits and data."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from datetime import UTC, tzinfo
+from zoneinfo import ZoneInfo, available_timezones
+
+from fifomark.families.family import did_you_mean
+from fifomark.marking.metric_names import BUILT_IN
+from fifomark.marking.schema import Rubric
+from fifomark.marking.terms import CHECKS, Criterion, Linear, Steps, Threshold
+
+Problem = tuple[str, str, str]  # key, problem, hint
+
+
+def check_terms(rubric: Rubric, _: object) -> Iterator[Problem]:
+    """What is wrong in [[criterion]], [grading], [attempts] and [leaderboard]."""
+    yield from _criteria(rubric)
+    yield from _grading(rubric)
+    yield from _attempts(rubric)
+    yield from _leaderboard(rubric)
+
+
+def zone(name: str) -> tzinfo:
+    """The time zone of that name; KeyError where there is none. UTC is there on machines without a time zone database too."""
+    if name == "UTC":
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ValueError, OSError) as e:  # a path, a folder of the database: no name of a zone
+        raise KeyError(name) from e
+
+
+def twice(names: Iterable[str]) -> list[str]:
+    """Those of `names` that were there before."""
+    seen = list(names)
+    return [name for i, name in enumerate(seen) if name in seen[:i]]
+
+
+def _criteria(rubric: Rubric) -> Iterator[Problem]:
+    for id in twice(criterion.id for criterion in rubric.criteria):
+        yield "criterion", f"two criteria are called {id!r}", "give each its own id"
+    for criterion in rubric.criteria:
+        key = f"criterion.{criterion.id}"
+        if (criterion.metric is None) == (criterion.check is None):
+            yield key, "judges nothing, or two things at once", "give it either metric and scoring, or check"
+        if (criterion.metric is None) != (criterion.scoring is None):
+            yield key, "metric and scoring go together", "give both, or a check instead"
+        yield from _metric(rubric, criterion, key) if criterion.metric is not None else _check(rubric, criterion, key)
+        yield from ((f"{key}.scoring", problem, hint) for problem, hint in _scoring(criterion))
+    if not rubric.criteria:
+        yield "criterion", "is missing", "say what the metrics are worth: [[criterion]] with id, title, points, metric and scoring"
+    elif not sum(criterion.points for criterion in rubric.criteria):
+        yield "criterion", "all criteria together give no points", ""
+
+
+def _metric(rubric: Rubric, criterion: Criterion, key: str) -> Iterator[Problem]:
+    kinds = {metric.id: metric.kind for metric in rubric.metrics}
+    if criterion.metric not in kinds:
+        yield f"{key}.metric", f"there is no metric {criterion.metric!r}", did_you_mean(str(criterion.metric), list(kinds))
+    elif kinds[criterion.metric] not in BUILT_IN:
+        yield from _split(rubric, f"{key}.split", criterion.split)
+
+
+def _check(rubric: Rubric, criterion: Criterion, key: str) -> Iterator[Problem]:
+    check = criterion.check
+    if check is None:
+        return
+    if check not in CHECKS:
+        yield f"{key}.check", f"there is no check {check!r}", did_you_mean(check, CHECKS)
+    elif getattr(rubric.audits, check, None) == "off":
+        yield f"{key}.check", f"the audit {check!r} is off", f'set audits.{check} = "flag", or leave this criterion out'
+    if criterion.split is not None:
+        yield f"{key}.split", "a check is not made on a split", "leave split out"
+
+
+def _scoring(criterion: Criterion) -> Iterator[tuple[str, str]]:
+    match criterion.scoring:
+        case Threshold(at_least=None, at_most=None):
+            yield "a threshold needs at_least, at_most, or both", ""
+        case Threshold(at_least=least, at_most=most) if least is not None and most is not None and least > most:
+            yield f"nothing is at least {least:g} and at most {most:g}", "the two may be the wrong way round"
+        case Linear(start=start, end=end) if start == end:
+            yield f"from and to are both {start:g}", "use kind = 'threshold' for all or nothing"
+        case Steps(steps=steps):
+            most = max(points for _, points in steps)
+            if most > criterion.points:
+                yield f"a step gives more than the criterion's {criterion.points:g} points", ""
+            elif most < criterion.points:
+                yield f"no step gives all of the criterion's {criterion.points:g} points", f"set points = {most:g}, or add a step"
+            for at in twice(f"{at:g}" for at, _ in steps):
+                yield f"two steps are at {at}", "give one of them another value"
+
+
+def _split(rubric: Rubric, key: str, split: str | None) -> Iterator[Problem]:
+    if split is None or split in rubric.splits:
+        return
+    if rubric.splits == ("all",):
+        yield key, f"is {split!r}, but the data is not split", "set data.public or data.split, or leave this out"
+    else:
+        yield key, "is 'all', but the data is split", "say 'public' or 'private'"
+
+
+def _grading(rubric: Rubric) -> Iterator[Problem]:
+    for grade in twice(band.grade for band in rubric.grading.bands):
+        yield "grading.bands", f"two bands are called {grade!r}", "give each its own grade"
+    for start in twice(f"{band.start:g}" for band in rubric.grading.bands):
+        yield "grading.bands", f"two bands begin at {start}", "each needs its own from"
+
+
+def _attempts(rubric: Rubric) -> Iterator[Problem]:
+    attempts = rubric.attempts
+    try:
+        zone(attempts.day_zone)
+    except KeyError:
+        near = difflib.get_close_matches(attempts.day_zone, sorted(available_timezones()), n=1, cutoff=0.5)  # of some 600: not all are told
+        hint = f"did you mean {near[0]!r}?" if near else 'a name of the time zone database is meant, such as "Europe/Berlin"'
+        yield "attempts.day_zone", f"{attempts.day_zone!r} is no time zone", hint
+    limited = attempts.max_total is not None or attempts.max_per_day is not None
+    if limited and not attempts.counts:
+        yield "attempts.counts", "is empty, so that no limit is ever reached", 'say which endings count, such as ["done", "rejected"]'
+
+
+def _leaderboard(rubric: Rubric) -> Iterator[Problem]:
+    ids = [metric.id for metric in rubric.metrics]
+    primary = rubric.leaderboard.primary
+    if primary is not None and primary not in ids:
+        yield "leaderboard.primary", f"there is no metric {primary!r}", did_you_mean(primary, ids)
+    yield from _split(rubric, "leaderboard.split", rubric.leaderboard.split)

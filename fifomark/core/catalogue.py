@@ -148,6 +148,7 @@ RULES: Mapping[str, Rule] = {
     "FM505": Rule("shape does not fit the task", Level.INVALID, "Check the input size and the number of classes that the task asks for."),
     "FM506": Rule("too many parameters", Level.INVALID, "Make the model smaller: fewer layers, or fewer units in each."),
     "FM507": Rule("form not accepted", Level.INVALID, "Save the model in a form that the task takes; most take model.state_dict()."),
+    "FM508": Rule("too much computing", Level.INVALID, "Make the model smaller: fewer layers, or fewer units in each."),
     # FM6xx: marking
     "FM601": Rule("marking took too long", Level.INVALID, "Make the model smaller or faster, and try it on your machine first."),
     "FM602": Rule("marking took too much memory", Level.INVALID, "Make the model smaller, and try it on your machine first."),

@@ -26,7 +26,7 @@ class Reason(Record):
 class Metric(Record):
     """One number on one split of `n` examples. `value` is None where it could not be had; `reason` then says why.
 
-    `ci95` is the 95 % interval (Wilson's for a proportion).
+    `ci95` is the 95 % interval; `method` how it was had ("wilson", "bootstrap"), or how a number of the model itself was measured.
     """
 
     id: str
@@ -36,6 +36,23 @@ class Metric(Record):
     ci95: tuple[float, float] | None = None
     higher_is_better: bool | None = None
     reason: str | None = None
+    method: str | None = None
+
+
+class Reliability(Record):
+    """Of the `n` examples that a model was about equally sure of: its mean confidence, and the share that is right."""
+
+    n: int
+    confidence: float | None
+    accuracy: float | None
+
+
+class Details(Record):
+    """For the operator, of one split: `confusion[label][said]` counts examples, `calibration` goes by tenths of confidence."""
+
+    split: str
+    confusion: tuple[tuple[int, ...], ...]
+    calibration: tuple[Reliability, ...]
 
 
 class Audit(Record):
@@ -80,6 +97,7 @@ class Evaluation(Record):
     assumed: tuple[str, ...] = ()
     torch_version: str = ""
     source: str = ""
+    details: tuple[Details, ...] = ()
     plugins: tuple[PluginUsed, ...] = ()
 
 

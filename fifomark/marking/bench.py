@@ -16,7 +16,7 @@ from fifomark.core.outcome import MarkTicket
 from fifomark.families import registry
 from fifomark.marking.data import load_data
 from fifomark.marking.factories import Factory
-from fifomark.marking.metrics import try_metrics
+from fifomark.marking.metrics import Own, own_metrics, try_metrics
 from fifomark.marking.model_rules import check_facts
 from fifomark.marking.rubric import FILE_NAME, load_rubric, rubric_sha256
 from fifomark.marking.running import Examples
@@ -40,6 +40,7 @@ class LoadedRubric:
     splits: tuple[Examples, ...]
     data_sha256: str
     factory: Factory | None
+    own: Own
 
 
 class Bench:
@@ -88,13 +89,14 @@ def _read(ticket: MarkTicket) -> LoadedRubric:
     if sha256 != ticket.rubric_sha256:
         raise RubricChanged(f"{place}: changed after the ticket was written")
     _check_plugged(rubric, place)
-    try_metrics(rubric, place)
+    own = own_metrics(ticket.rubric, rubric, place)
+    try_metrics(rubric, place, own)
     torch.manual_seed(rubric.data.seed)  # the rubric's own Python may draw the data by it
     data = load_data(ticket.rubric, rubric)
     splits = tuple(
         Examples(split.name, tuple(map(torch.from_numpy, split.inputs)), torch.from_numpy(split.labels)) for split in data.splits
     )
-    return LoadedRubric(ticket.rubric, sha256, rubric, splits, data.sha256, _factory(ticket.rubric, rubric, place, splits[0]))
+    return LoadedRubric(ticket.rubric, sha256, rubric, splits, data.sha256, _factory(ticket.rubric, rubric, place, splits[0]), own)
 
 
 def _factory(folder: str, rubric: Rubric, place: str, examples: Examples) -> Factory | None:

@@ -16,15 +16,16 @@ from fifomark import plugins
 from fifomark.core.catalogue import find
 from fifomark.core.errors import ConfigError, PluginFailed
 from fifomark.core.findings import Finding, verdict_of
-from fifomark.core.outcome import Audit, Cost, Evaluation, Failed, Marked, MarkTicket, Metric, Outcome, PluginUsed, Reason, Refused
+from fifomark.core.outcome import Audit, Cost, Details, Evaluation, Failed, Marked, MarkTicket, Metric, Outcome, PluginUsed, Reason, Refused
 from fifomark.core.text import shown
 from fifomark.families import registry
 from fifomark.marking import audits
 from fifomark.marking.baseline import Baseline
 from fifomark.marking.bench import Bench, LoadedRubric, RubricChanged
+from fifomark.marking.cost import macs, of_model
 from fifomark.marking.fingerprint import fingerprint
 from fifomark.marking.forms import not_accepted
-from fifomark.marking.metrics import Meter, of_model
+from fifomark.marking.metrics import Meter, Own
 from fifomark.marking.model import Built, Material, rebuild
 from fifomark.marking.rubric import FILE_NAME
 from fifomark.marking.running import PRECISIONS, Examples, Misbehaved, OutOfMemory, Runner
@@ -83,7 +84,9 @@ def _marked(built: Built, loaded: LoadedRubric, device: torch.device, started: f
     rubric = loaded.rubric
     runner = Runner(built.model, rubric.task, device, PRECISIONS[rubric.run.precision])
     try:
-        seen = measure(runner, rubric, loaded.splits)
+        if finding := _too_costly(rubric, runner, loaded.splits[0]):
+            return Refused(findings=(finding,))
+        seen = measure(runner, rubric, loaded.splits, loaded.own)
     except Misbehaved as e:
         if e.finding.code == "FM603" and built.family is not None and built.family not in registry.FAMILIES:
             raise plugins.failed(plugins.load(plugins.FAMILIES, built.family).used, e) from e  # what it builds, runs
@@ -94,7 +97,7 @@ def _marked(built: Built, loaded: LoadedRubric, device: torch.device, started: f
         rubric_sha256=loaded.sha256,
         dataset_sha256=loaded.data_sha256,
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        metrics=(*seen.metrics, *of_model(rubric, built.parameters)),
+        metrics=(*seen.metrics, *of_model(rubric, runner, built.parameters, loaded.splits[0])),
         audits=seen.audits,
         cost=Cost(forward_seconds=seen.seconds, total_seconds=perf_counter() - started),
         findings=seen.findings,
@@ -102,6 +105,7 @@ def _marked(built: Built, loaded: LoadedRubric, device: torch.device, started: f
         assumed=built.assumed,
         torch_version=str(torch.__version__),  # a TorchVersion is more than a string
         source=built.source,
+        details=seen.details,
         plugins=tuple(_plugins(rubric, built.family)),
     )
     return Marked(evaluation=evaluation)
@@ -125,10 +129,20 @@ class Measured:
     audits: tuple[Audit, ...]
     findings: tuple[Finding, ...]
     seconds: float
+    details: tuple[Details, ...] = ()
 
 
-def measure(runner: Runner, rubric: Rubric, splits: tuple[Examples, ...]) -> Measured:
-    """Every metric on every split, and the audits. Misbehaved where the model does what no model may.
+def _too_costly(rubric: Rubric, runner: Runner, examples: Examples) -> Finding | None:
+    most = rubric.model.max_macs
+    if most is None:
+        return None
+    audits.Probe(runner, examples.inputs, examples.labels, rubric.run.batch_size)  # what does not run at all is told as that
+    found = macs(runner, examples)
+    return find("FM508", "model", f"{found:,} multiplications an example, where at most {most:,} are allowed") if found > most else None
+
+
+def measure(runner: Runner, rubric: Rubric, splits: tuple[Examples, ...], own: Own | None = None) -> Measured:
+    """Every metric on every split, and the audits; `own` are the rubric's own functions. Misbehaved where the model does what no model may.
 
     Where memory runs out, everything is run again with half the batch, so that all examples see the same size.
     """
@@ -137,7 +151,7 @@ def measure(runner: Runner, rubric: Rubric, splits: tuple[Examples, ...]) -> Mea
         try:
             probe = audits.Probe(runner, splits[0].inputs, splits[0].labels, batch)
             started = perf_counter()
-            meters = [Meter(rubric, split.name) for split in splits]
+            meters = [Meter(rubric, split.name, own) for split in splits]
             first, *_ = [_fed(meter, runner, split, batch) for meter, split in zip(meters, splits, strict=True)]
             seconds = perf_counter() - started
             audited = probe.audit(rubric.audits, first, batch)
@@ -155,6 +169,7 @@ def measure(runner: Runner, rubric: Rubric, splits: tuple[Examples, ...]) -> Mea
         audits=(*audited.audits, *([halved] if batch != wanted else [])),
         findings=(*audited.findings, *audits.constant(first, rubric.audits.constant)),
         seconds=seconds,
+        details=tuple(details for meter in meters if (details := meter.details()) is not None),
     )
 
 

@@ -4,28 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-# Classes of torchmetrics.classification that give one number. Curves, matrices and pairs are no marks.
-_MULTICLASS = (
-    "MulticlassAUROC",
-    "MulticlassAccuracy",
-    "MulticlassAveragePrecision",
-    "MulticlassCalibrationError",
-    "MulticlassCohenKappa",
-    "MulticlassExactMatch",
-    "MulticlassF1Score",
-    "MulticlassFBetaScore",
-    "MulticlassHammingDistance",
-    "MulticlassHingeLoss",
-    "MulticlassJaccardIndex",
-    "MulticlassMatthewsCorrCoef",
-    "MulticlassNegativePredictiveValue",
-    "MulticlassPrecision",
-    "MulticlassRecall",
-    "MulticlassSpecificity",
+from fifomark.marking.schema import TaskType
+
+
+def _in(prefix: str, names: str) -> tuple[str, ...]:
+    return tuple(f"{prefix}{name}" for name in names.split())
+
+
+# Classes of torchmetrics that give one number. Curves, matrices and pairs are no marks.
+_SHARED = (
+    "AUROC Accuracy AveragePrecision CalibrationError CohenKappa F1Score FBetaScore HammingDistance HingeLoss JaccardIndex "
+    "MatthewsCorrCoef NegativePredictiveValue Precision Recall Specificity"
+)
+_MULTILABEL = (
+    "AUROC Accuracy AveragePrecision CoverageError ExactMatch F1Score FBetaScore HammingDistance JaccardIndex MatthewsCorrCoef "
+    "NegativePredictiveValue Precision RankingAveragePrecision RankingLoss Recall Specificity"
+)
+_REGRESSION = (
+    "ConcordanceCorrCoef ExplainedVariance KendallRankCorrCoef LogCoshError MeanAbsoluteError MeanAbsolutePercentageError "
+    "MeanSquaredError MeanSquaredLogError MinkowskiDistance NormalizedRootMeanSquaredError PearsonCorrCoef R2Score RelativeSquaredError "
+    "SpearmanCorrCoef SymmetricMeanAbsolutePercentageError TweedieDevianceScore WeightedMeanAbsolutePercentageError"
 )
 
-TORCHMETRICS: Mapping[str, tuple[str, ...]] = {"multiclass-classification": _MULTICLASS}
+TORCHMETRICS: Mapping[TaskType, tuple[str, ...]] = {
+    "multiclass-classification": (*_in("Multiclass", _SHARED), "MulticlassExactMatch"),
+    "binary-classification": _in("Binary", _SHARED),
+    "multilabel-classification": _in("Multilabel", _MULTILABEL),
+    "regression": tuple(_REGRESSION.split()),
+    "token-classification": _in("Multiclass", _SHARED),
+    "language-model": ("Perplexity", "MulticlassAccuracy"),
+}
 """The torchmetrics classes that fit each type of task."""
 
-BUILT_IN = ("parameters",)
-"""Numbers of the model itself, measured on no data."""
+BUILT_IN = ("parameters", "bytes", "macs", "latency_ms", "latency_p90_ms", "peak_memory_mib")
+"""Numbers of the model itself, measured on no labels (fifomark.marking.cost)."""

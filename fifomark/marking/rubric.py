@@ -10,12 +10,14 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from fifomark import plugins
 from fifomark.core.decode import convert, read_toml
 from fifomark.core.errors import ConfigError
 from fifomark.families.family import did_you_mean
 from fifomark.marking.data.hashing import sha256_of
 from fifomark.marking.metric_names import BUILT_IN, TORCHMETRICS
 from fifomark.marking.model_rules import check_model
+from fifomark.marking.python import check_callable
 from fifomark.marking.rubric_hash import FILE_NAME, rubric_sha256
 from fifomark.marking.schema import Rubric
 from fifomark.marking.tasks import KINDS
@@ -95,16 +97,21 @@ def _check_input(rubric: Rubric, _: Path) -> Iterator[Problem]:
             )
 
 
-def _check_metrics(rubric: Rubric, _: Path) -> Iterator[Problem]:
-    known = (*TORCHMETRICS.get(rubric.task.type, ()), *BUILT_IN)
+def _check_metrics(rubric: Rubric, path: Path) -> Iterator[Problem]:
+    known = (*TORCHMETRICS[rubric.task.type], *BUILT_IN)
     ids = [metric.id for metric in rubric.metrics]
     for id in twice(ids):
         yield "metric", f"two metrics are called {id!r}", "give each its own id"
     for metric in rubric.metrics:
-        if metric.kind not in known:
+        if ":" in metric.kind:
+            check_callable(path.parent, metric.kind, path, f"metric.{metric.id}.kind", plugins.METRICS)
+        elif metric.kind not in known:
             yield f"metric.{metric.id}.kind", f"{metric.kind!r} is no metric for {rubric.task.type}", did_you_mean(metric.kind, known)
         if metric.kind in BUILT_IN and metric.args:
             yield f"metric.{metric.id}.args", f"{metric.kind} takes no arguments", ""
+        if metric.interval == "bootstrap" and (metric.kind in BUILT_IN or rubric.task.type == "language-model"):
+            why = "measures no examples" if metric.kind in BUILT_IN else "keeps no outputs: they are too large"
+            yield f"metric.{metric.id}.interval", f"cannot be had by the bootstrap: {metric.kind} {why}", 'leave it out, or say "none"'
 
 
 def _check_data(rubric: Rubric, path: Path) -> Iterator[Problem]:

@@ -59,7 +59,7 @@ class Runner:
         Misbehaved where the model gives anything else, OutOfMemory where it cannot be run on so many at once.
         """
         with torch.inference_mode():
-            outputs = self._forward([self._placed(tensor) for tensor in inputs])
+            outputs = self._forward(self.placed(inputs))
             wanted = output_shape(self.task, len(inputs[0]), labels)
             shaped = _shaped(outputs, wanted).cpu()
             if self.dtype is not torch.float64:
@@ -75,8 +75,12 @@ class Runner:
             some = labels[at : at + size]
             yield self.outputs([tensor[at : at + size] for tensor in inputs], tuple(some.shape)), some
 
-    def _placed(self, tensor: Tensor) -> Tensor:
-        return tensor.to(self.device, self.dtype if tensor.is_floating_point() else tensor.dtype, non_blocking=True)  # if it is pinned
+    def placed(self, inputs: Inputs) -> list[Tensor]:
+        """The inputs where the model is, in what it computes in."""
+        return [
+            tensor.to(self.device, self.dtype if tensor.is_floating_point() else tensor.dtype, non_blocking=True)  # if it is pinned
+            for tensor in inputs
+        ]
 
     def _forward(self, inputs: Inputs) -> object:
         try:

@@ -5,8 +5,9 @@ import torch
 
 from fifomark.core.errors import ConfigError
 from fifomark.core.outcome import Metric
+from fifomark.marking.intervals import wilson95
 from fifomark.marking.metric_names import TORCHMETRICS
-from fifomark.marking.metrics import Meter, of_model, try_metrics, wilson95
+from fifomark.marking.metrics import Meter, try_metrics
 from fifomark.marking.rubric import load_rubric
 
 LOGITS = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
@@ -21,7 +22,7 @@ def with_metric(write_rubric, kind: str, args: str = ""):
 def measured(rubric, logits=LOGITS, labels=LABELS) -> Metric:
     meter = Meter(rubric, "all")
     meter.update(logits, labels)
-    (metric,) = (*meter.metrics(), *of_model(rubric, parameters=15))
+    (metric,) = meter.metrics()
     return metric
 
 
@@ -83,7 +84,6 @@ def test_the_rubric_may_overrule_what_is_better(write_rubric) -> None:
     rule = "[[metric]]\nid = 'accuracy'\nkind = '{}'\n"
     assert measured(load_rubric(write_rubric(rule.format("MulticlassCalibrationError")))).higher_is_better is False
     assert measured(load_rubric(write_rubric(rule.format("MulticlassCalibrationError") + "higher_is_better = true"))).higher_is_better
-    assert measured(load_rubric(write_rubric(rule.format("parameters")))).higher_is_better is False
 
 
 def test_what_is_no_number_is_null_with_a_reason(write_rubric) -> None:

@@ -1,0 +1,202 @@
+"""Every task's metrics are those of a plain torchmetrics script, to the last digit, whatever the batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchmetrics.classification as classification
+import torchmetrics.regression as regression
+from msgspec.structs import replace
+from torch import Tensor
+from torchmetrics.text import Perplexity
+
+import fifomark
+from fifomark.core.errors import ConfigError
+from fifomark.core.outcome import Metric
+from fifomark.marking.metric_names import TORCHMETRICS
+from fifomark.marking.metrics import Meter, try_metrics
+from fifomark.marking.rubric import load_rubric
+from fifomark.marking.schema import MetricRule, Task
+
+DIGITS = load_rubric(Path(fifomark.__file__).parent / "examples" / "digits")
+RANDOM = torch.Generator().manual_seed(0)
+N = 90
+
+
+def normal(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=RANDOM)
+
+
+BITS = (normal(N, 4) > 0.3).long()
+TOKENS = torch.randint(0, 5, (N, 7), generator=RANDOM).where(normal(N, 7) > -1, -100)
+AMOUNTS = normal(N, 1).abs() + 1
+TASKS: dict[str, tuple[Task, Tensor, Tensor]] = {
+    "multiclass-classification": (Task(num_classes=5), normal(N, 5), torch.arange(N) % 5),
+    "binary-classification": (Task(type="binary-classification"), normal(N, 1), torch.arange(N) % 2),
+    "multilabel-classification": (Task(type="multilabel-classification", num_classes=4), normal(N, 4) + BITS, BITS),
+    "regression": (Task(type="regression"), AMOUNTS + 0.1 * normal(N, 1).abs(), AMOUNTS),
+    "token-classification": (Task(type="token-classification", num_classes=5), normal(N, 7, 5), TOKENS),
+    "language-model": (Task(type="language-model", num_classes=5), normal(N, 7, 5), TOKENS),
+}
+
+
+def measured(task: Task, outputs: Tensor, labels: Tensor, *rules: MetricRule, batch: int = 32) -> list[Metric]:
+    rubric = replace(DIGITS, task=task, metrics=rules)
+    try_metrics(rubric, "rubric.toml")
+    meter = Meter(rubric, "all")
+    for at in range(0, len(labels), batch):
+        meter.update(outputs[at : at + batch], labels[at : at + batch])
+    return list(meter.metrics())
+
+
+@pytest.mark.filterwarnings("ignore:Metric .* will save all")
+@pytest.mark.parametrize(
+    ("task", "kind"), [(task, kind) for task, kinds in TORCHMETRICS.items() for kind in kinds if kind not in ("Perplexity",)]
+)
+def test_every_metric_that_a_rubric_may_name_is_torchmetrics_own(task: str, kind: str) -> None:
+    settings, outputs, labels = TASKS[task]
+    arguments = {"p": 3.0} if kind == "MinkowskiDistance" else {"beta": 2.0} if "FBeta" in kind else {}
+    (metric,) = measured(settings, outputs, labels, MetricRule(id="m", kind=kind, args=arguments))
+    plain, forms = PLAIN[task](kind, arguments)
+    for at in range(0, N, 32):
+        plain.update(*forms(outputs[at : at + 32], labels[at : at + 32]))
+    assert metric.value == pytest.approx(float(plain.compute()), rel=1e-7)
+    assert (metric.n, metric.reason) == (N, None)
+
+
+Plain = tuple[Any, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]]
+
+
+def multiclass(kind: str, arguments: dict[str, Any]) -> Plain:
+    return getattr(classification, kind)(num_classes=5, **arguments), lambda o, y: (o.double().softmax(1), y)
+
+
+def binary(kind: str, arguments: dict[str, Any]) -> Plain:
+    return getattr(classification, kind)(**arguments), lambda o, y: (o.double().sigmoid().squeeze(1), y)
+
+
+def multilabel(kind: str, arguments: dict[str, Any]) -> Plain:
+    return getattr(classification, kind)(num_labels=4, **arguments), lambda o, y: (o.double().sigmoid(), y)
+
+
+def amounts(kind: str, arguments: dict[str, Any]) -> Plain:
+    return getattr(regression, kind)(**arguments), lambda o, y: (o.squeeze(1), y.squeeze(1))
+
+
+def tokens(kind: str, arguments: dict[str, Any]) -> Plain:
+    made = getattr(classification, kind)(num_classes=5, ignore_index=-100, **arguments)
+    return made, lambda o, y: (o.double().softmax(-1).flatten(0, 1), y.flatten())
+
+
+PLAIN: dict[str, Callable[[str, dict[str, Any]], Plain]] = {
+    "multiclass-classification": multiclass,
+    "binary-classification": binary,
+    "multilabel-classification": multilabel,
+    "regression": amounts,
+    "token-classification": tokens,
+    "language-model": tokens,
+}
+
+
+def test_perplexity_is_of_the_positions_that_count_whatever_the_model_gives() -> None:
+    task, outputs, labels = TASKS["language-model"]
+    plain = Perplexity(ignore_index=-100)(outputs, labels)
+    rule = MetricRule(id="m", kind="Perplexity")
+    said = {"logits": outputs, "probabilities": outputs.softmax(-1), "log-probabilities": outputs.log_softmax(-1)}
+    for output, given in said.items():
+        (metric,) = measured(replace(task, output=output), given, labels, rule)
+        assert metric.value == pytest.approx(float(plain), rel=1e-5)
+
+
+@pytest.mark.parametrize("task", ["multiclass-classification", "binary-classification", "multilabel-classification"])
+def test_probabilities_and_their_logarithms_are_taken_as_they_are(task: str) -> None:
+    settings, outputs, labels = TASKS[task]
+    kind = TORCHMETRICS[task][0]  # an area under a curve, which sees every digit
+    probabilities = outputs.double().softmax(1) if task.startswith("multiclass") else outputs.double().sigmoid()
+    values = [
+        measured(replace(settings, output=output), given, labels, MetricRule(id="m", kind=kind))[0].value
+        for output, given in (("logits", outputs), ("probabilities", probabilities), ("log-probabilities", probabilities.log()))
+    ]
+    assert values[0] == pytest.approx(values[1], abs=1e-7)
+    assert values[0] == pytest.approx(values[2], abs=1e-7)
+
+
+def test_several_targets_are_one_number_or_an_error_that_says_how() -> None:
+    task, labels = Task(type="regression", targets=3), normal(N, 3).abs()
+    outputs = labels + 0.1 * normal(N, 3)
+    (metric,) = measured(task, outputs, labels, MetricRule(id="m", kind="MeanAbsoluteError"))
+    assert metric.value == pytest.approx(float((outputs - labels).abs().mean()), abs=1e-6)
+    with pytest.raises(ConfigError, match="no single number"):
+        measured(task, outputs, labels, MetricRule(id="m", kind="PearsonCorrCoef"))
+
+
+def test_shares_of_examples_carry_wilsons_interval_and_its_name() -> None:
+    for task, kind, arguments in (
+        ("multiclass-classification", "MulticlassAccuracy", {"average": "micro"}),
+        ("binary-classification", "BinaryAccuracy", {}),
+        ("token-classification", "MulticlassAccuracy", {"average": "micro"}),
+    ):
+        (metric,) = measured(*TASKS[task], MetricRule(id="m", kind=kind, args=arguments))
+        assert metric.method == "wilson"
+        assert metric.ci95 is not None
+        assert metric.value is not None
+        assert metric.ci95[0] < metric.value < metric.ci95[1]
+    (bare,) = measured(*TASKS["binary-classification"], MetricRule(id="m", kind="BinaryAccuracy", interval="none"))
+    assert (bare.ci95, bare.method) == (None, None)
+
+
+def test_the_bootstrap_repeats_and_agrees_with_wilson_where_both_can_be_had() -> None:
+    rule = MetricRule(id="m", kind="BinaryAccuracy", interval="bootstrap")
+    (wilson,) = measured(*TASKS["binary-classification"], replace(rule, interval="auto"))
+    (first,) = measured(*TASKS["binary-classification"], rule)
+    (again,) = measured(*TASKS["binary-classification"], rule, batch=7)
+    assert (first.method, first.ci95) == ("bootstrap", again.ci95)
+    assert first.ci95 == pytest.approx(wilson.ci95, abs=0.03)
+
+
+def test_the_operator_sees_which_classes_are_taken_for_which_and_how_sure_a_model_is() -> None:
+    labels = torch.tensor([0, 0, 1, 2])
+    probabilities = torch.tensor([[0.97, 0.03, 0.0], [0.2, 0.75, 0.05], [0.1, 0.85, 0.05], [0.3, 0.3, 0.4]])
+    meter = Meter(replace(DIGITS, task=Task(num_classes=3, output="probabilities"), metrics=()), "public")
+    meter.update(probabilities[:3], labels[:3])
+    meter.update(probabilities[3:], labels[3:])
+    seen = meter.details()
+    assert seen is not None
+    assert (seen.split, seen.confusion) == ("public", ((1, 1, 0), (0, 1, 0), (0, 0, 1)))
+    assert [(b.n, b.confidence, b.accuracy) for b in seen.calibration if b.n] == [
+        (1, pytest.approx(0.4), 1.0),
+        (1, pytest.approx(0.75), 0.0),
+        (1, pytest.approx(0.85), 1.0),
+        (1, pytest.approx(0.97), 1.0),
+    ]
+    assert Meter(replace(DIGITS, task=TASKS["regression"][0], metrics=()), "all").details() is None
+
+
+def test_a_function_of_the_rubrics_own_sees_the_whole_split_at_once() -> None:
+    task, outputs, labels = TASKS["multiclass-classification"]
+    seen: list[tuple[int, int]] = []
+
+    def top(outputs: Tensor, labels: Tensor, k: int) -> Tensor:
+        seen.append((len(outputs), len(labels)))
+        return (outputs.topk(k).indices == labels[:, None]).any(1).double().mean()
+
+    rule = MetricRule(id="top", kind="metrics:top", args={"k": 2})
+    meter = Meter(replace(DIGITS, task=task, metrics=(rule,)), "all", {"top": top})
+    for at in range(0, N, 32):
+        meter.update(outputs[at : at + 32], labels[at : at + 32])
+    (metric,) = meter.metrics()
+    assert metric.value == pytest.approx(float((outputs.topk(2).indices == labels[:, None]).any(1).double().mean()))
+    assert seen == [(N, N)]
+
+
+def test_a_function_that_fails_is_the_operators_error_by_its_name() -> None:
+    task, outputs, labels = TASKS["multiclass-classification"]
+    rule = MetricRule(id="own", kind="metrics:own")
+    meter = Meter(replace(DIGITS, task=task, metrics=(rule,)), "all", {"own": lambda outputs, labels: outputs[99, 99]})
+    meter.update(outputs, labels)
+    with pytest.raises(ConfigError, match=r"metric\.own: raised IndexError"):
+        meter.metrics()

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fifomark import plugins
 from fifomark.marking.data.source import Array, BadData, Values, together
 from fifomark.marking.python import load_callable, said
 
@@ -28,7 +29,7 @@ class Made:
         """`place` is the rubric's file. ConfigError where there is no such function."""
         random.seed(seed)  # what it draws must be the same on every slot; torch was seeded by the bench
         np.random.seed(seed)
-        make = load_callable(place.parent, reference, place, KEY)
+        make = load_callable(place.parent, reference, place, KEY, plugins.DATASETS)
         try:
             columns = _columns(_items(make(str(path.absolute())), reference))
         except BadData:

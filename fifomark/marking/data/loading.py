@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fifomark import plugins
 from fifomark.core.errors import ConfigError
 from fifomark.marking.data import factory, inputs, labels
 from fifomark.marking.data.arrays import Npz, Safetensors
@@ -67,7 +68,7 @@ def check_data(folder: str | os.PathLike[str], rubric: Rubric) -> None:
         load_data(folder, rubric)
         return
     with _told(folder, rubric):
-        check_callable(folder, rubric.data.factory, os.path.join(folder, FILE_NAME), factory.KEY)
+        check_callable(folder, rubric.data.factory, os.path.join(folder, FILE_NAME), factory.KEY, plugins.DATASETS)
         _hashed(folder, rubric)
 
 

@@ -38,6 +38,9 @@ isolation = "submission"
 # How often work that was lost through no fault of the submitter is tried.
 max_attempts = 3
 
+# Kinds of networks that plugins know (fifomark.families), for every rubric; one that a rubric names itself need not be here.
+plugins = []
+
 [policy]
 extensions = [".pt"]
 # "reject" an unsafe file, or "disarm" it: take its weights, drop the rest, and flag it.

@@ -32,7 +32,7 @@ from fifomark.families.stock import (
 from fifomark.marking.filling import cast, compare, fill
 
 Made = TypeVar("Made", bound=nn.Module)
-_OWN = "the file's own layers"
+_OWN = "the description of its layers"
 _ADVICE = "Put torch.nn's own layers into an nn.Sequential, and save that; or ask whoever runs the marking what else is taken."
 _PLAIN = "Remove hooks, weight norm, spectral norm and pruning before you save (torch.nn.utils.remove_weight_norm, prune.remove)."
 _AGAIN = "Save the model as you trained it, and do not change the attributes of its layers."

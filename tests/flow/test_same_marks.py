@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,15 @@ PLAIN = {
 }
 
 
+def mixture() -> list[nn.Module]:
+    """A convolution and a recurrent cell: of no one family, so that only its own layers tell how it computes."""
+    torch.manual_seed(1)
+    norm = nn.BatchNorm2d(8, eps=0.01)
+    norm.running_mean = torch.randn(8)
+    pooled = [nn.Conv2d(1, 8, 5, padding=1), norm, nn.Softsign(), nn.AdaptiveAvgPool2d(2), nn.Flatten()]
+    return [*pooled, nn.GRUCell(32, 2), nn.Linear(2, 10)]
+
+
 def run(*arguments: object) -> None:
     subprocess.run([FIFOMARK, *map(str, arguments)], check=True, capture_output=True, timeout=250)
 
@@ -85,6 +95,11 @@ def spool(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.BatchNorm1d(32), nn.ReLU(), nn.Dropout(0.3), nn.Linear(32, 10))
     into = spool / "incoming"
+    shutil.copytree(spool / "rubrics/digits", spool / "rubrics/whole")
+    rubric = spool / "rubrics/whole/rubric.toml"
+    rubric.write_text(rubric.read_text().replace("[model]", "[model]\ntrees = true").replace('id      = "digits"', 'id      = "whole"'))
+    (into / "whole").mkdir()
+    torch.save(nn.Sequential(*mixture()), into / "whole" / "t__tree.pt")
     torch.save(model.state_dict(), into / "w__state.pt")
     torch.save(model, into / "w__module.pt")
     torch.save(model, into / "w__legacy.pt", _use_new_zipfile_serialization=False)
@@ -111,6 +126,16 @@ def test_the_mark_of_every_demo_model_is_that_of_a_ten_line_script(spool: Path, 
     assert f"{mark['accuracy']:.4f}" == f"{accuracy:.4f}"
     assert f"{mark['macro_f1']:.4f}" == f"{macro_f1:.4f}"
     assert mark["accuracy"] == (logits.argmax(1) == y).double().mean().item()
+
+
+def test_the_mark_of_a_model_that_was_pickled_whole_is_that_of_the_model(spool: Path) -> None:
+    """All the way: described by the parser, kept in the ledger, sent to a slot, built there from torch's own layers."""
+    arrays = np.load(spool / "rubrics/digits/data/digits.npz")
+    x, y = torch.from_numpy(arrays["x_test"]).float() / 16, torch.from_numpy(arrays["y_test"])
+    report = reports(spool)["t__tree"]
+    assert (report["evaluation"]["source"], report["model"]["family"]) == ("tree", "unknown")
+    logits = nn.Sequential(*mixture()).eval()(x.unsqueeze(1))
+    assert metrics(report)["accuracy"] == (logits.argmax(1) == y).double().mean().item()
 
 
 def test_the_same_weights_get_the_same_mark_in_whatever_way_they_were_saved(spool: Path) -> None:

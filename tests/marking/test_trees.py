@@ -223,7 +223,7 @@ def test_weights_that_are_not_those_of_the_layers_are_told_by_name_and_shape(tmp
     model[0].in_features = 5
     given = material(model, tmp_path)
     (finding,) = plant(given.layers, given.weights, torch.float32)  # type: ignore[misc]
-    assert finding.message == "you have 0.weight (3, 4), the file's own layers wants 0.weight (3, 5)"
+    assert finding.message == "you have 0.weight (3, 4), the description of its layers wants 0.weight (3, 5)"
 
 
 CONV = "torch.nn.modules.conv.Conv3d"

@@ -70,7 +70,7 @@ class Evaluation(Record):
     torch_version: str = ""
 
 
-MAX_SKETCH = 3072  # bytes
+MAX_SKETCH = 7168  # bytes
 
 
 class Fingerprint(Record):

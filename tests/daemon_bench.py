@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from fifomark.core.catalogue import find
 from fifomark.core.findings import Finding, verdict_of
 from fifomark.core.inspection import CleanFile, Inspection
@@ -71,7 +73,7 @@ class Bench:
         name = self.ledger.get(ticket.submission).name
         self.seen.append(f"{type(ticket).__name__} {name}")
         if isinstance(ticket, MarkTicket):
-            return self.outcomes.get(name) or Marked(evaluation=EVALUATION)
+            return self.outcomes.get(name) or Marked(evaluation=replace(EVALUATION, rubric_sha256=ticket.rubric_sha256))
         if name in self.outcomes and name.startswith("lost-in-sanitizing"):
             Path(ticket.clean_path).write_bytes(b"clean, and then it died")
             return self.outcomes[name]

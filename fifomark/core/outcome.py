@@ -101,7 +101,7 @@ class Evaluation(Record):
     plugins: tuple[PluginUsed, ...] = ()
 
 
-MAX_SKETCH = 3072  # bytes
+MAX_SKETCH = 7168  # bytes
 
 
 class Fingerprint(Record):

@@ -245,6 +245,8 @@ class Daemon:
                 return self._settle(submission, State.REJECTED, refusal(inspection.findings), now, inspection=inspection)
             case Sanitized(inspection=inspection):
                 return [self.ledger.sanitized(id, msgspec.json.encode(inspection), now)]
+            case Marked(evaluation=evaluation) if evaluation.rubric_sha256 != self._rubrics[submission.rubric][1]:
+                return self._mark_again(id, "the rubric was changed while this was marked", now)
             case Marked(evaluation=evaluation, fingerprint=fingerprint):
                 mark = grade(evaluation, self._rubrics[submission.rubric][0], utc(submission.received_at))
                 same = duplicates(self.ledger, submission, self._inspection(id), fingerprint)
@@ -254,15 +256,19 @@ class Daemon:
             case Failed(reason=Reason(code="rubric-error") as reason):
                 raise UsageError(reason.message)  # stops the marking, and puts back what is in hand
             case Failed(reason=Reason(code="rubric-changed") as reason):
-                self.ledger.uncount(id)
-                self.ledger.put_back(id, now, reason.message)
-                return []
+                return self._mark_again(id, reason.message, now)
             case Failed(reason=Reason(code="internal-error") as reason):
                 return self._again(submission, reason, now)
             case Failed(reason=reason):
                 return self._settle(submission, State.FAILED, reason, now)
             case Lost(how=how):
                 return self._again(submission, Reason(code="internal-error", message=f"the worker was lost: {how}", blame="operator"), now)
+
+    def _mark_again(self, id: int, why: str, now: float) -> list[Submission]:
+        """By the rubric as it is now; the try that was in vain does not count."""
+        self.ledger.uncount(id)
+        self.ledger.put_back(id, now, why)
+        return []
 
     def _again(self, submission: Submission, reason: Reason, now: float) -> list[Submission]:
         """What went wrong is ours: try again, up to `max_attempts`, then fail it with the last reason."""

@@ -9,7 +9,7 @@ from fifomark.core.inspection import Inspection
 from fifomark.core.outcome import Fingerprint
 from fifomark.core.submission import Submission
 from fifomark.ledger.ledger import Ledger
-from fifomark.marking.fingerprint import NEAR, distance
+from fifomark.marking.fingerprint import ALIKE, NEAR, distance, likeness
 
 
 def duplicates(ledger: Ledger, submission: Submission, seen: Inspection | None, fingerprint: Fingerprint | None) -> tuple[Finding, ...]:
@@ -34,11 +34,13 @@ def _finding(ledger: Ledger, submission: Submission, exact: str, fingerprint: Fi
         return _told("FM702", message, ledger.get(other))
     if not fingerprint.sketch:
         return None
-    apart = sorted((distance(fingerprint.sketch, sketch), id) for id, sketch in known.near(submission, fingerprint))
-    if not apart or apart[0][0] > NEAR:
+    mine, near = fingerprint.sketch, known.near(submission, fingerprint)
+    compared = ((distance(mine, sketch), likeness(mine, sketch), id) for id, sketch in near)
+    copies = sorted((apart, alike, id) for apart, alike, id in compared if apart <= NEAR or alike >= ALIKE)
+    if not copies:
         return None
-    away, other = apart[0]
-    how = f"; distance {away:.2g}, at most {NEAR:g} is flagged"
+    apart, alike, other = copies[0]
+    how = f"; {apart:.2g} apart (to {NEAR:g} is flagged), alike by {alike:.4f} (from {ALIKE:g})"
     return _told("FM703", "another owner has handed in almost the same weights", ledger.get(other), how)
 
 

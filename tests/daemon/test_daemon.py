@@ -4,11 +4,12 @@ import os
 import shutil
 
 import pytest
-from daemon_bench import UNSAFE, WRONG_MODEL, Bench
+from daemon_bench import EVALUATION, UNSAFE, WRONG_MODEL, Bench
+from msgspec.structs import replace
 
 from fifomark.core.clock import utc
 from fifomark.core.errors import ConfigError, UsageError
-from fifomark.core.outcome import Failed, Lost, Reason, Refused
+from fifomark.core.outcome import Failed, Lost, Marked, Reason, Refused
 from fifomark.core.report import decode
 from fifomark.core.states import State
 from fifomark.core.submission import Submission
@@ -276,3 +277,14 @@ def test_what_counts_for_lateness_is_when_a_file_was_received_and_not_its_own_mt
     assert grade is not None
     assert grade.late is not None
     assert (grade.late.share, grade.late.hours) == (0.1, pytest.approx(1, abs=0.01))
+
+
+def test_what_was_marked_by_a_rubric_that_has_changed_since_is_marked_again(bench: Bench) -> None:
+    bench.outcomes["ada.pt"] = Marked(evaluation=replace(EVALUATION, rubric_sha256="0" * 64))
+    bench.drop("ada.pt")
+    bench.tick(9)
+    assert bench.ledger.get(1).state is not State.DONE
+    assert bench.ledger.get(1).tries <= 1
+    del bench.outcomes["ada.pt"]
+    bench.drain()
+    assert (bench.root / "done/00000001-ada.pt").exists()

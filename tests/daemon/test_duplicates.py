@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from daemon_bench import EVALUATION, Bench
+from daemon_bench import Bench
 from msgspec.structs import replace
 
 from fifomark.core.inspection import CleanFile
@@ -16,14 +16,15 @@ from fifomark.core.states import State
 from fifomark.ledger.fingerprints import NEIGHBOURS
 
 
-def sketch(size: float) -> bytes:
-    rows = np.full((2, 12), size, "<f4")
-    rows[:, 0] = 0
+def sketch(size: float, shadow: float) -> bytes:
+    rows = np.zeros((2, 28), "<f4")
+    rows[:, 1:12] = size
+    rows[0, 12:], rows[1, 12:] = 1, shadow
     return rows.tobytes()
 
 
-def prints(permuted: str, size: float = 1.0, shapes: str = "s") -> Fingerprint:
-    return Fingerprint(permuted=permuted, shapes=shapes, size=size, sketch=sketch(size))
+def prints(permuted: str, size: float = 1.0, shapes: str = "s", shadow: float = -1) -> Fingerprint:
+    return Fingerprint(permuted=permuted, shapes=shapes, size=size, sketch=sketch(size, shadow))
 
 
 class Contest(Bench):
@@ -39,7 +40,7 @@ class Contest(Bench):
         if isinstance(outcome, Sanitized):
             clean = CleanFile(size=5, sha256="0" * 64, weights_sha256=exact * 64)
             return Sanitized(inspection=replace(outcome.inspection, clean=clean))
-        return Marked(evaluation=EVALUATION, fingerprint=made)
+        return replace(outcome, fingerprint=made) if isinstance(outcome, Marked) else outcome
 
     def submit(self, name: str, exact: str, made: Fingerprint) -> Report:
         self.weights[name] = (exact, made)
@@ -59,7 +60,10 @@ def contest(tmp_path: Path) -> Contest:
         ("a", prints("p"), "FM701"),
         ("b", prints("p"), "FM702"),
         ("b", prints("q", 1.001), "FM703"),
-        ("b", prints("q", 1.1), None),
+        ("b", prints("q", 1.001, shadow=1), "FM703"),
+        ("b", prints("q", 1.1), "FM703"),
+        ("b", prints("q", 1.1, shadow=-0.9), "FM703"),
+        ("b", prints("q", 1.1, shadow=-0.7), None),
         ("b", prints("q", 1.001, "other"), None),
     ],
 )
@@ -89,8 +93,8 @@ def test_the_first_of_several_is_named(contest: Contest) -> None:
 
 def test_the_nearest_of_several_is_named(contest: Contest) -> None:
     for i, owner in enumerate(("ada", "bob", "cleo")):
-        contest.submit(f"{owner}__1.pt", owner, prints(owner, 1 + 0.02 * i))
-    report = contest.submit("eve__1.pt", "e", prints("e", 1.0195))
+        contest.submit(f"{owner}__1.pt", owner, prints(owner, 1 + 0.02 * i, shadow=i))
+    report = contest.submit("eve__1.pt", "e", prints("e", 1.0195, shadow=9))
     assert "00000002 of bob" in str(report.findings[0].evidence)
 
 

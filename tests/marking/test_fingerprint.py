@@ -12,22 +12,24 @@ from torch import Tensor, nn
 
 from fifomark.core.outcome import MAX_SKETCH
 from fifomark.demo.train import BATCH, load_split
-from fifomark.marking.fingerprint import NEAR, distance, fingerprint
+from fifomark.marking.fingerprint import ALIKE, NEAR, distance, fingerprint, likeness
 
 Weights = dict[str, Tensor]
 
 
-def trained(seed: int) -> Weights:
+def trained(seed: int, start: Weights | None = None, epochs: int = 6, lr: float = 0.005) -> Weights:
     torch.manual_seed(seed)
     x, y = load_split("train")
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 24), nn.ReLU(), nn.Linear(24, 10))
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.005)
-    for _ in range(6):
+    if start is not None:
+        model.load_state_dict(start)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    for _ in range(epochs):
         for rows in torch.split(torch.randperm(len(x)), BATCH):
             optimizer.zero_grad()
             torch.autograd.backward(nn.functional.cross_entropy(model(x[rows]), y[rows]))
             optimizer.step()
-    assert (model(x).argmax(1) == y).float().mean() > 0.9
+    assert not epochs or (model(x).argmax(1) == y).float().mean() > 0.85
     return {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
 
@@ -89,6 +91,20 @@ def test_a_noisy_copy_is_near_also_with_its_hidden_units_swapped(models: list[We
 
 def test_a_copy_in_half_precision_is_near(models: list[Weights]) -> None:
     assert apart({name: tensor.bfloat16() for name, tensor in models[0].items()}, models[0]) < NEAR / 2
+
+
+def test_a_copy_with_much_noise_or_trained_on_is_alike(models: list[Weights]) -> None:
+    made = fingerprint(models[0]).sketch
+    for changed in (noisy(models[0], 5e-3), trained(9, models[0], epochs=2, lr=5e-4)):
+        assert likeness(fingerprint(changed).sketch, made) > ALIKE
+
+
+def test_what_others_trained_is_not_alike_even_from_the_same_start(models: list[Weights]) -> None:
+    sketches = [fingerprint(weights).sketch for weights in models]
+    assert max(likeness(one, other) for one, other in combinations(sketches, 2)) < 0.8
+    start = trained(0, epochs=0)
+    assert likeness(*(fingerprint(trained(seed, start)).sketch for seed in (5, 6))) < ALIKE
+    assert likeness(b"", b"") == 0
 
 
 def test_what_others_trained_is_not_near(models: list[Weights]) -> None:

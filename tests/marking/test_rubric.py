@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -153,6 +155,25 @@ metrics = "none"
     assert rubric.ranked_on == "private"
     assert rubric.grading.late is not None
     assert rubric.grading.late.due.utcoffset() is not None
+
+
+def test_what_the_page_about_grading_shows_is_a_rubric(write_rubric) -> None:
+    page = (Path(__file__).parents[2] / "docs/grading.md").read_text()
+    blocks = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 5
+    rubric = load_rubric(write_rubric("".join(blocks), changes={"[data]": "[data]\npublic = 0.3"}))
+    assert [criterion.id for criterion in rubric.criteria] == ["accuracy", "steady"]
+    assert rubric.grading.late is not None
+
+
+def test_what_the_example_leaves_out_may_be_put_in_as_it_stands(tmp_path: Path) -> None:
+    shutil.copytree(EXAMPLE, tmp_path / "digits")
+    path = tmp_path / "digits" / "rubric.toml"
+    text = path.read_text()
+    last = text.rindex("# [grading.late]")
+    path.write_text(text[:last] + re.sub(r"^# ?", "", text[last:], flags=re.MULTILINE))
+    rubric = load_rubric(tmp_path / "digits")
+    assert (rubric.grading.late is not None, rubric.attempts.max_per_day) == (True, 5)
 
 
 def test_a_missing_hash_is_told_so_that_it_can_be_copied(write_rubric) -> None:

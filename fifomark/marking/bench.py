@@ -16,7 +16,7 @@ from fifomark.core.outcome import MarkTicket
 from fifomark.families import registry
 from fifomark.marking.data import load_data
 from fifomark.marking.factories import Factory
-from fifomark.marking.metrics import Own, own_metrics, try_metrics
+from fifomark.marking.metrics import Meter, own_metrics, try_metrics
 from fifomark.marking.model_rules import check_facts
 from fifomark.marking.rubric import FILE_NAME, load_rubric, rubric_sha256
 from fifomark.marking.running import Examples
@@ -32,7 +32,7 @@ class RubricChanged(Exception):
 
 @dataclass(frozen=True)
 class LoadedRubric:
-    """A rubric as it had the hash `sha256`, and its data."""
+    """A rubric as it had the hash `sha256`, its data, and a meter for each split (making one anew takes longer than a small model)."""
 
     folder: str
     sha256: str
@@ -40,7 +40,7 @@ class LoadedRubric:
     splits: tuple[Examples, ...]
     data_sha256: str
     factory: Factory | None
-    own: Own
+    meters: tuple[Meter, ...]
 
 
 class Bench:
@@ -71,7 +71,9 @@ class Bench:
         run = loaded.rubric.run
         if run.device == "cuda" and self.device.type != "cuda":
             raise ConfigError(os.path.join(loaded.folder, FILE_NAME), "run.device", "is cuda, but this slot has no GPU")
-        torch.manual_seed(run.seed)
+        torch.default_generator.manual_seed(run.seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed_all(run.seed)
         random.seed(run.seed)  # a factory may draw from any of them
         np.random.seed(run.seed % (1 << 32))
         torch.set_num_threads(run.threads or self.threads)
@@ -96,7 +98,8 @@ def _read(ticket: MarkTicket) -> LoadedRubric:
     splits = tuple(
         Examples(split.name, tuple(map(torch.from_numpy, split.inputs)), torch.from_numpy(split.labels)) for split in data.splits
     )
-    return LoadedRubric(ticket.rubric, sha256, rubric, splits, data.sha256, _factory(ticket.rubric, rubric, place, splits[0]), own)
+    meters = tuple(Meter(rubric, split.name, own) for split in splits)
+    return LoadedRubric(ticket.rubric, sha256, rubric, splits, data.sha256, _factory(ticket.rubric, rubric, place, splits[0]), meters)
 
 
 def _factory(folder: str, rubric: Rubric, place: str, examples: Examples) -> Factory | None:

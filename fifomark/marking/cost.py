@@ -6,7 +6,8 @@ Measured on the data's own first examples, and only where the rubric asks for it
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from statistics import median, quantiles
 from time import perf_counter
 from typing import Any
@@ -31,7 +32,7 @@ METHODS: Mapping[str, str] = {
     "macs": "torch.utils.flop_counter / 2, one example, without fused kernels",
     "latency_ms": "median, one example at a time",
     "latency_p90_ms": "90th percentile, one example at a time",
-    "peak_memory_mib": "tensors alive in a forward pass of one batch, parameters included",
+    "peak_memory_mib": "tensors alive in a forward pass of one batch, parameters included, without fused kernels",
 }
 
 
@@ -65,18 +66,24 @@ def macs(runner: Runner, examples: Examples) -> int:
 
     torch's own counter, which says nothing of kernels that are fused: attention and recurrent layers are run without these.
     """
+    counter = FlopCounterMode(display=False)
+    with _unfused(), torch.no_grad(), counter:
+        runner.model(*runner.placed(_first(examples, 1)))
+    return counter.get_total_flops() // 2
+
+
+@contextmanager
+def _unfused() -> Iterator[None]:
+    """Attention and recurrent layers step by step: of a fused kernel nothing is seen but what it gives."""
     fused, onednn = torch.backends.mha.get_fastpath_enabled(), torch.backends.mkldnn.enabled
     torch.backends.mha.set_fastpath_enabled(False)
     torch.backends.mkldnn.set_flags(_enabled=False)  # type: ignore[no-untyped-call]
     try:
         with sdpa_kernel(SDPBackend.MATH), torch.backends.cudnn.flags(enabled=False):
-            counter = FlopCounterMode(display=False)
-            with torch.no_grad(), counter:
-                runner.model(*runner.placed(_first(examples, 1)))
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
         torch.backends.mkldnn.set_flags(_enabled=onednn)  # type: ignore[no-untyped-call]
-    return counter.get_total_flops() // 2
 
 
 def _latencies(runner: Runner, examples: Examples) -> list[float]:
@@ -106,7 +113,7 @@ def _peak(runner: Runner, examples: Examples, batch: int) -> int:
             runner.model(*inputs)
         return torch.cuda.max_memory_allocated(runner.device)
     watch = _Alive()
-    with torch.no_grad(), watch:
+    with _unfused(), torch.no_grad(), watch:
         runner.model(*inputs)
     return watch.most + _bytes(runner.model) + sum(tensor.nbytes for tensor in inputs)
 

@@ -14,25 +14,25 @@ MAX_CLASSES = 100  # beyond which nobody reads a matrix
 
 
 class Tally:
-    """Counts over a split, fed with batches of probabilities. Sums only: nothing of a single example is kept."""
+    """Fed with batches of probabilities; gives sums over a split, and nothing of a single example."""
 
     def __init__(self, classes: int) -> None:
         self._classes = classes
-        self._confusion = torch.zeros(classes * classes, dtype=torch.int64)
-        self._bins = torch.zeros(3, BINS, dtype=torch.float64)  # examples, sum of confidence, right ones
+        self._seen: list[tuple[Tensor, Tensor, Tensor]] = []  # of each batch: how sure it was, what it said, what is right
 
     def update(self, probabilities: Tensor, labels: Tensor) -> None:
         """`probabilities` (n, classes), or (n,) of class 1; `labels` (n,)."""
         both = torch.stack([1 - probabilities, probabilities], dim=1) if probabilities.ndim == 1 else probabilities
         confidence, said = both.max(dim=1)
-        self._confusion += torch.bincount(labels * self._classes + said, minlength=self._classes**2)
-        bins = (confidence * BINS).long().clamp(0, BINS - 1)
-        for row, weights in enumerate((torch.ones_like(confidence), confidence, (said == labels).double())):
-            self._bins[row] += torch.bincount(bins, weights.double(), BINS)
+        self._seen.append((confidence, said, labels))
 
     def details(self, split: SplitName) -> Details:
-        counts, confidence, right = self._bins.tolist()
-        cells = self._confusion.reshape(self._classes, self._classes).tolist()
+        sure, said, labels = (torch.cat(parts) for parts in zip(*self._seen, strict=True))
+        cells = torch.bincount(labels * self._classes + said, minlength=self._classes**2).reshape(self._classes, -1).tolist()
+        bins = (sure * BINS).long().clamp(0, BINS - 1)
+        counts, confidence, right = (
+            torch.bincount(bins, weights.double(), BINS).tolist() for weights in (torch.ones_like(sure), sure, said == labels)
+        )
         return Details(
             split=split,
             confusion=tuple(map(tuple, cells)),

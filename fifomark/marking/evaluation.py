@@ -25,7 +25,7 @@ from fifomark.marking.bench import Bench, LoadedRubric, RubricChanged
 from fifomark.marking.cost import macs, of_model
 from fifomark.marking.fingerprint import fingerprint
 from fifomark.marking.forms import not_accepted
-from fifomark.marking.metrics import Meter, Own
+from fifomark.marking.metrics import Meter
 from fifomark.marking.model import Built, Material, rebuild
 from fifomark.marking.rubric import FILE_NAME
 from fifomark.marking.running import PRECISIONS, Examples, Misbehaved, OutOfMemory, Runner
@@ -86,7 +86,7 @@ def _marked(built: Built, loaded: LoadedRubric, device: torch.device, started: f
     try:
         if finding := _too_costly(rubric, runner, loaded.splits[0]):
             return Refused(findings=(finding,))
-        seen = measure(runner, rubric, loaded.splits, loaded.own)
+        seen = measure(runner, rubric, loaded.splits, loaded.meters)
     except Misbehaved as e:
         if e.finding.code == "FM603" and built.family is not None and built.family not in registry.FAMILIES:
             raise plugins.failed(plugins.load(plugins.FAMILIES, built.family).used, e) from e  # what it builds, runs
@@ -141,8 +141,8 @@ def _too_costly(rubric: Rubric, runner: Runner, examples: Examples) -> Finding |
     return find("FM508", "model", f"{found:,} multiplications an example, where at most {most:,} are allowed") if found > most else None
 
 
-def measure(runner: Runner, rubric: Rubric, splits: tuple[Examples, ...], own: Own | None = None) -> Measured:
-    """Every metric on every split, and the audits; `own` are the rubric's own functions. Misbehaved where the model does what no model may.
+def measure(runner: Runner, rubric: Rubric, splits: tuple[Examples, ...], meters: tuple[Meter, ...]) -> Measured:
+    """Every metric on every split, by its meter, and the audits. Misbehaved where the model does what no model may.
 
     Where memory runs out, everything is run again with half the batch, so that all examples see the same size.
     """
@@ -151,7 +151,8 @@ def measure(runner: Runner, rubric: Rubric, splits: tuple[Examples, ...], own: O
         try:
             probe = audits.Probe(runner, splits[0].inputs, splits[0].labels, batch)
             started = perf_counter()
-            meters = [Meter(rubric, split.name, own) for split in splits]
+            for meter in meters:
+                meter.reset()
             first, *_ = [_fed(meter, runner, split, batch) for meter, split in zip(meters, splits, strict=True)]
             seconds = perf_counter() - started
             audited = probe.audit(rubric.audits, first, batch)

@@ -4,8 +4,10 @@ interval, exact shares)."""
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from math import isfinite
 from typing import Any
 
@@ -30,6 +32,10 @@ from fifomark.marking.tasks import KINDS
 from fifomark.marking.terms import SplitName
 
 _HOMES = (torchmetrics.classification, torchmetrics.regression, torchmetrics.text)
+_TOGETHER = 1 << 22  # numbers of outputs that may wait
+_TRIED = 32  # made-up examples
+_BY_SCORE = ("MulticlassAUROC", "MulticlassAveragePrecision", "MulticlassCalibrationError", "MulticlassHingeLoss")
+_LESS = ("TweedieDevianceScore",)  # is better, which torchmetrics does not say
 _SHARES = ("MulticlassAccuracy", "BinaryAccuracy")  # of examples, or of positions
 OwnMetric = Callable[[Tensor, Tensor], Any]
 Own = dict[str, OwnMetric]  # functions of the rubric's own, by the metric's id
@@ -39,40 +45,51 @@ Own = dict[str, OwnMetric]  # functions of the rubric's own, by the metric's id
 class Predictions:
     """What a model said of some examples, in the forms that metrics take; `labels` as the task has them.
 
-    torchmetrics guesses by the range of numbers whether they are logits, so it gets probabilities. In float64 these keep the order of
-    float32 logits.
+    Positions of sequences stand one after another, without those that do not count.
     """
 
     task: Task
     outputs: Tensor
     labels: Tensor
 
-    def said(self) -> tuple[Tensor, Tensor]:
-        """(what a metric of the task compares, with what): probabilities (n, C), (n,) or (n, L); numbers (n,) or (n, targets).
-
-        Positions of sequences stand one after another, without those that do not count.
-        """
+    @cached_property
+    def counted(self) -> tuple[Tensor, Tensor]:
+        """(outputs, labels) of the examples or positions that count."""
         task, outputs, labels = self.task, self.outputs, self.labels
         if task.type == "regression":
             return (outputs.squeeze(-1), labels.squeeze(-1)) if task.targets == 1 else (outputs, labels)
-        if task.type in ("binary-classification", "multilabel-classification"):
-            probabilities = _undone(task, outputs.double(), torch.sigmoid)
-            return (probabilities.squeeze(-1) if task.type == "binary-classification" else probabilities), labels
+        if task.type == "binary-classification":
+            return outputs.squeeze(-1), labels
         if KINDS[task.type].per_token:
             counts = labels != task.ignore_label
-            outputs, labels = outputs[counts], labels[counts]
-        return _undone(task, outputs.double(), lambda logits: logits.softmax(dim=-1)), labels
+            return outputs[counts], labels[counts]
+        return outputs, labels
 
-    def logits(self) -> tuple[Tensor, Tensor]:
-        """What Perplexity takes: unnormalised logarithms (n, T, C), and all labels (n, T)."""
-        return (self.outputs.log() if self.task.output == "probabilities" else self.outputs), self.labels
+    @cached_property
+    def scores(self) -> Tensor:
+        """Probabilities (n, C), (n,) or (n, L) in the outputs' own precision; numbers of a regression.
 
+        torchmetrics guesses by the range of numbers whether they are logits, so it gets none.
+        """
+        outputs, task = self.counted[0], self.task
+        if task.type == "regression" or task.output == "probabilities":
+            return outputs
+        if task.output == "log-probabilities":
+            return outputs.exp()
+        bits = task.type in ("binary-classification", "multilabel-classification")
+        return outputs.sigmoid() if bits else outputs.softmax(dim=-1)
 
-def _undone(task: Task, outputs: Tensor, from_logits: Callable[[Tensor], Tensor]) -> Tensor:
-    """Probabilities."""
-    if task.output == "logits":
-        return from_logits(outputs)
-    return outputs.exp() if task.output == "log-probabilities" else outputs
+    @cached_property
+    def classes(self) -> Tensor:
+        """The class of the largest output (n,): two that differ in their last digit only have one probability."""
+        return self.counted[0].argmax(dim=-1)
+
+    def asked_by(self, rule: MetricRule) -> tuple[Tensor, Tensor]:
+        """What the metric of a rule takes."""
+        if rule.kind == "Perplexity":  # unnormalised logarithms (n, T, C), and all labels (n, T)
+            return (self.outputs.log() if self.task.output == "probabilities" else self.outputs), self.labels
+        by_class = rule.kind.startswith("Multiclass") and rule.kind not in _BY_SCORE and "top_k" not in rule.args
+        return (self.classes if by_class else self.scores), self.counted[1]
 
 
 class Meter:
@@ -82,27 +99,51 @@ class Meter:
         self._rubric, self._split, self._own = rubric, split, own or {}
         self._rules = [rule for rule in rubric.metrics if rule.kind not in BUILT_IN]
         self._metrics = {rule.id: made(rule, rubric.task) for rule in self._rules if rule.id not in self._own}
-        self._kept: list[Predictions] | None = [] if self._own or any(rule.interval == "bootstrap" for rule in self._rules) else None
-        self._tally = tally_of(rubric.task)
+        self._keeps = bool(self._own) or any(rule.interval == "bootstrap" for rule in self._rules)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all that was fed."""
+        for metric in self._metrics.values():
+            metric.reset()
+        self._kept: list[Predictions] = []
+        self._tally = tally_of(self._rubric.task)
         self._examples = 0
+        self._waiting: list[tuple[Tensor, Tensor]] = []
+        self._waits = 0  # numbers
+        self._troubles: dict[str, str] = {}  # what a metric could not take of this model, by its id
 
     def update(self, outputs: Tensor, labels: Tensor) -> None:
         """`outputs` are finite and of the task's output shape, on the CPU like `labels`."""
-        seen = Predictions(self._rubric.task, outputs, labels)
-        said = _feed(self._metrics.values(), seen)
-        if self._tally is not None:
-            self._tally.update(*(said or seen.said()))
         self._examples += len(labels)
-        if self._kept is not None:
+        self._waiting.append((outputs, labels))
+        self._waits += outputs.numel()
+        if self._waits >= _TOGETHER:
+            self._feed()
+
+    def _feed(self) -> None:
+        """A metric takes about as long over one batch as over many: what waits is fed at once."""
+        if not self._waiting:
+            return
+        seen = Predictions(self._rubric.task, *(torch.cat(parts) for parts in zip(*self._waiting, strict=True)))
+        self._waiting, self._waits = [], 0
+        for rule in self._rules:
+            if rule.id in self._metrics and rule.id not in self._troubles:
+                self._troubles.update(_fed(rule, self._metrics[rule.id], seen))
+        if self._tally is not None:
+            self._tally.update(seen.scores, seen.counted[1])
+        if self._keeps:
             self._kept.append(seen)
 
     def metrics(self) -> tuple[Metric, ...]:
         """ConfigError where a function of the rubric's own fails: that is no fault of the model."""
+        self._feed()
         everything = self._everything()
         return tuple(self._computed(rule, everything) for rule in self._rules)
 
     def details(self) -> Details | None:
         """For the operator; None where the task has no classes."""
+        self._feed()
         return self._tally.details(self._split) if self._tally is not None else None
 
     def _everything(self) -> Predictions | None:
@@ -119,9 +160,9 @@ class Meter:
             value = asked(function, rule, everything)
         else:
             metric = self._metrics[rule.id]
-            better = metric.higher_is_better if better is None else better
-            value = _number(metric.compute())
-            if counts := _counts(rule, metric):
+            better = _better(rule, metric)
+            value = self._value(rule, metric)
+            if value is not None and (counts := _counts(rule, metric)):
                 # From the counts: torchmetrics divides in float32, where 19 of 20 is less than 0.95.
                 right, n = counts
                 value, interval = (right / n, wilson95(right, n)) if n else (None, None)
@@ -137,9 +178,18 @@ class Meter:
             n=self._examples,
             ci95=interval,
             higher_is_better=better,
-            reason=None if value is not None else f"{rule.kind} gives no finite number on this data",
+            reason=None if value is not None else self._troubles.get(rule.id, f"{rule.kind} gives no finite number on this data"),
             method=method if interval else None,
         )
+
+    def _value(self, rule: MetricRule, metric: TorchMetric) -> float | None:
+        if rule.id in self._troubles:
+            return None
+        try:
+            return _number(_computed(metric))
+        except Exception as e:  # of what this model gives: the rule itself was tried
+            self._troubles[rule.id] = f"{rule.kind}: {shown(_first_line(e), 300)}"
+            return None
 
     def _resampled(self, rule: MetricRule, everything: Predictions) -> tuple[float, float] | None:
         def measure(rows: Tensor) -> float | None:
@@ -147,8 +197,7 @@ class Meter:
             if function := self._own.get(rule.id):
                 return asked(function, rule, some)
             metric = made(rule, everything.task)
-            _feed([metric], some)
-            return _number(metric.compute())
+            return None if _fed(rule, metric, some) else _number(_computed(metric))
 
         return bootstrap95(measure, self._examples, self._rubric.run.seed)
 
@@ -156,8 +205,7 @@ class Meter:
 def made(rule: MetricRule, task: Task) -> TorchMetric:
     """The torchmetrics object of a rule, with what the task says of it beforehand."""
     home = next(home for home in _HOMES if hasattr(home, rule.kind))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that some keep everything they see is known
+    with _quiet():  # that some keep everything they see is known
         metric: TorchMetric = getattr(home, rule.kind)(**(_usual(rule.kind, task) | rule.args))
     return metric
 
@@ -195,25 +243,52 @@ def try_metrics(rubric: Rubric, place: object, own: Own | None = None) -> None:
             continue
         try:
             metric = made(rule, rubric.task)
-            _feed([metric], tried)
-            result = metric.compute()
+            with _quiet():
+                metric.update(*tried.asked_by(rule))
+            result = _computed(metric)
         except Exception as e:  # whatever torchmetrics thinks of the operator's arguments
             raise ConfigError(place, key, f"{rule.kind} does not take them: {_first_line(e)}") from e
         if not isinstance(result, Tensor) or result.numel() != 1:
             raise ConfigError(place, key, f"{rule.kind} gives no single number with them", 'average = "macro" makes it one')
 
 
-def _feed(metrics: Iterable[TorchMetric], seen: Predictions) -> tuple[Tensor, Tensor] | None:
-    """Gives what most metrics were fed with, so that nobody has to work it out again."""
-    said: tuple[Tensor, Tensor] | None = None
-    for metric in metrics:
-        if isinstance(metric, torchmetrics.text.Perplexity):
-            metric.update(*seen.logits())
-            continue
-        said = said or seen.said()
-        if len(said[1]):  # a batch may have no position that counts
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torchmetrics' warnings, which nobody here can act on; and without the table of n × classes² that it counts with where torch
+    is to be deterministic: on the CPU it is."""
+    strict = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.use_deterministic_algorithms(strict)
+
+
+def _fed(rule: MetricRule, metric: TorchMetric, seen: Predictions) -> dict[str, str]:
+    """What the metric of `rule` could not take, by its id; empty when all is well."""
+    said = seen.asked_by(rule)
+    if not len(said[1]):
+        return {}  # a batch may have no position that counts
+    try:
+        with _quiet():
             metric.update(*said)
-    return said
+    except Exception as e:  # of what this model gives: the rule itself was tried
+        return {rule.id: f"{rule.kind}: {shown(_first_line(e), 300)}"}
+    return {}
+
+
+def _computed(metric: TorchMetric) -> Tensor:
+    with _quiet():
+        result: Tensor = metric.compute()
+    return result
+
+
+def _better(rule: MetricRule, metric: TorchMetric) -> bool:
+    if rule.higher_is_better is not None:
+        return rule.higher_is_better
+    return rule.kind not in _LESS if metric.higher_is_better is None else metric.higher_is_better
 
 
 def _usual(kind: str, task: Task) -> dict[str, Any]:
@@ -223,7 +298,7 @@ def _usual(kind: str, task: Task) -> dict[str, Any]:
         return {"num_labels": task.num_classes}
     if kind == "Perplexity":
         return {"ignore_index": task.ignore_label}
-    takes_outputs = ("ConcordanceCorrCoef", "KendallRankCorrCoef", "PearsonCorrCoef", "SpearmanCorrCoef")
+    takes_outputs = ("ConcordanceCorrCoef", "KendallRankCorrCoef", "PearsonCorrCoef", "RelativeSquaredError", "SpearmanCorrCoef")
     return {"num_outputs": task.targets} if kind in takes_outputs and task.targets > 1 else {}
 
 
@@ -238,7 +313,7 @@ def _counts(rule: MetricRule, metric: Any) -> tuple[int, int] | None:
 
 def _made_up(task: Task) -> Predictions:
     """Examples of every class, nearly all of them right."""
-    width, rows = task.width, 2 * max(2, task.width)
+    width, rows = task.width, min(2 * max(2, task.width), _TRIED)
     noise = torch.Generator().manual_seed(0)
     match task.type:
         case "regression":
@@ -246,12 +321,12 @@ def _made_up(task: Task) -> Predictions:
             return Predictions(task, labels * 1.1, labels)
         case "binary-classification":
             labels = torch.arange(rows) % 2
-            return Predictions(task, _as_said(task, labels.double().reshape(-1, 1) * 0.5 + 0.2, bits=True), labels)
+            return Predictions(task, _as_said(task, labels.float().reshape(-1, 1) * 0.5 + 0.2, bits=True), labels)
         case "multilabel-classification":
             labels = (torch.arange(rows).reshape(-1, 1) + torch.arange(width)) % 2
-            return Predictions(task, _as_said(task, labels.double() * 0.5 + 0.2, bits=True), labels)
+            return Predictions(task, _as_said(task, labels.float() * 0.5 + 0.2, bits=True), labels)
     labels = torch.arange(rows) % width
-    probabilities = torch.eye(width, dtype=torch.float64)[labels] * 0.5 + 0.5 / width
+    probabilities = torch.full((rows, width), 0.5 / width).scatter_add_(1, labels[:, None], torch.full((rows, 1), 0.5))
     outputs = _as_said(task, probabilities, bits=False)
     if KINDS[task.type].per_token:
         return Predictions(task, outputs.unsqueeze(0), labels.unsqueeze(0))

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor, nn
 
@@ -113,7 +114,7 @@ def _recognised(given: Material, rubric: Rubric, place: object) -> Built | Refus
     dtype = PRECISIONS[rubric.run.precision]
     try:
         family = given.families[match.family]
-        model, assumed = _of_family(family, match, given.weights, declared, rubric.input.shape, place, dtype)
+        model, assumed = _kept_of_family(family, match, given, declared, rubric.input.shape, place, dtype)
     except CannotBuild as e:
         if e.findings:
             return Refused(findings=e.findings)
@@ -144,6 +145,37 @@ def _of_family(
     return model.eval(), (*assumed, *getattr(model, "assumed", ()))
 
 
+_kept: dict[bytes, tuple[nn.Module, tuple[str, ...]]] = {}
+
+
+def _kept_of_family(
+    family: Family,
+    match: Match,
+    given: Material,
+    declared: Mapping[str, Any],
+    input_shape: tuple[int, ...],
+    place: object,
+    dtype: torch.dtype,
+) -> tuple[nn.Module, tuple[str, ...]]:
+    """As `_of_family`; small networks of ours are kept, and filled anew: files that come in numbers often have one architecture.
+
+    Every number of theirs is in the file, and nothing else in them changes when they run.
+    """
+    if family is not registry.FAMILIES.get(family.name) or sum(spec.numel for spec in given.specs) > _MOST_KEPT:
+        return _of_family(family, match, given.weights, declared, input_shape, place, dtype)
+    key = msgspec.json.encode([family.name, given.specs, declared, input_shape, str(dtype)])
+    kept = _kept.pop(key, None)  # put back, as the newest, once it is whole
+    if kept is None:
+        kept = _of_family(family, match, given.weights, declared, input_shape, place, dtype)
+    else:
+        family.refuse(fill(kept[0], given.weights))
+    _kept[key] = kept
+    if len(_kept) > _NETWORKS:
+        del _kept[next(iter(_kept))]
+    return kept
+
+
+_NETWORKS, _MOST_KEPT = 16, 1 << 20  # so many are kept, of at most so many numbers each
 _WHOLE = "Save the whole model, torch.save(model, 'model.pt'), made of an nn.Sequential with torch.nn's own layers."
 
 

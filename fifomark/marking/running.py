@@ -17,6 +17,7 @@ from fifomark.marking.tasks import output_shape
 from fifomark.marking.terms import SplitName
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}  # as Run.precision names them
+_ROUNDING = 1e-3  # of a sum of probabilities, in bfloat16 too
 Inputs = Sequence[Tensor]  # one for each argument of the model, all with as many examples
 
 
@@ -67,7 +68,7 @@ class Runner:
             if broken := int((~shaped.isfinite()).flatten(1).any(dim=1).sum()):
                 message = f"NaN or Inf in the outputs for {broken} of {len(shaped)} examples of a batch"
                 raise Misbehaved(find("FM605", "outputs", message))
-        return shaped
+            return _as_said(shaped, self.task)
 
     def batches(self, inputs: Inputs, labels: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """(outputs, labels) of `size` examples at a time, in their order."""
@@ -102,6 +103,21 @@ def _shaped(outputs: object, wanted: tuple[int, ...]) -> Tensor:
         found = f"{str(outputs.dtype).removeprefix('torch.')} of shape {tuple(outputs.shape)}"
         raise Misbehaved(find("FM604", "outputs", f"the model returned {found}, expected floats of shape {wanted}"))
     return outputs.reshape(wanted)
+
+
+def _as_said(outputs: Tensor, task: Task) -> Tensor:
+    """Probabilities, or their logarithms, where the task asks for these; what is only rounding is cut off."""
+    if task.output == "logits" or task.type == "regression":
+        return outputs
+    shares = outputs.exp() if task.output == "log-probabilities" else outputs
+    off = float(torch.maximum(shares.max() - 1, -shares.min()))
+    if task.type not in ("binary-classification", "multilabel-classification"):
+        off = max(off, float((shares.sum(-1) - 1).abs().max()))
+    if off > _ROUNDING:
+        message = f"the outputs are no {task.output}: they are off by {off:.3g}"
+        advice = "End the model in softmax (or log_softmax, or sigmoid), or ask whoever runs the marking for output = 'logits'."
+        raise Misbehaved(find("FM604", "outputs", message, advice=advice))
+    return outputs.clamp(max=0) if task.output == "log-probabilities" else outputs.clamp(0, 1)
 
 
 def _first_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ from torch.nn import functional
 import fifomark
 from fifomark.core.findings import Level
 from fifomark.marking.evaluation import Measured, measure
+from fifomark.marking.metrics import Meter
 from fifomark.marking.rubric import load_rubric
 from fifomark.marking.running import Examples, Runner
 from fifomark.marking.schema import Audits, Task
@@ -55,7 +56,9 @@ class Constant(Net):
 def measured(model: nn.Module, batch: int = 32, examples: int = 100, **audits: str) -> Measured:
     x = torch.randn(examples, 4, generator=torch.Generator().manual_seed(1))
     rubric = replace(DIGITS, task=THREE, run=replace(DIGITS.run, batch_size=batch), audits=Audits(**audits))  # type: ignore[arg-type]
-    return measure(Runner(model, THREE, torch.device("cpu")), rubric, (Examples("all", (x,), torch.arange(examples) % 3),))
+    return measure(
+        Runner(model, THREE, torch.device("cpu")), rubric, (Examples("all", (x,), torch.arange(examples) % 3),), (Meter(rubric, "all"),)
+    )
 
 
 def test_an_honest_model_passes_them_all_by_one_look() -> None:

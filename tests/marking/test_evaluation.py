@@ -14,6 +14,7 @@ from fifomark.core.outcome import Evaluation, Failed, Marked, MarkTicket, Outcom
 from fifomark.marking import bench as bench_module
 from fifomark.marking.evaluation import Bench, Measured, evaluate, measure
 from fifomark.marking.grade import grade
+from fifomark.marking.metrics import Meter
 from fifomark.marking.rubric import load_rubric, rubric_sha256
 from fifomark.marking.running import Examples, Misbehaved, Runner
 from fifomark.marking.schema import Task
@@ -158,7 +159,7 @@ def run(model: nn.Module, x: Tensor, batch: int) -> Measured:
     labels = torch.arange(len(x)) % 3
     rubric = load_rubric(DIGITS)
     changed = replace(rubric, task=Task(num_classes=3), run=replace(rubric.run, batch_size=batch))
-    return measure(runner(model), changed, (Examples("all", (x,), labels),))
+    return measure(runner(model), changed, (Examples("all", (x,), labels),), (Meter(changed, "all"),))
 
 
 class _Greedy(nn.Module):
@@ -232,3 +233,24 @@ def test_a_model_that_misbehaves_is_a_finding(answer: object, code: str, said: s
     assert seen.code == code
     assert said in seen.message
     assert "line 7" not in seen.message
+
+
+@pytest.mark.parametrize(
+    ("output", "answer", "right"),
+    [
+        ("probabilities", torch.full((5, 3), 1 / 3), True),
+        ("probabilities", torch.ones(5, 3), False),
+        ("probabilities", torch.tensor([[1.5, -0.5, 0.0]] * 5), False),
+        ("log-probabilities", torch.full((5, 3), 1 / 3).log(), True),
+        ("log-probabilities", torch.zeros(5, 3), False),
+        ("logits", torch.ones(5, 3), True),
+    ],
+)
+def test_probabilities_are_checked_to_be_some(output: str, answer: Tensor, right: bool) -> None:
+    asked = Runner(_Odd(answer), Task(num_classes=3, output=output), CPU)  # type: ignore[arg-type]
+    if right:
+        torch.testing.assert_close(asked.outputs([torch.randn(5, 4)], (5,)), answer)
+        return
+    with pytest.raises(Misbehaved, match=f"no {output}") as refused:
+        asked.outputs([torch.randn(5, 4)], (5,))
+    assert refused.value.finding.code == "FM604"

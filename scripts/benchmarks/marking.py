@@ -22,31 +22,12 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 import fifomark
 from fifomark.core.outcome import Marked, MarkTicket
+from fifomark.demo.train import CNN, mlp
 from fifomark.marking.evaluation import Bench, evaluate
 from fifomark.marking.rubric import rubric_sha256
 
 DIGITS = Path(fifomark.__file__).parent / "examples" / "digits"
 WARM_UP = 20
-
-
-class CNN(nn.Module):
-    """The demo's, as its student wrote it."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(1, 16, 3, padding=1)
-        self.conv2 = nn.Conv2d(16, 32, 3, padding=1)
-        self.fc = nn.Linear(32 * 2 * 2, 10)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = torch.max_pool2d(torch.relu(self.conv1(x)), 2)
-        x = torch.max_pool2d(torch.relu(self.conv2(x)), 2)
-        logits: Tensor = self.fc(x.flatten(1))
-        return logits
-
-
-def mlp() -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
 
 
 def bare(path: Path, build: Callable[[], nn.Module], x: Tensor, y: Tensor, batch: int = 64) -> list[float]:

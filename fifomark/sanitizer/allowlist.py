@@ -283,6 +283,19 @@ _KNOWN_PACKAGES = sys.stdlib_module_names | {
         "networkx",
         "mpmath",
     ),
+    *(
+        "filelock",
+        "tqdm",
+        "rich",
+        "hypothesis",
+        "lightning_utilities",
+        "safetensors",
+        "wandb",
+        "torchmetrics",
+        "huggingface_hub",
+        "pexpect",
+    ),
+    *("tensorboard", "tensorboardX", "mlflow", "ptyprocess", "msgspec", "typer", "click", "watchdog", "ml_dtypes", "portalocker", "zict"),
     *("distutils", "cloud", "fabric", "paramiko", "sqlalchemy", "tornado", "twisted", "zmq", "ray", "dask", "fifomark"),
 }
 

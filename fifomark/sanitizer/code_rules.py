@@ -54,6 +54,8 @@ def disarmed(findings: Sequence[Finding]) -> list[Finding]:
 def _judged(use: GlobalUse, calls: list[str], container: str | None, policy: Policy) -> Finding | None:
     # A global is referred to before it is used, so a reference says something only where it is all.
     name, uses = use.name, frozenset(use.uses) - {"reference"}
+    if name.startswith("torch.jit._pickle.") and uses and container != "torchscript":
+        return find("FM211", use.where, f"{name} belongs in TorchScript only: it hands on whatever it is given", evidence="; ".join(calls))
     if block := BUILDING_BLOCKS.get(name) or PLAIN_DATA.get(name):
         if not uses <= block.uses:
             return find("FM211", use.where, f"{name} is {block.reason}; {_otherwise(uses - block.uses)}", evidence="; ".join(calls))

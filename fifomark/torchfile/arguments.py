@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
-from fifomark.torchfile.unpickler import Inert, Stand
+from fifomark.torchfile.stand_ins import Inert, Stand, hashes_soon
 
 Fits = Callable[[Inert], bool]
 
@@ -82,8 +82,24 @@ def _fraction(node: Inert) -> bool:
 
 
 def _collection(node: Inert) -> bool:
-    """Of what is there already: a range is the one thing here that goes on without end."""
-    return not any(_is(arg, "builtins.range") or (type(arg) is int and arg < 0) for arg in (*node.args, *node.kwargs.values()))
+    """Of what stands in the file one by one: nothing that goes on without end, or is walked through to any length."""
+    given = (*node.args, *node.kwargs.values())
+    return all(arg is None or type(arg) in (int, str, bytes, list, tuple, dict, set, frozenset) for arg in given)
+
+
+def _hashed(node: Inert) -> bool:
+    """A collection whose items are hashed, at once each."""
+    return _collection(node) and all(hashes_soon(item) for arg in node.args if isinstance(arg, (list, tuple)) for item in arg)
+
+
+def _ordered(node: Inert) -> bool:
+    """A dict: of nothing, a dict, or a list of pairs."""
+    pairs = [pair for arg in node.args if isinstance(arg, (list, tuple)) for pair in arg]
+    return _collection(node) and all(isinstance(pair, (list, tuple)) and len(pair) == 2 and hashes_soon(pair[0]) for pair in pairs)
+
+
+def _defaulting(node: Inert) -> bool:
+    return not node.kwargs and len(node.args) <= 2 and all(type(arg) in (dict, list) for arg in node.args[1:])
 
 
 # numpy
@@ -134,8 +150,13 @@ def _fits_field(dtype: Any, offset: Any, size: int) -> bool:
     return 0 <= offset <= size - (_itemsize(dtype.args[0]) or 0)
 
 
+def _is_whole(value: Any) -> bool:
+    """Whether `value` is an honest dtype, also now: what it was given may have been changed since."""
+    return _is(value, "numpy.dtype") and _dtype(value)
+
+
 def _scalar(node: Inert) -> bool:
-    return _unfilled(node) and len(node.args) == 2 and _is(node.args[0], "numpy.dtype") and node.args[0].args[:1] != ("O8",)
+    return _unfilled(node) and len(node.args) == 2 and _is_whole(node.args[0]) and node.args[0].args[:1] != ("O8",)
 
 
 def _array(node: Inert) -> bool:
@@ -147,7 +168,7 @@ def _array(node: Inert) -> bool:
 
 
 def _fits_array(state: Any) -> bool:
-    if not isinstance(state, tuple) or len(state) != 5 or not _are_ints(state[1]) or not _is(state[2], "numpy.dtype"):
+    if not isinstance(state, tuple) or len(state) != 5 or not _are_ints(state[1]) or not _is_whole(state[2]):
         return False
     if isinstance(state[4], list):
         return state[2].args[:1] == ("O8",) and len(state[4]) == prod(state[1])
@@ -157,7 +178,7 @@ def _fits_array(state: Any) -> bool:
 def _from_buffer(node: Inert) -> bool:
     if not _unfilled(node) or len(node.args) != 4 or not _is_bytes(node.args[0]) or not _are_ints(node.args[2]):
         return False
-    return _is(node.args[1], "numpy.dtype") and node.args[1].args[:1] != ("O8",)
+    return _is_whole(node.args[1]) and node.args[1].args[:1] != ("O8",)
 
 
 def _generator(node: Inert) -> bool:
@@ -177,7 +198,7 @@ def _is_generator(value: Any) -> bool:
     return isinstance(value, str) and value in _GENERATORS
 
 
-_COLLECTIONS = ("builtins.set", "builtins.frozenset", "collections.Counter", "collections.deque", "torch.Size")
+_HASHED = ("builtins.set", "builtins.frozenset", "collections.Counter")
 _NUMPY = ("numpy.core", "numpy._core")
 
 FITS: Mapping[str, Fits] = {
@@ -187,7 +208,10 @@ FITS: Mapping[str, Fits] = {
     "builtins.complex": _complex,
     "decimal.Decimal": _decimal,
     "fractions.Fraction": _fraction,
-    **dict.fromkeys(_COLLECTIONS, _collection),
+    **dict.fromkeys(_HASHED, _hashed),
+    **dict.fromkeys(("collections.deque", "torch.Size"), _collection),
+    "collections.OrderedDict": _ordered,
+    "collections.defaultdict": _defaulting,
     "numpy.dtype": _dtype,
     **{f"{home}.multiarray.scalar": _scalar for home in _NUMPY},
     **{f"{home}.multiarray._reconstruct": _array for home in _NUMPY},

@@ -15,14 +15,17 @@ from typing import Any
 from fifomark.torchfile import foreign, legacy
 from fifomark.torchfile.archive import Archive, Member
 from fifomark.torchfile.arguments import FITS
+from fifomark.torchfile.rebuilders import REBUILT
 from fifomark.torchfile.source import Broken, ParseLimits, Problem, Source, place_of
+from fifomark.torchfile.stand_ins import StorageRef, Trace, pairs_of
 from fifomark.torchfile.structure import Structure, is_module, is_script, what
 from fifomark.torchfile.tensors import MAX_PROBLEMS, QUIET, StorageTable, Tensors
-from fifomark.torchfile.unpickler import StorageRef, Trace, load, pairs_of
+from fifomark.torchfile.unpickler import load
 
 # What torch writes about the archive itself, in a few characters each; more than that is something else under their names.
 _METADATA = ("version", "byteorder", ".format_version", ".storage_alignment", ".data/serialization_id", ".data/version")
 _SPELT = {name.casefold(): name for name in ("data.pkl", "constants.pkl", "data/", *_METADATA)}
+_FITS = {**FITS, **REBUILT}
 _MAX_METADATA = 64  # bytes
 _LEGACY_MAGIC = legacy.MAGIC.to_bytes(10, "little")
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -54,7 +57,7 @@ class _Parse:
         self.foreign: str | None = None
         self.root: str | None = None
         self.root_keys: list[str] = []
-        self.trace = Trace(QUIET, FITS)
+        self.trace = Trace(QUIET, _FITS)
         self.tensors: Tensors | None = None
         self.structure: Structure | None = None
         self.members: list[tuple[str, int]] = []
@@ -86,7 +89,7 @@ class _Parse:
         self.problems.insert(0, Problem("FM208", "the file", f"its description takes more than {self.limits.description_bytes} bytes"))
 
     def _forget_code(self) -> None:
-        self.trace, self.problems = Trace(QUIET, FITS), self.problems[:1]
+        self.trace, self.problems = Trace(QUIET, _FITS), self.problems[:1]
 
     def run(self) -> None:
         head = self.source.at(0, min(self.source.size, 4096))
@@ -119,12 +122,25 @@ class _Parse:
         script = f"{prefix}constants.pkl" in archive.members or any(name.startswith(f"{prefix}code/") for name in names)
         self.container = "torchscript" if script else self.container
         self._byteorder(archive, f"{prefix}byteorder")
+        if script:
+            self._scripts(archive, f"{prefix}code/")
         self._zip_pickles(archive, prefix)
 
     def _byteorder(self, archive: Archive, name: str) -> None:
         member = archive.members.get(name)
         if member is not None and (order := archive.read(member, 1024).strip()) != b"little":
             self.problems.append(Problem("FM114", name, "the file was saved on a big-endian machine", repr(order[:40])))
+
+    def _scripts(self, archive: Archive, folder: str) -> None:
+        """A class of a TorchScript archive may say what loading it runs."""
+        budget = self.limits.pickle_bytes
+        for member in archive.members.values():
+            if member.name.startswith(folder) and member.name.endswith(".py"):
+                code = archive.read(member, budget)
+                budget -= len(code)
+                if b"__setstate__" in code:
+                    self.problems.append(Problem("FM201", member.name, "loading this file runs the __setstate__ of a TorchScript class"))
+                    return
 
     def _zip_pickles(self, archive: Archive, prefix: str) -> None:
         """data.pkl is the model; every other pickle is read for what it would run."""
@@ -197,7 +213,7 @@ class _Parse:
         elif marked or self.trace.calls or (self.trace.uses and (whole or known is None)):
             self.foreign = "a pickle that torch.save did not write"
         else:
-            self.foreign, self.trace = known, Trace(QUIET, FITS)
+            self.foreign, self.trace = known, Trace(QUIET, _FITS)
             return
         if problem is not None:
             self.problems.append(problem)

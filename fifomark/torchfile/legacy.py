@@ -8,8 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from fifomark.torchfile.source import Broken, Problem, Source
+from fifomark.torchfile.stand_ins import StorageRef, Trace, pairs_of
 from fifomark.torchfile.tensors import ITEM_BYTES, STORAGE_DTYPES, StorageTable
-from fifomark.torchfile.unpickler import StorageRef, Trace, load, pairs_of
+from fifomark.torchfile.unpickler import load
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 

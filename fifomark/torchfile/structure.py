@@ -9,8 +9,8 @@ from itertools import islice
 from typing import Any
 
 from fifomark.torchfile.source import Broken
+from fifomark.torchfile.stand_ins import Inert, Stand, is_mapping, pairs_given, pairs_of
 from fifomark.torchfile.tensors import Tensors
-from fifomark.torchfile.unpickler import Inert, Stand, is_mapping, pairs_given, pairs_of
 
 MAX_OBJECTS = 1_000_000
 MAX_MODULES = 20_000  # in one tree; a module that is shared counts wherever it is named

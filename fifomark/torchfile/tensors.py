@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from fifomark.torchfile.source import Broken, Problem
-from fifomark.torchfile.unpickler import Inert, Stand, StorageRef, Trace, pairs_of, render
+from fifomark.torchfile.stand_ins import Inert, Stand, StorageRef, Trace, pairs_of, render
 
 _LIMIT = 1 << 62
 MAX_PROBLEMS = 200
@@ -109,13 +109,14 @@ class StorageTable:
 class Tensors:
     """Every tensor seen so far, each once."""
 
-    __slots__ = ("_by_node", "_keep", "_trace", "limit", "list", "problems", "storages")
+    __slots__ = ("_by_node", "_keep", "_trace", "_views", "limit", "list", "problems", "storages")
 
     def __init__(self, storages: StorageTable, trace: Trace, limit: int, problems: list[Problem]) -> None:
         self.storages, self._trace, self.limit, self.problems = storages, trace, limit, problems
         self.list: list[tuple[int, str, list[int], list[int], int]] = []
         self._by_node: dict[int, int | None] = {}
         self._keep: list[Any] = []
+        self._views: dict[str, tuple[Any, ...]] = {}
 
     def index(self, node: Any, where: str, depth: int = 0) -> int | None:
         """The tensor that `node` would have become; None where it is none, or one that is not understood (then a problem says so)."""
@@ -198,6 +199,15 @@ class Tensors:
                 "FM304", where, "a lazily conjugated or negated tensor: call .resolve_conj().resolve_neg() on it", render(metadata[0])
             )
 
+    def _viewed(self, storage: StorageRef) -> Any:
+        """Where the legacy format's view of a storage, (key, offset, size), begins. torch knows views by their keys: the first of a key is
+        all of them."""
+        key, start, size = storage.view
+        known = self._views.setdefault(str(key), (storage.key, start, size))
+        if known != (storage.key, start, size) or str(key) == storage.key:
+            raise Broken("FM109", f"storage {storage.key[:100]}", "two views of it have one name", render(storage.view))
+        return start
+
     def _dtype(self, value: Any) -> str | None:
         if isinstance(value, Stand) and value.full_name.startswith("torch.") and value.full_name[6:] in _DTYPE_NAMES.split():
             self._trace.use(value.full_name, "dtype")
@@ -206,7 +216,7 @@ class Tensors:
 
     def _added(self, storage: StorageRef, dtype: str, shape: list[int], stride: list[int], offset: int, where: str) -> int:
         if storage.view is not None:
-            _, start, _ = storage.view  # the legacy format's (key, offset, size) of a view of a storage
+            start = self._viewed(storage)
             (offset,) = _ints((offset + _ints((start,))[0],))
         if len(shape) != len(stride) or len(shape) > 64:
             raise ValueError("shape and stride do not fit each other")
@@ -224,7 +234,7 @@ def _other_kind(name: str) -> str:
 def _ints(values: Any) -> list[int]:
     if isinstance(values, Inert) and type(values).full_name == "torch.Size" and len(values.args) == 1:
         values = values.args[0]
-    if not isinstance(values, (tuple, list)):
+    if not isinstance(values, tuple):  # a list may be changed after the tensor was made
         raise TypeError("numbers are expected")
     for value in values:
         if type(value) is not int or not 0 <= value < _LIMIT:

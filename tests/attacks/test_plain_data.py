@@ -53,6 +53,7 @@ ONE = b.tuple_of(b.integer(1))
 POINTER = b.call("_codecs.encode", b.text("AAAAAAAA"), b.text("latin1"))
 OBJECTS = dtype("O8", *state_of(63))
 DISGUISED = dtype("O8", *state_of(0))
+INSIDE = b.dict_of((b.text("a"), b.tuple_of(dtype("f8"), b.integer(0))))
 OUTSIDE = b.dict_of((b.text("a"), b.tuple_of(dtype("f8"), b.integer(1 << 20))))
 
 ATTACKS = {
@@ -69,6 +70,9 @@ ATTACKS = {
     "objects in a record of numbers": dtype(
         "V8", *state_of(16, 8, 1, b.tuple_of(b.text("a")), b.dict_of((b.text("a"), b.tuple_of(OBJECTS, b.integer(0)))))
     ),
+    "something put into an array": array(dtype("f8"), POINTER, ONE) + b.integer(0) + b.integer(7) + b"s",
+    "a dtype that is changed before it is used": dtype("V8", *state_of(16, 8, 1, b.tuple_of(b.text("a")), INSIDE + b"q\xf1"))
+    + b"q\xf20h\xf1" + b.text("a") + b.tuple_of(dtype("f8"), b.integer(1 << 20)) + b"s0" + array(b"h\xf2", POINTER, ONE),
     "a dtype of code of its own": b.call("numpy.dtype", b.text("f8,f8"), FALSE, TRUE),
     "a dtype as NEWOBJ": b.new("numpy.dtype", b.text("O8")),
     "an array that is born large": b.call("numpy.core.multiarray._reconstruct", b.name("numpy.ndarray"), HUGE, b.text("b")),

@@ -29,7 +29,6 @@ def codes(seen: Description, policy: Policy = Policy()) -> list[tuple[str, Level
         ("collections.OrderedDict", "call"),
         ("builtins.set", "call"),
         ("torch.nn.modules.linear.Linear", "module"),
-        ("torch.jit._pickle.build_intlist", "call"),
     ],
 )
 def test_a_building_block_used_as_it_should_be_is_no_finding(name: str, how: str) -> None:
@@ -120,6 +119,12 @@ def test_the_operator_cannot_allow_the_misuse_of_a_building_block() -> None:
 )
 def test_a_module_of_an_unknown_class_is_taken_unless_its_package_is_known(name: str, code: str) -> None:
     assert [code for code, _ in codes(description(globals=(use(name, "module"),)))] == [code]
+
+
+def test_what_hands_on_its_argument_belongs_in_torchscript_only() -> None:
+    tagged = use("torch.jit._pickle.restore_type_tag", "call")
+    assert codes(description(globals=(tagged,))) == [("FM211", Level.UNSAFE)]
+    assert codes(description(container="torchscript", globals=(tagged,))) == [("FM204", Level.WARNING)]
 
 
 def test_torchscript_classes_are_one_warning() -> None:

@@ -6,6 +6,9 @@ files move; a state that is committed while its file still lies elsewhere is mar
 
 from __future__ import annotations
 
+import itertools
+import os
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,7 +21,7 @@ from fifomark.core.outcome import Failed, Lost, Marked, Outcome, Reason, Refused
 from fifomark.core.policy import Isolation
 from fifomark.core.report import encode
 from fifomark.core.states import FINAL, State
-from fifomark.core.submission import Arrival, Listing, Submission
+from fifomark.core.submission import EVERYTHING, Arrival, Key, Listing, Look, Submission
 from fifomark.core.text import shown
 from fifomark.daemon.attempts import exhausted, undecided
 from fifomark.daemon.duplicates import duplicates
@@ -32,6 +35,7 @@ from fifomark.spool.spool import Spool
 from fifomark.workers.pool import Bounds, Pool
 
 MAX_WAITING = 4  # sanitized submissions a slot that may wait for it: more would only pile up clean files
+MAX_ADMITTED = 5000  # submissions that one turn admits: half a second's work
 BATCH = 64  # submissions that a sanitizer is handed at once, where the settings let them share a parser
 
 
@@ -43,7 +47,9 @@ class Daemon:
         self.sanitizers, self.slots = sanitizers, slots
         self._settings = spool.settings
         self._to_sanitize: list[int] = []
-        self.listing = Listing(arrivals=(), unsettled=frozenset())
+        self._arriving: dict[Key, Arrival] = {}  # settled, in order, and not yet admitted
+        self.unsettled: frozenset[Key] = frozenset()
+        self.sweep_seconds = 0.0  # what it cost to look at everything the last time
         self.settled: list[Submission] = []  # what ended in the last turn
 
     def recover(self, now: float) -> int:
@@ -75,17 +81,16 @@ class Daemon:
                 if submission.state is State.EVALUATING:
                     self.ledger.put_back(submission.id, now, "the daemon was stopped")
 
-    def tick(self, now: float, *, sweep: bool = True) -> bool:
-        """One turn at `now` (seconds since the epoch); `sweep` looks at incoming/ first. Returns whether anything happened."""
+    def tick(self, now: float, look: Look | None = EVERYTHING) -> bool:
+        """One turn at `now` (seconds since the epoch), after a `look` at incoming/. Returns whether anything happened."""
         refresh(self.spool, self._rubrics)
         ended = self.sanitizers.collect(now) + self.slots.collect(now)
-        if sweep:
-            self.listing = self.spool.sweep(now, self._rubrics)
+        listing = self._look(now, look) if look is not None else None
         moved: list[Submission] = []
         with self.ledger.batch():
             for submission, _, outcome in ended:
                 moved += self._end(submission, outcome, now)
-            came = self._admit(now) if sweep else 0
+            came = self._admit(listing, now)
             moved += self._claim(now) + self._orphans(now)
             started = self._begin(now)
         self._place(moved, now)
@@ -99,7 +104,12 @@ class Daemon:
         """Whether nothing is in hand, and nothing waits that could be taken."""
         counts = self.ledger.counts()
         in_hand = sum(counts[state] for state in (State.SANITIZING, State.SANITIZED, State.EVALUATING))
-        return not in_hand and not self.ledger.has_ready()
+        return not in_hand and not self._arriving and not self.ledger.has_ready()
+
+    @property
+    def admitting(self) -> bool:
+        """Whether the next turn has more to admit."""
+        return bool(self._arriving)
 
     @property
     def stuck(self) -> str | None:
@@ -112,14 +122,35 @@ class Daemon:
 
     # One turn, step by step
 
-    def _admit(self, now: float) -> int:
-        folders = {arrival.folder for arrival in self.listing.arrivals}
-        rubric_of = {folder: folder or self._settings.default_rubric for folder in folders}
-        owner_of = {(a.folder, a.name): self._owner(a, rubric_of[a.folder]) for a in self.listing.arrivals}
-        return self.ledger.admit(self.listing, now, order=self._settings.order, rubric_of=rubric_of, owner_of=owner_of)
+    def _look(self, now: float, look: Look) -> Listing:
+        began = time.perf_counter()
+        listing = self.spool.look(now, look, self._rubrics, itertools.chain(self.ledger.waiting(), self._arriving))
+        if look.everything:
+            self.sweep_seconds = time.perf_counter() - began
+        return listing
 
-    def _owner(self, arrival: Arrival, rubric: str) -> str:
-        return shown(self._rubrics[rubric][0].owner_of(arrival.name)) if rubric in self._rubrics else shown(arrival.name)
+    def _admit(self, listing: Listing | None, now: float) -> int:
+        """Let the ledger know what is new in incoming/; of what came in, so many at a time that everything else goes on."""
+        gone = 0
+        if listing is not None:
+            self.ledger.unsettle(listing.unsettled - self.unsettled)
+            self.unsettled = listing.unsettled
+            for key in listing.gone | listing.unsettled:
+                self._arriving.pop(key, None)
+            gone = self.ledger.withdraw_gone(listing.gone, now)
+            if listing.arrivals:
+                both = [*self._arriving.values(), *listing.arrivals]
+                in_order = sorted(both, key=lambda arrival: (arrival.identity.mtime_ns, os.fsencode(arrival.name)))
+                self._arriving = {(arrival.folder, arrival.name): arrival for arrival in in_order}
+        batch = [self._arriving.pop(key) for key in list(itertools.islice(self._arriving, MAX_ADMITTED))]
+        return gone + self.ledger.admit(batch, now, order=self._settings.order, rubric_of=self._rubric_name, owner_of=self._owner)
+
+    def _rubric_name(self, arrival: Arrival) -> str:
+        return arrival.folder or self._settings.default_rubric
+
+    def _owner(self, arrival: Arrival) -> str:
+        known = self._rubrics.get(self._rubric_name(arrival))
+        return shown(known[0].owner_of(arrival.name) if known else arrival.name)
 
     def _claim(self, now: float) -> list[Submission]:
         """Sanitize ahead of the slots, but not without end."""

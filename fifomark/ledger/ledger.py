@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 from fifomark.core.errors import InternalError, SpoolError
 from fifomark.core.findings import Verdict
 from fifomark.core.record import Record
 from fifomark.core.states import MOVES, State
-from fifomark.core.submission import Arrival, Claim, Identity, Listing, Submission
+from fifomark.core.submission import Arrival, Claim, Identity, Key, Submission
 from fifomark.ledger.attempts import Attempts
 from fifomark.ledger.database import opened, transaction
 from fifomark.ledger.fingerprints import Fingerprints
@@ -21,6 +22,7 @@ _COLUMNS = (
     "id, folder, name, kind, rubric, owner, state, moving, attempt, tries, order_ns, device, inode, size, mtime_ns, received_at, "
     "slot, verdict, family, points, points_possible, reason, message, updated_at"
 )
+_ENDED = "('done', 'rejected', 'failed', 'withdrawn')"
 _IN_LINE = "ORDER BY order_ns, name, id"
 
 
@@ -36,13 +38,22 @@ class Result(Record):
     message: str
 
 
+Naming = Callable[[Arrival], str]
+
+
+class _Waiting(NamedTuple):
+    id: int
+    ready: bool
+    identity: Identity
+
+
 class Ledger:
     """Opens, and creates, the ledger at `path`; `read_only` for everyone but the daemon."""
 
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
         self._path = os.fspath(path)
         uri = "file:" + self._path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + (self._reading() if read_only else "")
-        self._db = opened(uri, self._check if read_only else self._prepare, "a ledger", SpoolError, uri=True)
+        self._db = opened(uri, self._check_reader if read_only else self._prepare, "a ledger", SpoolError, uri=True)
         self.attempts, self.fingerprints = Attempts(self._db), Fingerprints(self._db)
 
     def _reading(self) -> str:
@@ -61,6 +72,11 @@ class Ledger:
         if version > len(MIGRATIONS):
             raise SpoolError(f"{self._path}: made by a newer fifomark (version {version} of the ledger); update fifomark")
 
+    def _check_reader(self, db: sqlite3.Connection) -> None:
+        self._check(db)
+        if 0 < _version(db) < len(MIGRATIONS):
+            raise SpoolError(f"{self._path}: made by an older fifomark; fifomark drain or serve brings it up to date")
+
     @property
     def is_bare(self) -> bool:
         """Whether it has no tables: read before whoever makes it has got that far."""
@@ -75,34 +91,43 @@ class Ledger:
 
     # Intake
 
-    def admit(
-        self, listing: Listing, now: float, *, order: str = "mtime", rubric_of: dict[str, str], owner_of: dict[tuple[str, str], str]
-    ) -> int:
-        """Make the waiting rows agree with incoming/: new files enter in order of mtime, replaced ones take their new place.
+    def admit(self, arrivals: Iterable[Arrival], now: float, *, order: str = "mtime", rubric_of: Naming, owner_of: Naming) -> int:
+        """Let what has settled wait: new files enter in order of mtime, replaced ones take their new place. Returns how many came in."""
+        came = 0
+        for arrival in sorted(arrivals, key=lambda arrival: (arrival.identity.mtime_ns, os.fsencode(arrival.name))):
+            waiting = self._waiting((arrival.folder, arrival.name))
+            if waiting is None:
+                self._insert(arrival, now, order, rubric_of(arrival), owner_of(arrival))
+                came += 1
+            elif (waiting.identity, waiting.ready) != (arrival.identity, True):
+                self._replace(waiting.id, arrival, now, order)
+        return came
 
-        What is gone is withdrawn.
+    def unsettle(self, keys: Iterable[Key]) -> None:
+        """What waits under these names is being written again, and is not started until it was admitted anew."""
+        for key in keys:
+            if (waiting := self._waiting(key)) and waiting.ready:
+                self._db.execute("UPDATE submissions SET ready = 0 WHERE id = ?", (waiting.id,))
 
-        `rubric_of` maps a subfolder to its rubric's name, `owner_of` (folder, name) to the owner. Returns how many came in.
-        """
-        waiting = {
-            (row[0], os.fsdecode(row[1])): (row[2], Identity(device=row[3], inode=row[4], size=row[5], mtime_ns=row[6]), bool(row[7]))
-            for row in self._db.execute(
-                "SELECT folder, name, id, device, inode, size, mtime_ns, ready FROM submissions WHERE state IN ('queued', 'held')"
-            )
-        }
-        present = {(arrival.folder, arrival.name): arrival for arrival in listing.arrivals}
-        for key, (id, identity, ready) in waiting.items():
-            if key in listing.unsettled:
-                if ready:
-                    self._db.execute("UPDATE submissions SET ready = 0 WHERE id = ?", (id,))
-            elif key not in present:
-                self.move(id, State.WITHDRAWN, now, note="its file was deleted from incoming/")
-            elif present[key].identity != identity or not ready:
-                self._replace(id, present[key], now, order)
-        new = sorted((a for key, a in present.items() if key not in waiting), key=lambda a: (a.identity.mtime_ns, os.fsencode(a.name)))
-        for arrival in new:
-            self._insert(arrival, now, order, rubric_of[arrival.folder], owner_of[arrival.folder, arrival.name])
-        return len(new)
+    def withdraw_gone(self, keys: Iterable[Key], now: float) -> int:
+        """What waited under these names has been deleted. Returns how many did."""
+        gone = [waiting.id for key in keys if (waiting := self._waiting(key))]
+        for id in gone:
+            self.move(id, State.WITHDRAWN, now, note="its file was deleted from incoming/")
+        return len(gone)
+
+    def waiting(self) -> Iterator[Key]:
+        """Where everything lies that waits in incoming/."""
+        for folder, name in self._db.execute("SELECT folder, name FROM submissions WHERE state IN ('queued', 'held')"):
+            yield folder, os.fsdecode(name)
+
+    def _waiting(self, key: Key) -> _Waiting | None:
+        row = self._db.execute(
+            "SELECT id, ready, device, inode, size, mtime_ns FROM submissions "
+            "WHERE folder = ? AND name = ? AND state IN ('queued', 'held')",
+            (key[0], os.fsencode(key[1])),
+        ).fetchone()
+        return None if row is None else _Waiting(row[0], bool(row[1]), Identity(device=row[2], inode=row[3], size=row[4], mtime_ns=row[5]))
 
     def _insert(self, arrival: Arrival, now: float, order: str, rubric: str, owner: str) -> None:
         row = self._db.execute(
@@ -208,7 +233,7 @@ class Ledger:
         """The files of a submission lie where its state says; what was kept to finish the move is no longer needed once it is final."""
         self._db.execute("UPDATE submissions SET moving = 0 WHERE id = ?", (id,))
         self._db.execute(
-            "UPDATE submissions SET inspection = NULL, report = NULL WHERE id = ? AND state IN ('done', 'rejected', 'failed', 'withdrawn')",
+            f"UPDATE submissions SET inspection = NULL, report = NULL WHERE id = ? AND state IN {_ENDED}",
             (id,),
         )
 
@@ -262,7 +287,8 @@ class Ledger:
         return [(State(s), at) for s, at in self._db.execute("SELECT state, at FROM events WHERE submission = ? ORDER BY rowid", (id,))]
 
     def counts(self) -> dict[State, int]:
-        found = dict(self._db.execute("SELECT state, count(*) FROM submissions GROUP BY state"))
+        """From a table that the database itself keeps: counting a million rows would cost more than all else that a turn does."""
+        found = dict(self._db.execute("SELECT state, n FROM tallies"))
         return {state: found.get(state, 0) for state in State}
 
     def unfinished(self) -> list[Submission]:
@@ -270,15 +296,18 @@ class Ledger:
         return self._select("moving = 1 OR state IN ('sanitizing', 'sanitized', 'evaluating')", _IN_LINE)
 
     def in_state(self, states: Sequence[State], limit: int) -> list[Submission]:
-        marks = ", ".join("?" * len(states))
-        return self._select(f"state IN ({marks})", f"{_IN_LINE} LIMIT ?", (*states, limit))
+        """At most `limit` (-1: all) in line. State by state, since only so does the index give them in order."""
+        found = [row for state in states for row in self._select("state = ?", f"{_IN_LINE} LIMIT ?", (state, limit))]
+        found.sort(key=lambda row: (row.order_ns, os.fsencode(row.name), row.id))
+        return found if limit < 0 else found[:limit]
 
     def recent(self, limit: int) -> list[Submission]:
         """The submissions that ended last, newest first."""
-        return self._select("state IN ('done', 'rejected', 'failed', 'withdrawn')", "ORDER BY updated_at DESC, id DESC LIMIT ?", (limit,))
+        # INDEXED BY: without it the planner goes by state, and sorts all that ever ended.
+        return self._select(f"state IN {_ENDED}", "ORDER BY updated_at DESC, id DESC LIMIT ?", (limit,), "INDEXED BY ended")
 
-    def _select(self, where: str, tail: str, values: tuple[object, ...] = ()) -> list[Submission]:
-        return [_submission(row) for row in self._db.execute(f"SELECT {_COLUMNS} FROM submissions WHERE {where} {tail}", values)]
+    def _select(self, where: str, tail: str, values: tuple[object, ...] = (), how: str = "") -> list[Submission]:
+        return [_submission(row) for row in self._db.execute(f"SELECT {_COLUMNS} FROM submissions {how} WHERE {where} {tail}", values)]
 
 
 def _order(arrival: Arrival, now: float, order: str) -> int:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from fifomark.core.errors import InternalError, SpoolError
 from fifomark.core.states import State
-from fifomark.core.submission import Listing, Submission
+from fifomark.core.submission import Key, Listing, Look, Submission
 from fifomark.settings import FILE_NAME, Settings, load_settings
 from fifomark.spool.intake import Intake
 from fifomark.spool.layout import FOLDERS, Layout
@@ -38,12 +38,15 @@ class Spool:
         """The names of the rubrics that the spool has."""
         return tuple(sorted(path.parent.name for path in Path(self.layout.folder("rubrics")).glob("*/rubric.toml")))
 
-    def sweep(self, now: float, loaded: Collection[str]) -> Listing:
-        """What waits in incoming/ at `now`, and in the subfolders named as one of the `loaded` rubrics.
+    def look(self, now: float, look: Look, loaded: Collection[str], waiting: Iterable[Key]) -> Listing:
+        """What is new in incoming/ at `now`, and in the subfolders named as one of the `loaded` rubrics.
 
-        A subfolder of a rubric that is not loaded yet stays untouched.
+        A subfolder of a rubric that is not loaded yet stays untouched. `waiting` is read where everything is looked at.
         """
-        return self._intake.sweep(now, loaded, untouched=set(self.rubrics()) - set(loaded))
+        untouched = set(self.rubrics()) - set(loaded)
+        if look.everything:
+            return self._intake.sweep(now, loaded, waiting, untouched)
+        return self._intake.look(now, look.keys, loaded, untouched)
 
     def place(self, submission: Submission, report: bytes | None = None) -> bool:
         """Make the folders agree with `submission.state`, whatever was done of it before; False where its file has vanished.

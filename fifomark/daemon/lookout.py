@@ -7,6 +7,7 @@ from fifomark.settings import Settings
 from fifomark.spool.watch import Watcher
 
 PATIENCE = 1.0  # seconds after the last event in which a file is expected to settle
+_POLL = 1.0  # seconds between two sweeps where no event ever comes
 _SHARE = 0.05  # of the time that sweeps may take, however large incoming/ is
 _URGENT = 0.25  # the same where the watcher has lost sight of what happened
 
@@ -52,4 +53,5 @@ class Lookout:
         return max(self._settings.settle_seconds, 0.05) if settling else 1.0
 
     def _rescan(self) -> float:
-        return max(self._settings.rescan_seconds, self._cost / _SHARE)
+        seconds = self._settings.rescan_seconds if self._watcher.watching else min(self._settings.rescan_seconds, _POLL)
+        return max(seconds, self._cost / _SHARE)

@@ -15,15 +15,17 @@ from typing import Literal, NamedTuple
 
 import fifomark
 from fifomark.core.clock import utc
-from fifomark.core.errors import InternalError
+from fifomark.core.errors import InternalError, SpoolError
 from fifomark.core.status import DaemonStatus, SlotStatus
 from fifomark.daemon.daemon import Daemon
 from fifomark.daemon.lookout import PATIENCE, Lookout
 from fifomark.daemon.rubrics import load_rubrics
 from fifomark.ledger.ledger import Ledger
+from fifomark.spool.layout import Layout
 from fifomark.spool.lock import Holder, announce, held
+from fifomark.spool.mounts import over_network
 from fifomark.spool.spool import Spool
-from fifomark.spool.watch import Watcher
+from fifomark.spool.watch import Watcher, new_watcher
 from fifomark.workers.local import LocalPool
 from fifomark.workers.main import serve_marking, serve_sanitizing
 from fifomark.workers.slots import Slot, find_slots
@@ -50,6 +52,7 @@ def run(root: str | os.PathLike[str], mode: Literal["serve", "drain"], on_turn: 
     """
     spool = Spool(root)
     rubrics = load_rubrics(spool)
+    check_place(spool.layout)
     slots = find_slots(spool.settings.slots, file=spool.layout.settings)
     with held(spool.layout), contextlib.closing(Ledger(spool.layout.ledger)) as ledger:
         posts = [Slot(name=f"sanitizer:{i}", device="cpu", visible="") for i in range(spool.settings.sanitizers)]
@@ -68,6 +71,15 @@ def run(root: str | os.PathLike[str], mode: Literal["serve", "drain"], on_turn: 
         return Ending(daemon.idle, tuple(sorted(name for _, name in daemon.unsettled)), loop.stopped_by)
 
 
+def check_place(layout: Layout) -> None:
+    """SpoolError where the ledger would not be safe."""
+    if over_network(layout.ledger):
+        raise SpoolError(
+            f"{layout.ledger}: lies on a network file system, where SQLite may lose it; put it on a disk of this machine: "
+            f"ln -s /var/lib/fifomark/ledger.sqlite3 {layout.ledger}"
+        )
+
+
 class Loop:
     """Turns the daemon; ends on a signal, in mode "drain" also when nothing waits."""
 
@@ -80,7 +92,7 @@ class Loop:
         self._announced: tuple[SlotStatus, ...] | None = None
 
     def run(self) -> None:
-        with Watcher(self._daemon.spool.layout) as watcher, self._signals() as signalled:
+        with new_watcher(self._daemon.spool.layout, self._settings.watch) as watcher, self._signals() as signalled:
             lookout = Lookout(watcher, self._settings, time.time())
             self._daemon.recover(time.time())
             while self.stopped_by is None:

@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 from types import TracebackType
+from typing import Literal
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
@@ -14,6 +15,7 @@ from watchdog.observers.api import BaseObserver
 
 from fifomark.core.submission import Key
 from fifomark.spool.layout import Layout
+from fifomark.spool.mounts import over_network
 
 _log = logging.getLogger(__name__)
 # Its emitters complain of events that come while they are stopped. What it says of an overflow is heard below, and said nowhere else.
@@ -34,7 +36,7 @@ class Watcher(FileSystemEventHandler):
         self._wake, self._alarm = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._lock = threading.Lock()
         self._touched: set[Key] | None = None  # None: anything may have changed
-        self._watching = watching
+        self.watching = watching
         self._observer: BaseObserver | None = None
         self._inode = -1
         self._ears = _Overflow(self)
@@ -78,7 +80,7 @@ class Watcher(FileSystemEventHandler):
 
     def keep_up(self) -> None:
         """Watch again where watching has stopped, or where another folder lies in the place of incoming/."""
-        if self._watching and not (self._observer and self._observer.is_alive() and self._inode == _inode(self._incoming)):
+        if self.watching and not (self._observer and self._observer.is_alive() and self._inode == _inode(self._incoming)):
             self._stop()
             self._start()
 
@@ -90,7 +92,7 @@ class Watcher(FileSystemEventHandler):
             observer.start()
         except OSError as e:  # no inotify here, or no watch left: the rescan finds files all the same, only later
             _log.warning("files cannot be watched (%s): incoming/ is looked at on a timer only", e)
-            self._watching = False
+            self.watching = False
             return
         self._observer = observer
         self.overflowed()  # what came before is for a sweep
@@ -130,3 +132,8 @@ def _inode(path: str) -> int:
         return os.stat(path).st_ino
     except OSError:
         return -1
+
+
+def new_watcher(layout: Layout, watch: Literal["auto", "inotify", "polling"]) -> Watcher:
+    """A watcher of the spool, as the settings have it."""
+    return Watcher(layout, watching=watch == "inotify" or (watch == "auto" and not over_network(layout.folder("incoming"))))

@@ -13,6 +13,7 @@ class Watching:
 
     def __init__(self) -> None:
         self.says: set[Key] | None = set()
+        self.watching = True
 
     def touched(self) -> set[Key] | None:
         said, self.says = self.says, set()
@@ -70,3 +71,10 @@ def test_sweeps_of_a_large_folder_take_no_more_than_a_share_of_the_time() -> Non
 def test_a_clock_that_is_set_back_does_not_stop_the_sweeps() -> None:
     made, _ = lookout()
     assert made.due(10.0, unsettled=False) == EVERYTHING
+
+
+def test_where_nothing_tells_of_files_everything_is_looked_at_every_second() -> None:
+    made, watcher = lookout()
+    watcher.watching = False
+    assert made.due(100.9, unsettled=False) is None
+    assert made.due(101.0, unsettled=False) == EVERYTHING

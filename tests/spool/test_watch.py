@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable
 from multiprocessing.connection import wait
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Literal
 
 import pytest
 from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, InotifyFD
@@ -11,6 +13,7 @@ from watchdog.observers.inotify_c import InotifyConstants, InotifyEvent, Inotify
 from fifomark.core.submission import Key
 from fifomark.spool import watch
 from fifomark.spool.layout import Layout
+from fifomark.spool.mounts import over_network
 from fifomark.spool.watch import Watcher
 
 SOON = 20.0  # seconds: far more than an event needs, also on a busy machine
@@ -86,3 +89,21 @@ def test_where_nothing_can_be_watched_nothing_is(layout: Layout) -> None:
         Path(layout.folder("incoming"), "a.pt").write_bytes(b"x")
         watcher.keep_up()
         assert not wait([watcher.fileno()], 0.3)
+
+
+@pytest.mark.parametrize(
+    ("path", "network"), [("/data/spool/incoming", True), ("/home/me/incoming", False), ("/mnt/ssh/incoming", True), ("/database/x", False)]
+)
+def test_a_network_file_system_is_polled(monkeypatch: pytest.MonkeyPatch, path: str, network: bool) -> None:
+    mounts = {"/": "ext4", "/data": "nfs4", "/mnt/ssh": "fuse.sshfs"}
+    partitions = [SimpleNamespace(mountpoint=where, fstype=kind) for where, kind in mounts.items()]
+    monkeypatch.setattr("psutil.disk_partitions", lambda all: partitions)
+    assert over_network(path) is network
+    layout = SimpleNamespace(folder=lambda name: path)
+    assert watch.new_watcher(layout, "auto").watching is not network  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("setting", "watching"), [("inotify", True), ("polling", False)])
+def test_the_settings_have_the_last_word(layout: Layout, setting: Literal["inotify", "polling"], watching: bool) -> None:
+    with watch.new_watcher(layout, setting) as watcher:
+        assert watcher.watching is watching

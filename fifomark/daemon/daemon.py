@@ -24,13 +24,16 @@ from fifomark.core.states import FINAL, State
 from fifomark.core.submission import EVERYTHING, Arrival, Key, Listing, Look, Submission
 from fifomark.core.text import shown
 from fifomark.daemon.attempts import exhausted, undecided
+from fifomark.daemon.control import obey_requests
 from fifomark.daemon.duplicates import duplicates
+from fifomark.daemon.placing import place
 from fifomark.daemon.rubrics import Rubrics, refresh
 from fifomark.daemon.tickets import mark_ticket, sanitize_ticket
 from fifomark.ledger.ledger import Ledger, Result
 from fifomark.marking.grade import grade
 from fifomark.marking.rubric import Rubric
 from fifomark.reports.compose import MARKED, compose, refusal
+from fifomark.spool.requests import forget_answers
 from fifomark.spool.spool import Spool
 from fifomark.workers.pool import Bounds, Pool
 
@@ -55,6 +58,7 @@ class Daemon:
     def recover(self, now: float) -> int:
         """Finish what an earlier daemon left half done (docs/recovery.md); returns how many submissions that were."""
         self.spool.remove_temporaries()
+        forget_answers(self.spool.layout)
         with self.ledger.batch():
             self.ledger.release_held(now)
         unfinished = self.ledger.unfinished()
@@ -84,6 +88,7 @@ class Daemon:
     def tick(self, now: float, look: Look | None = EVERYTHING) -> bool:
         """One turn at `now` (seconds since the epoch), after a `look` at incoming/. Returns whether anything happened."""
         refresh(self.spool, self._rubrics)
+        obeyed = obey_requests(self.spool, self.ledger, now)
         ended = self.sanitizers.collect(now) + self.slots.collect(now)
         listing = self._look(now, look) if look is not None else None
         moved: list[Submission] = []
@@ -97,12 +102,19 @@ class Daemon:
         moved += self._refuse(now)
         self.settled = [submission for submission in moved if submission.state in FINAL]
         self._dispatch(started, now)
-        return bool(ended or came or moved or started)
+        return bool(obeyed or ended or came or moved or started)
+
+    @property
+    def paused(self) -> str | None:
+        """Why nothing is started, if so."""
+        return self.ledger.steering.paused
 
     @property
     def idle(self) -> bool:
         """Whether nothing is in hand, and nothing waits that could be taken."""
         counts = self.ledger.counts()
+        if self.paused:
+            return not counts[State.SANITIZING] and not counts[State.EVALUATING]
         in_hand = sum(counts[state] for state in (State.SANITIZING, State.SANITIZED, State.EVALUATING))
         return not in_hand and not self._arriving and not self.ledger.has_ready()
 
@@ -154,6 +166,8 @@ class Daemon:
 
     def _claim(self, now: float) -> list[Submission]:
         """Sanitize ahead of the slots, but not without end."""
+        if self.paused:
+            return []
         ahead = len(self._to_sanitize) + self.ledger.counts()[State.SANITIZED]
         claims: list[Submission] = []
         waiting: set[tuple[str, str]] = set()  # for the end of others by the same owner, which may be the last that they may have
@@ -170,6 +184,8 @@ class Daemon:
     def _begin(self, now: float) -> list[tuple[Submission, str]]:
         """Give each free slot the earliest submission that is ready for it; the try is committed before the work starts."""
         started = []
+        if self.paused:
+            return []
         for slot in self.slots.free():
             waiting = self.ledger.next_sanitized()
             if waiting is None:
@@ -187,28 +203,8 @@ class Daemon:
         return moved
 
     def _place(self, submissions: Iterable[Submission], now: float) -> None:
-        """Let the files follow the states, make the moves last, and say so in the ledger."""
-        placed: list[tuple[Submission, bool]] = []
-        stuck: list[tuple[Submission, OSError]] = []
-        for submission in submissions:
-            try:
-                placed.append((submission, self.spool.place(submission, self.ledger.report(submission.id))))
-            except OSError as e:
-                if submission.state is not State.SANITIZING:
-                    raise
-                stuck.append((submission, e))  # not ours to move: another's folder, another file system
-        if not placed and not stuck:
-            return
-        self.spool.sync()
-        lost = {submission.id for submission, _ in stuck} | {submission.id for submission, found in placed if not found}
+        lost = place(self.spool, self.ledger, submissions, now)
         self._to_sanitize = [id for id in self._to_sanitize if id not in lost]
-        with self.ledger.batch():
-            for submission, error in stuck:
-                self.ledger.hold(submission.id, f"it cannot be taken from incoming/: {error.strerror}", now)
-            for submission, found in placed:
-                if not found and submission.state is State.SANITIZING:
-                    self.ledger.move(submission.id, State.WITHDRAWN, now, note="its file was deleted before it could be taken")
-                self.ledger.in_place(submission.id)
 
     def _refuse(self, now: float) -> list[Submission]:
         """Those that were claimed and are one too many for their owner, before they cost anything."""

@@ -34,11 +34,15 @@ _BUSY_SECONDS = 0.5  # how often overdue workers are looked for; what ends wakes
 
 
 class Ending(NamedTuple):
-    """How a run ended: whether nothing was left to do, the names of files that were still being written, and the signal that stopped it."""
+    """How a run ended: whether nothing was left to do, the names of files that were still being written, the signal that stopped it.
+
+    `paused` says why nothing was started, if so.
+    """
 
     idle: bool
     unsettled: tuple[str, ...]
     signal: int | None
+    paused: str | None
 
 
 OnTurn = Callable[[Daemon], None]
@@ -68,7 +72,7 @@ def run(root: str | os.PathLike[str], mode: Literal["serve", "drain"], on_turn: 
             loop.run()
         finally:
             daemon.release(time.time())
-        return Ending(daemon.idle, tuple(sorted(name for _, name in daemon.unsettled)), loop.stopped_by)
+        return Ending(daemon.idle, tuple(sorted(name for _, name in daemon.unsettled)), loop.stopped_by, daemon.paused)
 
 
 def check_place(layout: Layout) -> None:

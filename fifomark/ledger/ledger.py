@@ -17,6 +17,7 @@ from fifomark.ledger.attempts import Attempts
 from fifomark.ledger.database import opened, transaction
 from fifomark.ledger.fingerprints import Fingerprints
 from fifomark.ledger.schema import MIGRATIONS, migrate
+from fifomark.ledger.steering import HELD, Steering
 
 _COLUMNS = (
     "id, folder, name, kind, rubric, owner, state, moving, attempt, tries, order_ns, device, inode, size, mtime_ns, received_at, "
@@ -55,6 +56,7 @@ class Ledger:
         uri = "file:" + self._path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + (self._reading() if read_only else "")
         self._db = opened(uri, self._check_reader if read_only else self._prepare, "a ledger", SpoolError, uri=True)
         self.attempts, self.fingerprints = Attempts(self._db), Fingerprints(self._db)
+        self.steering = Steering(self._db, self.move)
 
     def _reading(self) -> str:
         """How to open for reading: a reader who may not write beside the ledger can do without, as long as nobody writes to it."""
@@ -150,14 +152,19 @@ class Ledger:
         self._record(row.lastrowid, now, State.QUEUED, None)
 
     def _replace(self, id: int, arrival: Arrival, now: float, order: str) -> None:
+        """What waits has settled anew: in its old place where it is the file it was, else as one that has just come."""
+        before = self.get(id)
+        if before.identity == arrival.identity:
+            self._db.execute("UPDATE submissions SET ready = 1 WHERE id = ?", (id,))
+            return
         self._db.execute(
             "UPDATE submissions SET kind = ?, order_ns = ?, device = ?, inode = ?, size = ?, mtime_ns = ?, "
             "received_at = ?, ready = 1, updated_at = ? WHERE id = ?",
             (arrival.kind, _order(arrival, now, order), *_stored(arrival.identity), now, now, id),
         )
-        if self.get(id).state is State.HELD:
-            self.move(id, State.QUEUED, now)
-        self._record(id, now, State.QUEUED, "replaced in incoming/")
+        if before.state is State.HELD and before.reason != HELD:
+            self.steering.release(id, now)
+        self._record(id, now, self.get(id).state, "replaced in incoming/")
 
     # The way of a submission
 
@@ -191,9 +198,10 @@ class Ledger:
         self._db.execute("UPDATE submissions SET moving = 0, message = ? WHERE id = ?", (why, id))
 
     def release_held(self, now: float) -> None:
-        """Let everything that is held wait again."""
+        """Let everything wait again that was held, but for what the operator holds."""
         for submission in self.in_state((State.HELD,), -1):
-            self.move(submission.id, State.QUEUED, now)
+            if submission.reason != HELD:
+                self.steering.release(submission.id, now)
 
     def uncount(self, id: int) -> None:
         """Take back a try that was stopped by us."""

@@ -14,7 +14,7 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
 from fifomark.core.submission import Key
-from fifomark.spool.layout import Layout
+from fifomark.spool.layout import REQUEST, Layout
 from fifomark.spool.mounts import over_network
 
 _log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Watcher(FileSystemEventHandler):
     """
 
     def __init__(self, layout: Layout, *, watching: bool = True) -> None:
-        self._incoming = layout.folder("incoming")
+        self._incoming, self._control = layout.folder("incoming"), layout.folder("control")
         self._wake, self._alarm = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._lock = threading.Lock()
         self._touched: set[Key] | None = None  # None: anything may have changed
@@ -43,9 +43,12 @@ class Watcher(FileSystemEventHandler):
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         if event.event_type in _WAKING and not (event.is_directory and event.event_type == "modified"):  # its content tells of itself
-            for path in (event.src_path, event.dest_path):
-                if path:
-                    self._touch(os.fsdecode(path), event.is_directory)
+            for raw in (event.src_path, event.dest_path):
+                path = os.fsdecode(raw)
+                if path.startswith(self._incoming):
+                    self._touch(path, event.is_directory)
+                elif path.endswith(REQUEST):
+                    self._ring()
 
     def _touch(self, path: str, is_folder: bool) -> None:
         parts = os.path.relpath(path, self._incoming).split(os.sep)
@@ -89,6 +92,7 @@ class Watcher(FileSystemEventHandler):
         observer = Observer()
         try:
             observer.schedule(self, self._incoming, recursive=True)
+            observer.schedule(self, self._control)
             observer.start()
         except OSError as e:  # no inotify here, or no watch left: the rescan finds files all the same, only later
             _log.warning("files cannot be watched (%s): incoming/ is looked at on a timer only", e)

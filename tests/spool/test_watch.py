@@ -21,6 +21,7 @@ SOON = 20.0  # seconds: far more than an event needs, also on a busy machine
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
+    (tmp_path / "control").mkdir()
     (tmp_path / "incoming" / "digits").mkdir(parents=True)
     return Layout(tmp_path)
 

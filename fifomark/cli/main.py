@@ -30,6 +30,7 @@ VERBS = {
     "retry": "Try rejected or failed submissions again, at the end of the queue.",
     "pause": "Start nothing new; what runs goes on.",
     "resume": "Go on after a pause.",
+    "fsck": "Compare the ledger with the folders, and mend what does not agree.",
     "report": "Show the report of one submission.",
     "leaderboard": "Rank what was marked.",
     "inspect": "Say what files are, without running anything in them.",

@@ -136,7 +136,7 @@ class Daemon:
 
     def _look(self, now: float, look: Look) -> Listing:
         began = time.perf_counter()
-        listing = self.spool.look(now, look, self._rubrics, itertools.chain(self.ledger.waiting(), self._arriving))
+        listing = self.spool.look(now, look, self._rubrics, itertools.chain(self.ledger.admission.waiting(), self._arriving))
         if look.everything:
             self.sweep_seconds = time.perf_counter() - began
         return listing
@@ -145,17 +145,17 @@ class Daemon:
         """Let the ledger know what is new in incoming/; of what came in, so many at a time that everything else goes on."""
         gone = 0
         if listing is not None:
-            self.ledger.unsettle(listing.unsettled - self.unsettled)
+            self.ledger.admission.unsettle(listing.unsettled - self.unsettled)
             self.unsettled = listing.unsettled
             for key in listing.gone | listing.unsettled:
                 self._arriving.pop(key, None)
-            gone = self.ledger.withdraw_gone(listing.gone, now)
+            gone = self.ledger.admission.withdraw_gone(listing.gone, now)
             if listing.arrivals:
                 both = [*self._arriving.values(), *listing.arrivals]
                 in_order = sorted(both, key=lambda arrival: (arrival.identity.mtime_ns, os.fsencode(arrival.name)))
                 self._arriving = {(arrival.folder, arrival.name): arrival for arrival in in_order}
         batch = [self._arriving.pop(key) for key in list(itertools.islice(self._arriving, MAX_ADMITTED))]
-        return gone + self.ledger.admit(batch, now, order=self._settings.order, rubric_of=self._rubric_name, owner_of=self._owner)
+        return gone + self.ledger.admission.admit(batch, now, order=self._settings.order, rubric_of=self._rubric_name, owner_of=self._owner)
 
     def _rubric_name(self, arrival: Arrival) -> str:
         return arrival.folder or self._settings.default_rubric

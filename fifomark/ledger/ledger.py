@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple
 
 from fifomark.core.errors import InternalError, SpoolError
 from fifomark.core.findings import Verdict
 from fifomark.core.record import Record
 from fifomark.core.states import MOVES, State
-from fifomark.core.submission import Arrival, Claim, Identity, Key, Submission
+from fifomark.core.submission import Claim, Submission
+from fifomark.ledger.admission import Admission
 from fifomark.ledger.attempts import Attempts
 from fifomark.ledger.database import opened, transaction
+from fifomark.ledger.events import record
 from fifomark.ledger.fingerprints import Fingerprints
+from fifomark.ledger.rows import COLUMNS, submission_of
 from fifomark.ledger.schema import MIGRATIONS, migrate
 from fifomark.ledger.steering import HELD, Steering
+from fifomark.ledger.upkeep import Upkeep
 
-_COLUMNS = (
-    "id, folder, name, kind, rubric, owner, state, moving, attempt, tries, order_ns, device, inode, size, mtime_ns, received_at, "
-    "slot, verdict, family, points, points_possible, reason, message, updated_at"
-)
 _ENDED = "('done', 'rejected', 'failed', 'withdrawn')"
 _IN_LINE = "ORDER BY order_ns, name, id"
 
@@ -39,15 +38,6 @@ class Result(Record):
     message: str
 
 
-Naming = Callable[[Arrival], str]
-
-
-class _Waiting(NamedTuple):
-    id: int
-    ready: bool
-    identity: Identity
-
-
 class Ledger:
     """Opens, and creates, the ledger at `path`; `read_only` for everyone but the daemon."""
 
@@ -56,7 +46,7 @@ class Ledger:
         uri = "file:" + self._path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + (self._reading() if read_only else "")
         self._db = opened(uri, self._check_reader if read_only else self._prepare, "a ledger", SpoolError, uri=True)
         self.attempts, self.fingerprints = Attempts(self._db), Fingerprints(self._db)
-        self.steering = Steering(self._db, self.move)
+        self.admission, self.steering, self.upkeep = Admission(self._db, self.move), Steering(self._db, self.move), Upkeep(self._db)
 
     def _reading(self) -> str:
         """How to open for reading: a reader who may not write beside the ledger can do without, as long as nobody writes to it."""
@@ -90,81 +80,6 @@ class Ledger:
     def batch(self) -> AbstractContextManager[None]:
         """Everything inside is committed at once, with one fsync, or not at all."""
         return transaction(self._db)
-
-    # Intake
-
-    def admit(self, arrivals: Iterable[Arrival], now: float, *, order: str = "mtime", rubric_of: Naming, owner_of: Naming) -> int:
-        """Let what has settled wait: new files enter in order of mtime, replaced ones take their new place. Returns how many came in."""
-        came = 0
-        for arrival in sorted(arrivals, key=lambda arrival: (arrival.identity.mtime_ns, os.fsencode(arrival.name))):
-            waiting = self._waiting((arrival.folder, arrival.name))
-            if waiting is None:
-                self._insert(arrival, now, order, rubric_of(arrival), owner_of(arrival))
-                came += 1
-            elif (waiting.identity, waiting.ready) != (arrival.identity, True):
-                self._replace(waiting.id, arrival, now, order)
-        return came
-
-    def unsettle(self, keys: Iterable[Key]) -> None:
-        """What waits under these names is being written again, and is not started until it was admitted anew."""
-        for key in keys:
-            if (waiting := self._waiting(key)) and waiting.ready:
-                self._db.execute("UPDATE submissions SET ready = 0 WHERE id = ?", (waiting.id,))
-
-    def withdraw_gone(self, keys: Iterable[Key], now: float) -> int:
-        """What waited under these names has been deleted. Returns how many did."""
-        gone = [waiting.id for key in keys if (waiting := self._waiting(key))]
-        for id in gone:
-            self.move(id, State.WITHDRAWN, now, note="its file was deleted from incoming/")
-        return len(gone)
-
-    def waiting(self) -> Iterator[Key]:
-        """Where everything lies that waits in incoming/."""
-        for folder, name in self._db.execute("SELECT folder, name FROM submissions WHERE state IN ('queued', 'held')"):
-            yield folder, os.fsdecode(name)
-
-    def _waiting(self, key: Key) -> _Waiting | None:
-        row = self._db.execute(
-            "SELECT id, ready, device, inode, size, mtime_ns FROM submissions "
-            "WHERE folder = ? AND name = ? AND state IN ('queued', 'held')",
-            (key[0], os.fsencode(key[1])),
-        ).fetchone()
-        return None if row is None else _Waiting(row[0], bool(row[1]), Identity(device=row[2], inode=row[3], size=row[4], mtime_ns=row[5]))
-
-    def _insert(self, arrival: Arrival, now: float, order: str, rubric: str, owner: str) -> None:
-        row = self._db.execute(
-            "INSERT INTO submissions "
-            "(folder, name, kind, rubric, owner, state, order_ns, device, inode, size, mtime_ns, received_at, updated_at) "
-            "VALUES (?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?)",
-            (
-                arrival.folder,
-                os.fsencode(arrival.name),
-                arrival.kind,
-                rubric,
-                owner,
-                _order(arrival, now, order),
-                *_stored(arrival.identity),
-                now,
-                now,
-            ),
-        )
-        assert row.lastrowid is not None
-        self._record(row.lastrowid, now, State.QUEUED, None)
-
-    def _replace(self, id: int, arrival: Arrival, now: float, order: str) -> None:
-        """What waits has settled anew: in its old place where it is the file it was, else as one that has just come."""
-        before = self.get(id)
-        if before.identity == arrival.identity:
-            self._db.execute("UPDATE submissions SET ready = 1 WHERE id = ?", (id,))
-            return
-        self._db.execute(
-            "UPDATE submissions SET kind = ?, order_ns = ?, device = ?, inode = ?, size = ?, mtime_ns = ?, "
-            "received_at = ?, ready = 1, updated_at = ? WHERE id = ?",
-            (arrival.kind, _order(arrival, now, order), *_stored(arrival.identity), now, now, id),
-        )
-        if before.state is State.HELD and before.reason != HELD:
-            self.steering.release(id, now)
-        self._record(id, now, self.get(id).state, "replaced in incoming/")
 
     # The way of a submission
 
@@ -213,8 +128,8 @@ class Ledger:
         return self.get(id)
 
     def next_sanitized(self) -> Submission | None:
-        row = self._db.execute(f"SELECT {_COLUMNS} FROM submissions WHERE state = 'sanitized' AND moving = 0 {_IN_LINE} LIMIT 1").fetchone()
-        return None if row is None else _submission(row)
+        row = self._db.execute(f"SELECT {COLUMNS} FROM submissions WHERE state = 'sanitized' AND moving = 0 {_IN_LINE} LIMIT 1").fetchone()
+        return None if row is None else submission_of(row)
 
     def begin(self, id: int, slot: str, now: float) -> Submission:
         self.move(id, State.EVALUATING, now, note=slot)
@@ -251,14 +166,8 @@ class Ledger:
         if found is None or to not in MOVES[State(found)]:
             raise InternalError(f"submission {id} cannot go from {found} to {to}")
         self._db.execute("UPDATE submissions SET state = ?, updated_at = ? WHERE id = ? AND state = ?", (to, now, id, found))
-        self._record(id, now, to, note)
+        record(self._db, id, now, to, note)
         return self.get(id)
-
-    def _record(self, id: int, now: float, state: State, note: str | None) -> None:
-        self._db.execute(
-            "INSERT INTO events (submission, at, state, attempt, note) SELECT id, ?, ?, attempt, ? FROM submissions WHERE id = ?",
-            (now, state, note, id),
-        )
 
     # Reading
 
@@ -315,28 +224,7 @@ class Ledger:
         return self._select(f"state IN {_ENDED}", "ORDER BY updated_at DESC, id DESC LIMIT ?", (limit,), "INDEXED BY ended")
 
     def _select(self, where: str, tail: str, values: tuple[object, ...] = (), how: str = "") -> list[Submission]:
-        return [_submission(row) for row in self._db.execute(f"SELECT {_COLUMNS} FROM submissions {how} WHERE {where} {tail}", values)]
-
-
-def _order(arrival: Arrival, now: float, order: str) -> int:
-    """An mtime in the future counts as the time of admission; by arrival, nothing but the admission counts."""
-    admitted = int(now * 1e9)
-    return admitted if order == "arrival" else min(arrival.identity.mtime_ns, admitted)
-
-
-def _stored(identity: Identity) -> tuple[int, int, int, int]:
-    return identity.device, identity.inode, identity.size, identity.mtime_ns
-
-
-def _submission(row: tuple[object, ...]) -> Submission:
-    fields: dict[str, object] = dict(zip(_COLUMNS.split(", "), row, strict=True))
-    identity = {key: fields.pop(key) for key in ("device", "inode", "size", "mtime_ns")}
-    verdict = fields.pop("verdict")
-    return Submission(
-        **fields | {"name": os.fsdecode(fields["name"]), "state": State(fields["state"]), "moving": bool(fields["moving"])},  # type: ignore[arg-type]
-        identity=Identity(**identity),  # type: ignore[arg-type]
-        verdict=None if verdict is None else Verdict(str(verdict)),
-    )
+        return [submission_of(row) for row in self._db.execute(f"SELECT {COLUMNS} FROM submissions {how} WHERE {where} {tail}", values)]
 
 
 def _version(db: sqlite3.Connection) -> int:

@@ -22,7 +22,11 @@ class Steering:
 
     def hold(self, id: int, now: float) -> None:
         self._move(id, State.HELD, now, HELD)
-        self._db.execute("UPDATE submissions SET reason = ?, message = 'held by the operator' WHERE id = ?", (HELD, id))
+        self.keep_held(id, "held by the operator")
+
+    def keep_held(self, id: int, why: str) -> None:
+        """What is held stays so until the operator lets it go."""
+        self._db.execute("UPDATE submissions SET reason = ?, message = ? WHERE id = ?", (HELD, why, id))
 
     def release(self, id: int, now: float) -> None:
         """Let it wait again, at its old place."""

@@ -98,7 +98,7 @@ class Intake:
 
     def _news(self, key: Key, status: os.stat_result, now: float) -> Arrival | None:
         """The arrival of what has just settled; None for what has not, and for what was told of before."""
-        arrival = Arrival(folder=key[0], name=key[1], kind=_kind(status), identity=_identity(status))
+        arrival = arrival_of(key, status)
         version = _version(arrival.identity, status.st_ctime_ns)
         if self._settled.get(key) == version or not self._has_settled(arrival, version, status.st_ctime_ns, now):
             return None
@@ -116,6 +116,10 @@ class Intake:
             return False
         del self._resting[key]
         return True
+
+
+def arrival_of(key: Key, status: os.stat_result) -> Arrival:
+    return Arrival(folder=key[0], name=key[1], kind=_kind(status), identity=_identity(status))
 
 
 def is_passed_over(name: str) -> bool:

@@ -106,7 +106,7 @@ def test_a_retry_keeps_its_place_when_its_file_settles(bench: Bench) -> None:
     admitted(bench, "b.pt")
     steer(bench, "retry", 1)
     with bench.ledger.batch():
-        bench.ledger.unsettle([("", "old.pt")])
+        bench.ledger.admission.unsettle([("", "old.pt")])
     bench.seen.clear()
     bench.drain()
     assert bench.seen[:2] == ["SanitizeTicket b.pt", "SanitizeTicket old.pt"]

@@ -30,7 +30,9 @@ def arrival(name: str, mtime: float, *, inode: int = 1, size: int = 10) -> Arriv
 
 def admit(ledger: Ledger, *arrivals: Arrival, now: float = NOW, order: str = "mtime") -> int:
     with ledger.batch():
-        return ledger.admit(arrivals, now, order=order, rubric_of=lambda _: "digits", owner_of=lambda arrival: shown(arrival.name))
+        return ledger.admission.admit(
+            arrivals, now, order=order, rubric_of=lambda _: "digits", owner_of=lambda arrival: shown(arrival.name)
+        )
 
 
 def start(ledger: Ledger) -> str | None:
@@ -67,7 +69,7 @@ def test_by_arrival_nobody_can_forge_a_place(ledger: Ledger) -> None:
 def test_a_file_deleted_while_it_waits_is_withdrawn(ledger: Ledger) -> None:
     admit(ledger, arrival("a", 1))
     with ledger.batch():
-        assert ledger.withdraw_gone([("", "a"), ("", "never there")], NOW) == 1
+        assert ledger.admission.withdraw_gone([("", "a"), ("", "never there")], NOW) == 1
     assert ledger.named("a")[0].state is State.WITHDRAWN
     assert start(ledger) is None
 
@@ -84,7 +86,7 @@ def test_a_file_replaced_while_it_waits_takes_its_new_place_and_keeps_its_id(led
 def test_a_waiting_file_that_is_being_written_again_is_not_started(ledger: Ledger) -> None:
     admit(ledger, arrival("a", 1))
     with ledger.batch():
-        ledger.unsettle([("", "a")])
+        ledger.admission.unsettle([("", "a")])
     assert start(ledger) is None
     assert not ledger.has_ready()
     admit(ledger, arrival("a", 1))

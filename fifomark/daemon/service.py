@@ -100,20 +100,23 @@ class Loop:
             lookout = Lookout(watcher, self._settings, time.time())
             self._daemon.recover(time.time())
             while self.stopped_by is None:
-                self._turn(lookout)
+                happened = self._turn(lookout)
                 if self._mode == "drain" and self._drained():
                     return
                 if why := self._daemon.stuck:
                     raise InternalError(f"no slot is left to go on with: {why}")
-                self._wait(watcher, lookout, signalled)
+                if not happened:  # what did may have made something ready: a clean file for a free slot
+                    self._wait(watcher, lookout, signalled)
 
-    def _turn(self, lookout: Lookout) -> None:
+    def _turn(self, lookout: Lookout) -> bool:
         now = time.time()
-        if self._daemon.tick(now, lookout.due(now, bool(self._daemon.unsettled))):
+        happened = self._daemon.tick(now, lookout.due(now, bool(self._daemon.unsettled)))
+        if happened:
             self._progressed = now
         lookout.took(self._daemon.sweep_seconds)
         self._announce()
         self._on_turn(self._daemon)
+        return happened
 
     def _wait(self, watcher: Watcher, lookout: Lookout, signalled: int) -> None:
         busy = any(state.submission is not None for state in (*self._daemon.sanitizers.slots(), *self._daemon.slots.slots()))

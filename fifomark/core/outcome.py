@@ -172,6 +172,9 @@ class Refused(Record, tag="refused"):
     findings: tuple[Finding, ...]
 
 
+DEVICE_ERROR = "device-error"  # a reason: the GPU failed its worker, which is as good as lost
+
+
 class Failed(Record, tag="failed"):
     """Safe, but it could not be marked."""
 

@@ -25,7 +25,7 @@ from fifomark.spool.spool import Spool
 from fifomark.spool.watch import Watcher
 from fifomark.workers.local import LocalPool
 from fifomark.workers.main import serve_marking, serve_sanitizing
-from fifomark.workers.slots import Slot, find_slots
+from fifomark.workers.slots import Slot, find_slots, pinned
 
 _BUSY_SECONDS = 0.5  # how often overdue workers are looked for; what ends wakes the loop at once
 _PATIENCE = 1.0  # seconds that drain waits for a file to settle before it leaves it for the next time
@@ -50,7 +50,7 @@ def run(root: str | os.PathLike[str], mode: Literal["serve", "drain"], on_turn: 
     """
     spool = Spool(root)
     rubrics = load_rubrics(spool)
-    slots = find_slots(spool.settings.slots, file=spool.layout.settings)
+    slots = pinned(spool_slots(spool))
     with held(spool.layout), contextlib.closing(Ledger(spool.layout.ledger)) as ledger:
         posts = [Slot(name=f"sanitizer:{i}", device="cpu", visible="") for i in range(spool.settings.sanitizers)]
         daemon = Daemon(
@@ -66,6 +66,13 @@ def run(root: str | os.PathLike[str], mode: Literal["serve", "drain"], on_turn: 
         finally:
             daemon.release(time.time())
         return Ending(daemon.idle, tuple(sorted(name for _, name in daemon.listing.unsettled)), loop.stopped_by)
+
+
+def spool_slots(spool: Spool) -> tuple[Slot, ...]:
+    """Those that its settings ask for; ConfigError where they cannot be had."""
+    settings = spool.settings
+    memory = None if settings.cpu_memory_mib is None else settings.cpu_memory_mib << 20
+    return find_slots(settings.slots, file=spool.layout.settings, cpu_memory_bytes=memory)
 
 
 class Loop:
@@ -86,7 +93,7 @@ class Loop:
                 self._turn(watcher)
                 if self._mode == "drain" and self._drained():
                     return
-                if why := self._daemon.stuck:
+                if why := self._daemon.stuck or (self._daemon.blocked if self._mode == "drain" else None):
                     raise InternalError(f"no slot is left to go on with: {why}")
                 self._wait(watcher, signalled)
 

@@ -104,6 +104,12 @@ class Spool:
         except FileNotFoundError:
             return False
 
+    def clean_bytes(self, submission: Submission) -> int:
+        """The size of its clean file while it waits for a slot; 0 where that is not there."""
+        with contextlib.suppress(FileNotFoundError):
+            return os.stat(self.layout.clean(submission)).st_size
+        return 0
+
     def _quarantine(self, submission: Submission) -> bool:
         """What was submitted goes to rejected/, from wherever it lies; a clean file made from it is ours and goes away."""
         target = self.layout.quarantined(submission)

@@ -58,7 +58,7 @@ class LocalPool:
         return [post.state for post in self._posts.values()]
 
     def waitables(self) -> Sequence[Connection | int]:
-        return [post.worker.connection for post in self._posts.values() if post.worker is not None]
+        return [waitable for post in self._posts.values() if post.worker is not None for waitable in post.worker.waitables]
 
     def close(self) -> None:
         for post in self._posts.values():

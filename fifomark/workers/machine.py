@@ -23,7 +23,7 @@ def cores(root: Path = _ROOT) -> tuple[int, ...]:
 def memory_bytes(root: Path = _ROOT) -> int:
     """The memory of the machine, or what the control groups leave of it."""
     limits = [words[0] for name in ("memory.max", "memory.limit_in_bytes") for words in _read("memory", name, root)]
-    return min(int(psutil.virtual_memory().total), *(int(limit) for limit in limits if limit.isdecimal()))
+    return min([int(psutil.virtual_memory().total), *(int(limit) for limit in limits if limit.isdecimal())])
 
 
 def oom_kills(root: Path = _ROOT) -> int:

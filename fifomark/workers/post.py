@@ -75,7 +75,7 @@ class Post:
     def look(self, now: float) -> Iterator[tuple[Ticket, Outcome]]:
         """What has ended since the last look. Never waits, but for a worker that is about to be gone."""
         self._drain(now)
-        while self.worker is not None and self.worker.connection.poll():
+        while self.worker is not None and (self.worker.connection.poll() or self.worker.gone):
             yield from self._heard(self.worker, self.worker.receive(), now)
         if self._tickets and self.worker is not None and (failed := self._overrun(self.worker, now)):
             self._end(self.worker, now)

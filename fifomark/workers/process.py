@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 
 import psutil
@@ -51,12 +51,21 @@ class Worker:
     def gone(self) -> bool:
         return not self._process.is_alive()
 
+    @property
+    def waitables(self) -> Sequence[Connection | int]:
+        """What becomes ready when it says something, or dies: what it started may hold its end of the pipe open."""
+        return (self.connection, self._process.sentinel)
+
     def send(self, message: bytes) -> None:
         """OSError where the worker is gone."""
         self.connection.send_bytes(message)
 
     def receive(self) -> bytes | None:
         """What the worker said; None where it died, or said more than MAX_MESSAGE."""
+        if self.gone:
+            self._kill_what_it_left()
+            if not self.connection.poll():
+                return None
         try:
             return self.connection.recv_bytes(MAX_MESSAGE)
         except (EOFError, OSError):
@@ -89,13 +98,18 @@ class Worker:
                 os.kill(pid, signal.SIGSTOP)  # it starts nothing more while we look
             while started := tree.alive(tree.below(pid)):
                 tree.kill(started)
-        tree.kill(self._started)
-        with contextlib.suppress(ProcessLookupError):  # also when it is gone itself: what it started may not be
-            os.killpg(pid, signal.SIGKILL)
+        self._kill_what_it_left()
         if self._process.is_alive():
             self._process.kill()  # it may not have come to lead its group yet
         self._process.join(_LAST_SECONDS)
         self.connection.close()
+
+    def _kill_what_it_left(self) -> None:
+        """Also when it is gone itself: what it started may not be."""
+        assert self.pid is not None
+        tree.kill(self._started)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     def stop(self, grace: float) -> None:
         """Let an idle worker go: it ends when its pipe closes; killed after `grace` seconds."""

@@ -5,7 +5,6 @@ Nothing here knows of processes or of files, so that the very rule can be tried 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
@@ -16,6 +15,7 @@ from fifomark.workers.pool import Bounds, Ended
 from fifomark.workers.slots import Slot
 
 _TORCH_BYTES = 256 << 20  # what a worker takes before it has a model
+_REMEMBERED = 1000  # submissions that were lost
 _COPIES = 2  # of the weights: as they lie in the clean file, and in the model
 
 
@@ -62,30 +62,27 @@ class Dispatch:
                 self._lost.setdefault(submission, set()).add(slot.name)
             else:
                 self._lost.pop(submission, None)
+        while len(self._lost) > _REMEMBERED:
+            del self._lost[next(iter(self._lost))]
 
     def choose(self, waiting: Iterable[tuple[int, Need]], free: Sequence[Slot], serving: Sequence[Slot]) -> Iterator[tuple[int, Slot]]:
         """(id, slot) of all that can start now. `waiting` are ids in line, read no further than there are `free` slots; `serving` are all
         slots that are not out of service.
 
-        Each takes a slot before the next is looked at. So no slot stays free that one of them can run on, and none is passed over for a
-        slot that it could have: who needs a large one has the next that is free, however many small ones come after it.
+        Each takes the first slot that will do, before the next is looked at. So no slot stays free that one of them can run on, and none is
+        passed over for a slot that it could have: who needs a large one has the next that is free, however many small ones come after it.
         """
         left = list(free)
-        for id, wanted in waiting:
-            if not left:
-                return
+        for id, wanted in waiting if left else ():
             able = [slot for slot in left if self.may(id, wanted, slot, serving)]
             if able:
-                slot = min(able, key=lambda slot: _dearness(slot, wanted))
+                slot = min(able, key=lambda slot: slot.device == "cuda" and wanted.device == "cpu")  # that one last
                 left.remove(slot)
                 yield id, slot
+            if not left:
+                return
 
     def may(self, id: int, wanted: Need, slot: Slot, serving: Sequence[Slot]) -> bool:
         """Whether a submission may start on a slot, were it free."""
         lost = self._lost.get(id, set())
         return fits(wanted, slot) and (slot.name not in lost or not any(fits(wanted, o) and o.name not in lost for o in serving))
-
-
-def _dearness(slot: Slot, wanted: Need) -> tuple[bool, float]:
-    """A GPU first, unless the CPU is wanted; then the smallest that will do, so that the large ones are left for those that need them."""
-    return (slot.device == "cuda") == (wanted.device == "cpu"), math.inf if slot.memory_bytes is None else slot.memory_bytes

@@ -282,6 +282,9 @@ class Daemon:
                 return self._again(submission, reason, now)
             case Failed(reason=reason):
                 return self._settle(submission, State.FAILED, reason, now)
+            case Lost(began=False, how=how):
+                self.ledger.uncount(id)  # it costs the slot, not the submission: nobody has looked at it
+                return self._again(self.ledger.get(id), Reason(code="internal-error", message=how, blame="operator"), now)
             case Lost(how=how):
                 return self._again(submission, Reason(code="internal-error", message=f"the worker was lost: {how}", blame="operator"), now)
 

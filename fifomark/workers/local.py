@@ -45,7 +45,7 @@ class LocalPool:
         name = post.slot.name
         if any(isinstance(outcome, (Marked, Refused, Sanitized)) for _, outcome in seen):
             self._losses.ended_well(name)
-        lost = next(((ticket, outcome) for ticket, outcome in seen if isinstance(outcome, Lost)), None)
+        lost = next(((ticket, outcome) for ticket, outcome in seen if isinstance(outcome, Lost) and outcome.began), None)
         if lost is None:
             return
         ticket, outcome = lost  # of several in hand it was the first that was worked on

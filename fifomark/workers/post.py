@@ -125,7 +125,7 @@ class Post:
             self.out_of_service = self.out_of_service or "its worker cannot be set up: see the log"
         elif not was_ready:
             self._died_before_ready(how)
-        return Lost(how=how)
+        return Lost(how=how, began=was_ready)
 
     def _died_before_ready(self, how: str) -> None:
         self._deaths += 1
@@ -138,7 +138,7 @@ class Post:
         if now > self._bounds.deadline and not self._ready:
             how = f"it was not ready after {self._boot_seconds:g} seconds"
             self._died_before_ready(how)
-            return Lost(how=how)
+            return Lost(how=how, began=False)
         if (message := self._too_much(worker, now)) is None:
             return None
         if len(self._tickets) > 1:  # nobody knows which it was

@@ -243,7 +243,7 @@ def test_a_slot_whose_worker_dies_again_and_again_before_it_is_ready_is_taken_ou
 
 def test_a_slot_whose_worker_says_why_it_cannot_be_set_up_says_so() -> None:
     pool = LocalPool(unfit, [CPU])
-    assert isinstance(outcome(pool, "pid"), Lost)
+    assert outcome(pool, "pid") == Lost(how="exit code 78", began=False)
     (state,) = pool.slots()
     assert (state.state, state.why) == ("out of service", "its worker cannot be set up: InternalError: torch sees none")
     pool.close()
@@ -252,7 +252,7 @@ def test_a_slot_whose_worker_says_why_it_cannot_be_set_up_says_so() -> None:
 def test_a_worker_that_never_comes_to_be_ready_is_not_the_submitters_fault() -> None:
     pool = LocalPool(never_ready, [CPU], boot_seconds=0.1)
     for _ in range(3):
-        assert outcome(pool, "pid", seconds=0.1) == Lost(how="it was not ready after 0.1 seconds")
+        assert outcome(pool, "pid", seconds=0.1) == Lost(how="it was not ready after 0.1 seconds", began=False)
     assert [state.state for state in pool.slots()] == ["out of service"]
     pool.close()
 

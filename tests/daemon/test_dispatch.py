@@ -6,7 +6,23 @@ from itertools import islice
 
 import msgspec
 import pytest
-from fairness import GIB, Job, Measured, Worked, idle_beside_work, measure, overtaken, passed_over, simulate, slot, soonest
+from fairness import (
+    GIB,
+    LEAST,
+    MIXES,
+    Job,
+    Measured,
+    Mix,
+    Worked,
+    idle_beside_work,
+    jobs_of,
+    measure,
+    overtaken,
+    passed_over,
+    simulate,
+    slot,
+    soonest,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -159,3 +175,10 @@ def test_the_bound_counts_what_only_the_large_slot_can_do() -> None:
     assert max(run.end for run in runs) == 20
     assert list(passed_over(runs, made)) == []
     assert idle_beside_work(runs, made) == 0
+
+
+@pytest.mark.parametrize("mix", MIXES, ids=lambda mix: mix.title)
+def test_slots_are_nearly_as_busy_as_any_schedule_could_keep_them(mix: Mix) -> None:
+    seen = measure(jobs_of(mix, seed=0), mix.workers, Dispatch().choose)
+    assert seen.utilisation >= LEAST * seen.possible
+    assert (seen.passed_over, seen.idle_beside_work) == (0, 0)

@@ -13,6 +13,8 @@ from fifomark.core.outcome import Lost
 from fifomark.core.report import decode
 from fifomark.core.states import State
 from fifomark.core.submission import Submission
+from fifomark.daemon.service import spool_slots
+from fifomark.spool.spool import Spool
 from fifomark.workers.pool import SlotState
 from fifomark.workers.slots import Slot
 
@@ -159,3 +161,16 @@ def test_a_slots_memory_is_the_most_that_marking_may_take_there(mixed: Mixed) ->
     dropped(mixed, "0-ada.pt", "0-bob.pt")
     mixed.tick(5)
     assert given == {"small": 1 * GIB, "large": 8 * GIB}
+
+
+def test_the_settings_say_what_memory_slots_of_the_cpu_have(mixed: Mixed) -> None:
+    settings = mixed.root / "fifomark.toml"
+    settings.write_text(settings.read_text().replace('slots = "auto"', 'slots = ["cpu", "cpu:2"]\ncpu_memory_mib = 3000'))
+    assert [(slot.name, slot.memory_bytes) for slot in spool_slots(Spool(mixed.root))] == [("cpu", 3000 << 20), ("cpu:2", 3000 << 20)]
+
+
+def test_slots_that_cannot_be_had_are_named_with_the_file_and_the_entry(mixed: Mixed) -> None:
+    settings = mixed.root / "fifomark.toml"
+    settings.write_text(settings.read_text().replace('slots = "auto"', 'slots = ["cpu", "gpu"]'))
+    with pytest.raises(ConfigError, match=r"fifomark\.toml: slots\[1\]: 'gpu' is no slot"):
+        spool_slots(Spool(mixed.root))

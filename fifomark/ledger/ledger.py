@@ -123,10 +123,6 @@ class Ledger:
     def sanitized(self, id: int, inspection: bytes, now: float) -> Submission:
         return self.move(id, State.SANITIZED, now, also="moving = 1, tries = 0, inspection = ?", values=(inspection,))
 
-    def next_sanitized(self) -> Submission | None:
-        row = self._db.execute(f"SELECT {COLUMNS} FROM submissions WHERE state = 'sanitized' AND moving = 0 {_IN_LINE} LIMIT 1").fetchone()
-        return None if row is None else submission_of(row)
-
     def begin(self, id: int, slot: str, now: float) -> Submission:
         """A slot has it; one more try is counted."""
         return self.move(id, State.EVALUATING, now, slot, also="slot = ?, tries = tries + 1", values=(slot,))

@@ -111,6 +111,12 @@ class Spool:
         except FileNotFoundError:
             return False
 
+    def clean_bytes(self, submission: Submission) -> int:
+        """The size of its clean file while it waits for a slot; 0 where that is not there."""
+        with contextlib.suppress(FileNotFoundError):
+            return os.stat(self.layout.clean(submission)).st_size
+        return 0
+
     def _bring_back(self, submission: Submission) -> bool:
         """For another attempt: what was submitted lies in incoming/ again, and of the last attempt only the report is kept.
 

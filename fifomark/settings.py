@@ -44,6 +44,8 @@ def load_settings(root: str | Path) -> Settings:
     settings = read_toml(path, Settings)
     if isinstance(settings.slots, tuple) and not settings.slots:
         raise ConfigError(path, "slots", "is empty", 'name at least one slot, or say slots = "auto"')
+    if settings.policy.torchscript:
+        raise ConfigError(path, "policy.torchscript", "is for each rubric to say", "write torchscript = true under [model] of the rubric")
     for extension in settings.policy.extensions:
         if not extension.startswith(".") or extension != extension.lower():
             raise ConfigError(path, "policy.extensions", f"{extension!r} is no extension", "write it in lower case with its dot: '.pt'")

@@ -23,7 +23,7 @@ from fifomark.core.text import shown
 from fifomark.daemon.attempts import exhausted, undecided
 from fifomark.daemon.duplicates import duplicates
 from fifomark.daemon.rubrics import Rubrics, refresh
-from fifomark.daemon.tickets import mark_ticket, sanitize_ticket
+from fifomark.daemon.tickets import bounds_of, mark_ticket, sanitize_ticket
 from fifomark.ledger.ledger import Ledger, Result
 from fifomark.marking.grade import grade
 from fifomark.marking.rubric import Rubric
@@ -206,7 +206,7 @@ class Daemon:
         for submission, name in started:
             rubric, sha256 = self._rubrics[submission.rubric]
             ticket = mark_ticket(self.spool, submission, rubric, sha256, self.ledger.inspection(submission.id))
-            self.slots.start([ticket], by_name[name], self._bounds(rubric, now))
+            self.slots.start([ticket], by_name[name], bounds_of(rubric, self._settings.limits, now))
 
     @property
     def _batch(self) -> int:
@@ -228,12 +228,6 @@ class Daemon:
         """None where it names a rubric that the spool has not."""
         known = self._rubrics.get(submission.rubric)
         return known[0] if known else None
-
-    def _bounds(self, rubric: Rubric, now: float) -> Bounds:
-        """What marking may cost: what the rubric says, or else the settings."""
-        own, limits = rubric.limits, self._settings.limits
-        memory = own.memory_mib << 20 if own.memory_mib is not None else limits.mark_memory_bytes
-        return Bounds(now + (own.wall_seconds or limits.mark_seconds), memory)
 
     # How a submission ends
 

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec.structs import replace
 
 from fifomark.core.inspection import Form
 from fifomark.core.layers import Layer
-from fifomark.core.outcome import MarkTicket, SanitizeTicket
+from fifomark.core.outcome import MarkTicket, Original, SanitizeTicket
+from fifomark.core.policy import Limits
 from fifomark.core.submission import Submission
 from fifomark.core.text import shown
 from fifomark.families.registry import FAMILIES
 from fifomark.marking.rubric import Rubric
+from fifomark.sandbox.enter import Strictness
 from fifomark.spool.spool import Spool
+from fifomark.workers.pool import Bounds
 
 
 class _Told(msgspec.Struct):
     """The part of an inspection that marking needs; the rest of it, a summary of every tensor, is skipped unread."""
 
     form: Form | None = None
+    sha256: str | None = None
     layers: tuple[Layer, ...] = ()
 
 
@@ -28,7 +33,7 @@ def sanitize_ticket(spool: Spool, submission: Submission, rubric: Rubric | None)
         path=spool.layout.claimed(submission),
         name=shown(submission.name, 1100),
         clean_path=spool.layout.unpublished(submission),
-        policy=spool.settings.policy,
+        policy=replace(spool.settings.policy, torchscript=rubric is not None and rubric.model.torchscript),
         limits=spool.settings.limits,
         families=_plugins(spool, rubric),
     )
@@ -45,7 +50,25 @@ def mark_ticket(spool: Spool, submission: Submission, rubric: Rubric, sha256: st
         form=told.form,
         layers=told.layers if rubric.model.trees else (),
         families=_plugins(spool, rubric),
+        original=original(rubric, told.form, told.sha256, spool.layout.original(submission), spool.settings.limits, spool.settings.sandbox),
     )
+
+
+def original(
+    rubric: Rubric, form: Form | None, sha256: str | None, path: str, limits: Limits, sandbox: Strictness = "auto"
+) -> Original | None:
+    """The submission itself, at `path`, where it is TorchScript that the rubric lets run."""
+    if not rubric.model.torchscript or form != "torchscript":
+        return None
+    bounds = bounds_of(rubric, limits)
+    return Original(path=path, sha256=sha256, sandbox=sandbox, seconds=bounds.deadline, memory_bytes=bounds.memory_bytes or 0)
+
+
+def bounds_of(rubric: Rubric, limits: Limits, now: float = 0.0) -> Bounds:
+    """What marking may cost that begins `now`: what the rubric says, or else the settings."""
+    own = rubric.limits
+    memory = own.memory_mib << 20 if own.memory_mib is not None else limits.mark_memory_bytes
+    return Bounds(now + (own.wall_seconds or limits.mark_seconds), memory)
 
 
 def _plugins(spool: Spool, rubric: Rubric | None) -> tuple[str, ...]:

@@ -38,6 +38,10 @@ class Misbehaved(Exception):
         self.finding = finding
 
 
+class TookTooLong(Exception):
+    """The model was given all the time that it may take."""
+
+
 class OutOfMemory(Exception):
     """It did not fit into memory: fewer examples at once may."""
 
@@ -86,6 +90,8 @@ class Runner:
     def _forward(self, inputs: Inputs) -> object:
         try:
             return self.model(*inputs)
+        except (Misbehaved, TookTooLong):
+            raise
         except Exception as e:
             if isinstance(e, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(e):
                 raise OutOfMemory from e

@@ -257,13 +257,13 @@ def _quiet() -> Iterator[None]:
     """Without torchmetrics' warnings, which nobody here can act on; and without the table of n × classes² that it counts with where torch
     is to be deterministic: on the CPU it is."""
     strict = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(False)
+    torch.set_deterministic_debug_mode("default")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        torch.use_deterministic_algorithms(strict)
+        torch.set_deterministic_debug_mode("error" if strict else "default")
 
 
 def _fed(rule: MetricRule, metric: TorchMetric, seen: Predictions) -> dict[str, str]:

@@ -65,7 +65,7 @@ def main(line_fd: int, archive_fd: int) -> None:
 def _prepare(setup: Setup) -> None:
     torch.set_num_threads(1)  # the sandbox binds the thread that enters it, and those that it starts
     torch.default_generator.manual_seed(setup.seed)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")
     if setup.counts:  # torch imports what it counts with when it first counts; later it could not
         model, inputs = nn.Linear(2, 2), [torch.zeros(1, 2)]
         macs_of(model, inputs)

@@ -24,7 +24,8 @@ class Reason(Record):
 
 
 class Metric(Record):
-    """One number on one split of `n` examples. `value` is None where it could not be had; `reason` then says why.
+    """One number on one split of `n` examples. `value` is None where it could not be had; `reason` then says why, or why there is no
+    interval although the rubric wants one.
 
     `ci95` is the 95 % interval; `method` how it was had ("wilson", "bootstrap"), or how a number of the model itself was measured.
     """

@@ -18,7 +18,8 @@ from fifomark.core.inspection import Inspection
 from fifomark.core.weights import TensorSpec
 from fifomark.families import registry
 from fifomark.families.family import REQUIRED, Match
-from fifomark.families.layers import Kind
+from fifomark.families.layers import Kind, Leaf
+from fifomark.families.resnet import written_out
 from fifomark.marking.data.hashing import sha256_of
 from fifomark.marking.data.loading import open_file
 from fifomark.marking.data.source import BadData, Source, is_flat, nearest
@@ -162,7 +163,7 @@ def _guess(name: str, default: object, match: Match, shape: tuple[int, ...]) -> 
     if default is not REQUIRED:
         return default
     if name == "layers":
-        return _layers(match, shape)
+        return _layers(match, shape) if isinstance(written_out(match.layers), Leaf) else "resnet"
     width = next((size for leaf in match.layers.of(Kind.ATTENTION) for size in leaf.shape[-1:]), 4)
     return next(heads for heads in (4, 8, 2, 1) if width % heads == 0)
 

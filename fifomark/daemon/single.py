@@ -114,7 +114,7 @@ class Marker:
         while not (ended := self._pool.collect(time.time())):
             wait(self._pool.waitables(), timeout=_LOOK_SECONDS)
         if why := next((state.why for state in self._pool.slots() if state.why), None):
-            raise InternalError(f"no slot to mark on: {why}")
+            raise InternalError(f"no slot to mark on: {why} (what it said stands on stderr)")
         return ended[0].outcome
 
     def _ending(self, outcome: Outcome) -> tuple[State, Reason, dict[str, Any]]:

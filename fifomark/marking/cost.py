@@ -29,7 +29,7 @@ _WARM_UP, _LEAST, _MOST, _SECONDS = 5, 30, 300, 1.0  # runs of one example
 
 METHODS: Mapping[str, str] = {
     "parameters": "trained numbers, ties once",
-    "bytes": "of parameters and buffers, ties once",
+    "bytes": "of parameters and buffers as they are run (run.precision), ties once",
     "macs": "torch.utils.flop_counter / 2, one example, without fused kernels",
     "latency_ms": "median, one example at a time",
     "latency_p90_ms": "90th percentile, one example at a time",

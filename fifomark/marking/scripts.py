@@ -9,9 +9,9 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from multiprocessing.connection import Connection
+from threading import Timer
 from typing import BinaryIO
 
 import msgspec
@@ -141,8 +141,8 @@ class _Process:
     """The process, and the line to it."""
 
     def __init__(self, archive_fd: int, original: Original, setup: Setup) -> None:
-        self._until = time.monotonic() + original.seconds * _SHARE_OF_TIME
         self.in_force, self.constants = InForce(0, False), 0
+        self._overdue = False
         ours, theirs = socket.socketpair()
         with theirs:
             program = _PROGRAM.format(path=[os.path.abspath(folder) for folder in sys.path], line=theirs.fileno(), archive=archive_fd)
@@ -156,12 +156,20 @@ class _Process:
                 env=_environment(),
             )
         self._line = Connection(ours.detach())
+        self._clock = Timer(original.seconds * _SHARE_OF_TIME, self._stop)
+        self._clock.daemon = True
+        self._clock.start()
         try:
             send(self._line, setup)
             self._greeted()
         except BaseException:
             self.close()
             raise
+
+    def _stop(self) -> None:
+        """Its time is up: whatever we do with it, sending or waiting, ends now."""
+        self._overdue = True
+        self._process.kill()
 
     def _greeted(self) -> None:
         """NoSandbox where it cannot lock itself down; InternalError where it cannot even say so."""
@@ -171,6 +179,8 @@ class _Process:
                 ready = receive(self._line, Ready) if self._line.poll(_START_SECONDS) else None
             except (EOFError, OSError, msgspec.DecodeError):
                 ready = None
+            if ready is None and self._overdue:
+                raise TookTooLong
             if ready is None:
                 self._process.kill()
                 said = stderr.read(_PIECE).decode(errors="replace").strip().splitlines()
@@ -209,20 +219,24 @@ class _Process:
             raise self._ended() from None
 
     def _answer(self) -> Answer:
-        """What it says next. TookTooLong where it does not in time; Misbehaved where it is gone, or says what it could not."""
-        if not self._line.poll(max(0.0, self._until - time.monotonic())):
-            raise TookTooLong
+        """What it says next. TookTooLong where its time is up; Misbehaved where it is gone, or says what it could not."""
         try:
             return receive(self._line, Answer)  # type: ignore[arg-type]
         except (EOFError, OSError, msgspec.DecodeError):
             raise self._ended() from None
 
-    def _ended(self) -> Misbehaved:
+    def _ended(self) -> Misbehaved | TookTooLong:
         """Why there is nothing to hear any more."""
         try:
             code = self._process.wait(timeout=1.0)
         except subprocess.TimeoutExpired:
             code = None
+        if self._overdue or code == -signal.SIGXCPU:
+            return TookTooLong()
+        if code == -signal.SIGKILL:
+            return Misbehaved(
+                find("FM602", "forward", "the process that ran this TorchScript was killed, as the system does where memory ends")
+            )
         if code == -signal.SIGSYS:
             message = "it was stopped when it tried to write to a file, to connect to somebody, or to start a program"
             return Misbehaved(find("FM610", "the archive", message))
@@ -231,6 +245,7 @@ class _Process:
 
     def close(self) -> None:
         """Kill it, whatever it does: nothing of it is used again."""
+        self._clock.cancel()
         self._line.close()
         self._process.kill()
         self._process.wait()

@@ -271,6 +271,9 @@ def test_a_rubric_that_contradicts_itself_is_told(write_rubric: RubricWriter, mo
     [
         ("import os; os.abort()", "cannot be started"),
         ("{start}; import os; os._exit(3)", "ended (exit code 3)"),
+        ("{start}; import ctypes; ctypes.string_at(0)", "died of SIGSEGV"),
+        ("{start}; import os; os.kill(os.getpid(), 9)", "as the system does where memory ends"),
+        ("{start}; {load}; {gave}; time.sleep(60)", "it took longer than it may"),
         ("{start}; line.send_bytes(b'x' * 70000); time.sleep(9)", "said nonsense"),
         ("{start}; line.send_bytes(b'nonsense'); time.sleep(9)", "said nonsense"),
         ("{start}; say({{'type': 'counted', 'number': 1}}); time.sleep(9)", "said Counted"),
@@ -289,6 +292,6 @@ def test_what_comes_from_the_process_is_believed_only_as_far_as_it_makes_sense(
     gave = "say({{'type': 'gave', 'head': {{'dtype': 'float32', 'shape': [8, 3]}}}})"
     text = program.replace("{start}", start).replace("{load}", load).replace("{gave}", gave)
     monkeypatch.setattr(scripts, "_PROGRAM", text)
-    outcome = ran(scripted(Odd()), rubric)
-    assert said in (failed(outcome)[1] if isinstance(outcome, Failed) else refused(outcome)[0][1])
+    outcome = ran(scripted(Odd()), rubric, seconds=3.0 if "longer" in said else 100.0)
+    assert said in (outcome.reason.message if isinstance(outcome, Failed) else refused(outcome)[0][1])
     assert not running()

@@ -45,9 +45,9 @@ class RNN(Family):
     facts: ClassVar[Mapping[str, Fact]] = {
         "batch_first": Fact("true: axis 1 of the batch is time; false: the layers were made to read axis 0 as time", True, (True, False)),
         "pooling": Fact(
-            "what of the outputs goes on: the last step, their mean or maximum, or the final hidden state of each direction",
+            "what of the outputs goes on: the last, their mean or maximum, the final hidden state of each direction; or all of them (none)",
             "last",
-            ("last", "mean", "max", "final_hidden"),
+            ("last", "mean", "max", "final_hidden", "none"),
         ),
         "nonlinearity": Fact("that of a plain nn.RNN", "tanh", ("tanh", "relu"), matters=_vanilla),
         "activation": Fact("what stands between the linear layers at the end", "relu", ACTIVATIONS, matters=_has_hidden_head),

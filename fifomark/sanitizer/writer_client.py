@@ -121,16 +121,25 @@ class WriterClient:
             messages.send(line, msgspec.json.encode(request), fds)
             self._asked += 1
 
-    def receive(self, request: Request, seconds: float) -> list[Answer]:
-        """The answers to the earliest request that has none yet, one for each item. Lost where there are none within `seconds`."""
+    def receive(self, request: Request, seconds: float) -> Iterator[Answer]:
+        """The answers to the earliest request that has none yet, one for each item, as they come. Lost where none comes for `seconds`."""
+        left = list(request.items)
+        while left:
+            answers = self._received(left, seconds)
+            del left[: len(answers)]
+            if not left:
+                self._asked -= 1
+            yield from answers
+
+    def _received(self, items: Sequence[Item], seconds: float) -> list[Answer]:
+        """The next answers, to the first of the items."""
         if self._line is None:
             raise Lost(overdue=False)
         with self._at_stake():
             _await(self._line, time.monotonic() + seconds)
             answers = msgspec.json.decode(messages.receive(self._line)[0], type=list[Answer])
-            if len(answers) != len(request.items) or not all(map(_fits, request.items, answers)):
+            if not 0 < len(answers) <= len(items) or not all(map(_fits, items, answers)):
                 raise Lost(overdue=False)
-            self._asked -= 1
             return answers
 
     @contextlib.contextmanager

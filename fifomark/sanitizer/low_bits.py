@@ -8,10 +8,12 @@ Method: bytes of the lowest position, as in Wang, Liu, Cui: EvilModel (2021), lo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 WINDOW = 1 << 15  # values at the start of a tensor that are looked at
 LATER = 1 << 13  # and at the start of each further piece of it

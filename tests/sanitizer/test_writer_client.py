@@ -26,6 +26,7 @@ from fifomark.core.findings import Verdict
 from fifomark.core.inspection import CleanFile, Inspection, conclude
 from fifomark.core.policy import Isolation, Limits, Policy
 from fifomark.sandbox.enter import available
+from fifomark.sanitizer.launching import PROGRAM
 from fifomark.sanitizer.messages import Answer, Request
 from fifomark.sanitizer.sanitizer import Job, Sanitizer, _Group
 from fifomark.sanitizer.writer_client import Lost, WriterClient
@@ -128,6 +129,20 @@ def _kill_once_told(server: psutil.Process, child: psutil.Process) -> None:
     while server.children() == [child]:
         time.sleep(0.001)
     child.kill()
+
+
+def test_a_writer_that_is_killed_while_it_starts_is_started_again(file: Path, tmp_path: Path) -> None:
+    once = f"import os\nif not os.path.exists({str(tmp_path / 'x')!r}): os.mkdir({str(tmp_path / 'x')!r}); os.kill(os.getpid(), 9)\n"
+    sanitizer = Sanitizer()
+    sanitizer._writer = WriterClient("auto", once + PROGRAM)
+    with sanitizer:
+        assert sanitizer.inspect(file).verdict is Verdict.CLEAN
+
+
+def test_a_writer_that_is_killed_each_time_it_starts_is_our_fault() -> None:
+    client = WriterClient("auto", "import os; os.kill(os.getpid(), 9)  # {homes} {fd} {sandbox}")
+    with pytest.raises(InternalError, match="cannot be started: it says nothing"):
+        client.start()
 
 
 def test_a_file_that_kills_its_writer_twice_is_refused_and_the_next_one_is_read(file: Path, tmp_path: Path) -> None:

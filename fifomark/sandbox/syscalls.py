@@ -60,6 +60,7 @@ _NUMBERS = {
     "setrlimit": (160, 164),
     "sigaltstack": (131, 132),
     "socketpair": (53, 199),
+    "sync_file_range": (277, 84),
     "wait4": (61, 260),
     "waitid": (247, 95),
     "write": (1, 64),

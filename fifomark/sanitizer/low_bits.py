@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 WINDOW = 1 << 15  # values at the start of a tensor that are looked at
 LATER = 1 << 13  # and at the start of each further piece of it
 _FEWEST = 1024  # values that say something
-_PRINTABLE = np.zeros(256, bool)
-_PRINTABLE[[9, 10, 13, *range(32, 127)]] = True
+_PRINTABLE = bytes([9, 10, 13, *range(32, 127)])
 _TEXT = 0.95  # share of printable bytes: random ones come to 0.38
 _REPEATS = 32  # pairs of groups of four bytes that are alike: random bytes hardly ever give one, tables of sines a few
 _MORE = 4  # times as many as by chance
@@ -69,7 +68,7 @@ def _own(values: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
 
 
 def _printable(low: npt.NDArray[np.uint8]) -> float:
-    return float(np.count_nonzero(_PRINTABLE[low]) / low.size)
+    return 1 - len(low.tobytes().translate(None, _PRINTABLE)) / low.size
 
 
 def _striking(low: npt.NDArray[np.uint8]) -> Pattern | None:

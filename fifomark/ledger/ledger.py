@@ -11,16 +11,19 @@ from fifomark.core.errors import InternalError, SpoolError
 from fifomark.core.findings import Verdict
 from fifomark.core.record import Record
 from fifomark.core.states import MOVES, State
-from fifomark.core.submission import Arrival, Claim, Identity, Listing, Submission
+from fifomark.core.submission import Claim, Submission
+from fifomark.ledger.admission import Admission
 from fifomark.ledger.attempts import Attempts
 from fifomark.ledger.database import opened, transaction
+from fifomark.ledger.events import record
 from fifomark.ledger.fingerprints import Fingerprints
+from fifomark.ledger.rows import COLUMNS, submission_of
 from fifomark.ledger.schema import MIGRATIONS, migrate
+from fifomark.ledger.steering import HELD, Steering
+from fifomark.ledger.upkeep import Upkeep
 
-_COLUMNS = (
-    "id, folder, name, kind, rubric, owner, state, moving, attempt, tries, order_ns, device, inode, size, mtime_ns, received_at, "
-    "slot, verdict, family, points, points_possible, reason, message, updated_at"
-)
+_ENDED = "('done', 'rejected', 'failed', 'withdrawn')"
+_BEFORE = {to: ", ".join(f"'{state}'" for state in State if to in MOVES[state]) for to in State}  # where a move may begin
 _IN_LINE = "ORDER BY order_ns, name, id"
 
 
@@ -42,8 +45,9 @@ class Ledger:
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
         self._path = os.fspath(path)
         uri = "file:" + self._path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + (self._reading() if read_only else "")
-        self._db = opened(uri, self._check if read_only else self._prepare, "a ledger", SpoolError, uri=True)
+        self._db = opened(uri, self._check_reader if read_only else self._prepare, "a ledger", SpoolError, uri=True)
         self.attempts, self.fingerprints = Attempts(self._db), Fingerprints(self._db)
+        self.admission, self.steering, self.upkeep = Admission(self._db, self.move), Steering(self._db, self.move), Upkeep(self._db)
 
     def _reading(self) -> str:
         """How to open for reading: a reader who may not write beside the ledger can do without, as long as nobody writes to it."""
@@ -61,6 +65,11 @@ class Ledger:
         if version > len(MIGRATIONS):
             raise SpoolError(f"{self._path}: made by a newer fifomark (version {version} of the ledger); update fifomark")
 
+    def _check_reader(self, db: sqlite3.Connection) -> None:
+        self._check(db)
+        if 0 < _version(db) < len(MIGRATIONS):
+            raise SpoolError(f"{self._path}: made by an older fifomark; fifomark drain or serve brings it up to date")
+
     @property
     def is_bare(self) -> bool:
         """Whether it has no tables: read before whoever makes it has got that far."""
@@ -72,67 +81,6 @@ class Ledger:
     def batch(self) -> AbstractContextManager[None]:
         """Everything inside is committed at once, with one fsync, or not at all."""
         return transaction(self._db)
-
-    # Intake
-
-    def admit(
-        self, listing: Listing, now: float, *, order: str = "mtime", rubric_of: dict[str, str], owner_of: dict[tuple[str, str], str]
-    ) -> int:
-        """Make the waiting rows agree with incoming/: new files enter in order of mtime, replaced ones take their new place.
-
-        What is gone is withdrawn.
-
-        `rubric_of` maps a subfolder to its rubric's name, `owner_of` (folder, name) to the owner. Returns how many came in.
-        """
-        waiting = {
-            (row[0], os.fsdecode(row[1])): (row[2], Identity(device=row[3], inode=row[4], size=row[5], mtime_ns=row[6]), bool(row[7]))
-            for row in self._db.execute(
-                "SELECT folder, name, id, device, inode, size, mtime_ns, ready FROM submissions WHERE state IN ('queued', 'held')"
-            )
-        }
-        present = {(arrival.folder, arrival.name): arrival for arrival in listing.arrivals}
-        for key, (id, identity, ready) in waiting.items():
-            if key in listing.unsettled:
-                if ready:
-                    self._db.execute("UPDATE submissions SET ready = 0 WHERE id = ?", (id,))
-            elif key not in present:
-                self.move(id, State.WITHDRAWN, now, note="its file was deleted from incoming/")
-            elif present[key].identity != identity or not ready:
-                self._replace(id, present[key], now, order)
-        new = sorted((a for key, a in present.items() if key not in waiting), key=lambda a: (a.identity.mtime_ns, os.fsencode(a.name)))
-        for arrival in new:
-            self._insert(arrival, now, order, rubric_of[arrival.folder], owner_of[arrival.folder, arrival.name])
-        return len(new)
-
-    def _insert(self, arrival: Arrival, now: float, order: str, rubric: str, owner: str) -> None:
-        row = self._db.execute(
-            "INSERT INTO submissions "
-            "(folder, name, kind, rubric, owner, state, order_ns, device, inode, size, mtime_ns, received_at, updated_at) "
-            "VALUES (?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?)",
-            (
-                arrival.folder,
-                os.fsencode(arrival.name),
-                arrival.kind,
-                rubric,
-                owner,
-                _order(arrival, now, order),
-                *_stored(arrival.identity),
-                now,
-                now,
-            ),
-        )
-        assert row.lastrowid is not None
-        self._record(row.lastrowid, now, State.QUEUED, None)
-
-    def _replace(self, id: int, arrival: Arrival, now: float, order: str) -> None:
-        self._db.execute(
-            "UPDATE submissions SET kind = ?, order_ns = ?, device = ?, inode = ?, size = ?, mtime_ns = ?, "
-            "received_at = ?, ready = 1, updated_at = ? WHERE id = ?",
-            (arrival.kind, _order(arrival, now, order), *_stored(arrival.identity), now, now, id),
-        )
-        if self.get(id).state is State.HELD:
-            self.move(id, State.QUEUED, now)
-        self._record(id, now, State.QUEUED, "replaced in incoming/")
 
     # The way of a submission
 
@@ -147,9 +95,7 @@ class Ledger:
         ready = self.next_ready(passing_over)
         if ready is None:
             return None
-        self.move(ready.id, State.SANITIZING, now)
-        self._db.execute("UPDATE submissions SET moving = 1 WHERE id = ?", (ready.id,))
-        return Claim(submission=self.get(ready.id))
+        return Claim(submission=self.move(ready.id, State.SANITIZING, now, also="moving = 1"))
 
     def has_ready(self) -> bool:
         """Whether a submission waits that could be started."""
@@ -157,75 +103,65 @@ class Ledger:
 
     def try_again(self, id: int) -> Submission:
         """Count one more try at whatever is being done with a submission; committed before the work starts."""
-        self._db.execute("UPDATE submissions SET tries = tries + 1 WHERE id = ?", (id,))
-        return self.get(id)
+        (row,) = self._db.execute(f"UPDATE submissions SET tries = tries + 1 WHERE id = ? RETURNING {COLUMNS}", (id,)).fetchall()
+        return submission_of(row)
 
     def hold(self, id: int, why: str, now: float) -> None:
         """Leave a submission where it lies in incoming/ until it is replaced or the daemon starts again."""
-        self.move(id, State.HELD, now, note=why)
-        self._db.execute("UPDATE submissions SET moving = 0, message = ? WHERE id = ?", (why, id))
+        self.move(id, State.HELD, now, why, also="moving = 0, message = ?", values=(why,))
 
     def release_held(self, now: float) -> None:
-        """Let everything that is held wait again."""
+        """Let everything wait again that was held, but for what the operator holds."""
         for submission in self.in_state((State.HELD,), -1):
-            self.move(submission.id, State.QUEUED, now)
+            if submission.reason != HELD:
+                self.steering.release(submission.id, now)
 
     def uncount(self, id: int) -> None:
         """Take back a try that was stopped by us."""
         self._db.execute("UPDATE submissions SET tries = max(tries - 1, 0) WHERE id = ?", (id,))
 
     def sanitized(self, id: int, inspection: bytes, now: float) -> Submission:
-        self.move(id, State.SANITIZED, now)
-        self._db.execute("UPDATE submissions SET moving = 1, tries = 0, inspection = ? WHERE id = ?", (inspection, id))
-        return self.get(id)
+        return self.move(id, State.SANITIZED, now, also="moving = 1, tries = 0, inspection = ?", values=(inspection,))
 
     def next_sanitized(self) -> Submission | None:
-        row = self._db.execute(f"SELECT {_COLUMNS} FROM submissions WHERE state = 'sanitized' AND moving = 0 {_IN_LINE} LIMIT 1").fetchone()
-        return None if row is None else _submission(row)
+        row = self._db.execute(f"SELECT {COLUMNS} FROM submissions WHERE state = 'sanitized' AND moving = 0 {_IN_LINE} LIMIT 1").fetchone()
+        return None if row is None else submission_of(row)
 
     def begin(self, id: int, slot: str, now: float) -> Submission:
-        self.move(id, State.EVALUATING, now, note=slot)
-        self._db.execute("UPDATE submissions SET slot = ? WHERE id = ?", (slot, id))
-        return self.try_again(id)
+        """A slot has it; one more try is counted."""
+        return self.move(id, State.EVALUATING, now, slot, also="slot = ?, tries = tries + 1", values=(slot,))
 
     def put_back(self, id: int, now: float, note: str) -> Submission:
         """An evaluation that did not come to an end waits for a slot again."""
-        self.move(id, State.SANITIZED, now, note=note)
-        self._db.execute("UPDATE submissions SET slot = NULL WHERE id = ?", (id,))
-        return self.get(id)
+        return self.move(id, State.SANITIZED, now, note, also="slot = NULL")
 
     def settle(self, id: int, result: Result, report: bytes, now: float) -> Submission:
         """The end of a submission: state and report are committed together, and from then on it is never worked on again."""
-        self.move(id, result.state, now, note=result.reason)
-        self._db.execute(
-            "UPDATE submissions SET moving = 1, verdict = ?, family = ?, points = ?, points_possible = ?, "
-            "reason = ?, message = ?, report = ? WHERE id = ?",
-            (result.verdict, result.family, result.points, result.points_possible, result.reason, result.message, report, id),
-        )
-        return self.get(id)
+        values = (result.verdict, result.family, result.points, result.points_possible, result.reason, result.message, report)
+        also = "moving = 1, verdict = ?, family = ?, points = ?, points_possible = ?, reason = ?, message = ?, report = ?"
+        return self.move(id, result.state, now, result.reason, also=also, values=values)
 
     def in_place(self, id: int) -> None:
         """The files of a submission lie where its state says; what was kept to finish the move is no longer needed once it is final."""
-        self._db.execute("UPDATE submissions SET moving = 0 WHERE id = ?", (id,))
         self._db.execute(
-            "UPDATE submissions SET inspection = NULL, report = NULL WHERE id = ? AND state IN ('done', 'rejected', 'failed', 'withdrawn')",
+            f"UPDATE submissions SET moving = 0, inspection = iif(state IN {_ENDED}, NULL, inspection), "
+            f"report = iif(state IN {_ENDED}, NULL, report) WHERE id = ?",
             (id,),
         )
 
-    def move(self, id: int, to: State, now: float, note: str | None = None) -> Submission:
-        """One legal move by compare-and-swap; InternalError where the table of moves does not have it."""
-        (found,) = self._db.execute("SELECT state FROM submissions WHERE id = ?", (id,)).fetchone() or (None,)
-        if found is None or to not in MOVES[State(found)]:
-            raise InternalError(f"submission {id} cannot go from {found} to {to}")
-        self._db.execute("UPDATE submissions SET state = ?, updated_at = ? WHERE id = ? AND state = ?", (to, now, id, found))
-        self._record(id, now, to, note)
-        return self.get(id)
-
-    def _record(self, id: int, now: float, state: State, note: str | None) -> None:
-        self._db.execute(
-            "INSERT INTO events (submission, at, state, attempt, note) SELECT id, ?, ?, attempt, ? FROM submissions WHERE id = ?",
-            (now, state, note, id),
-        )
+    def move(
+        self, id: int, to: State, now: float, note: str | None = None, *, also: str = "id = id", values: tuple[object, ...] = ()
+    ) -> Submission:
+        """One legal move by compare-and-swap, and what else it changes in the row; InternalError where the table of moves has it not."""
+        rows = self._db.execute(
+            f"UPDATE submissions SET {also}, state = ?, updated_at = ? WHERE id = ? AND state IN ({_BEFORE[to]}) RETURNING {COLUMNS}",
+            (*values, to, now, id),
+        ).fetchall()
+        if not rows:
+            found = self.find(id)
+            raise InternalError(f"submission {id} cannot go from {found.state if found else None} to {to}")
+        record(self._db, id, now, to, note)
+        return submission_of(rows[0])
 
     # Reading
 
@@ -244,8 +180,8 @@ class Ledger:
 
     def named_without_extension(self, name: str) -> list[Submission]:
         """Submissions dropped under `name` and an extension, newest first."""
-        start = os.fsencode(name) + b"."
-        rows = self._select("substr(name, 1, ?) = ?", "ORDER BY id DESC", (len(start), start))
+        name_bytes = os.fsencode(name)
+        rows = self._select("name > ? AND name < ?", "ORDER BY id DESC", (name_bytes + b".", name_bytes + b"/"))  # "/" follows "."
         return [submission for submission in rows if os.path.splitext(submission.name)[0] == name]
 
     def inspection(self, id: int) -> bytes | None:
@@ -262,7 +198,8 @@ class Ledger:
         return [(State(s), at) for s, at in self._db.execute("SELECT state, at FROM events WHERE submission = ? ORDER BY rowid", (id,))]
 
     def counts(self) -> dict[State, int]:
-        found = dict(self._db.execute("SELECT state, count(*) FROM submissions GROUP BY state"))
+        """From a table that the database itself keeps: counting a million rows would cost more than all else that a turn does."""
+        found = dict(self._db.execute("SELECT state, n FROM tallies"))
         return {state: found.get(state, 0) for state in State}
 
     def unfinished(self) -> list[Submission]:
@@ -270,36 +207,18 @@ class Ledger:
         return self._select("moving = 1 OR state IN ('sanitizing', 'sanitized', 'evaluating')", _IN_LINE)
 
     def in_state(self, states: Sequence[State], limit: int) -> list[Submission]:
-        marks = ", ".join("?" * len(states))
-        return self._select(f"state IN ({marks})", f"{_IN_LINE} LIMIT ?", (*states, limit))
+        """At most `limit` (-1: all) in line. State by state, since only so does the index give them in order."""
+        found = [row for state in states for row in self._select("state = ?", f"{_IN_LINE} LIMIT ?", (state, limit))]
+        found.sort(key=lambda row: (row.order_ns, os.fsencode(row.name), row.id))
+        return found if limit < 0 else found[:limit]
 
     def recent(self, limit: int) -> list[Submission]:
         """The submissions that ended last, newest first."""
-        return self._select("state IN ('done', 'rejected', 'failed', 'withdrawn')", "ORDER BY updated_at DESC, id DESC LIMIT ?", (limit,))
+        # INDEXED BY: without it the planner goes by state, and sorts all that ever ended.
+        return self._select(f"state IN {_ENDED}", "ORDER BY updated_at DESC, id DESC LIMIT ?", (limit,), "INDEXED BY ended")
 
-    def _select(self, where: str, tail: str, values: tuple[object, ...] = ()) -> list[Submission]:
-        return [_submission(row) for row in self._db.execute(f"SELECT {_COLUMNS} FROM submissions WHERE {where} {tail}", values)]
-
-
-def _order(arrival: Arrival, now: float, order: str) -> int:
-    """An mtime in the future counts as the time of admission; by arrival, nothing but the admission counts."""
-    admitted = int(now * 1e9)
-    return admitted if order == "arrival" else min(arrival.identity.mtime_ns, admitted)
-
-
-def _stored(identity: Identity) -> tuple[int, int, int, int]:
-    return identity.device, identity.inode, identity.size, identity.mtime_ns
-
-
-def _submission(row: tuple[object, ...]) -> Submission:
-    fields: dict[str, object] = dict(zip(_COLUMNS.split(", "), row, strict=True))
-    identity = {key: fields.pop(key) for key in ("device", "inode", "size", "mtime_ns")}
-    verdict = fields.pop("verdict")
-    return Submission(
-        **fields | {"name": os.fsdecode(fields["name"]), "state": State(fields["state"]), "moving": bool(fields["moving"])},  # type: ignore[arg-type]
-        identity=Identity(**identity),  # type: ignore[arg-type]
-        verdict=None if verdict is None else Verdict(str(verdict)),
-    )
+    def _select(self, where: str, tail: str, values: tuple[object, ...] = (), how: str = "") -> list[Submission]:
+        return [submission_of(row) for row in self._db.execute(f"SELECT {COLUMNS} FROM submissions {how} WHERE {where} {tail}", values)]
 
 
 def _version(db: sqlite3.Connection) -> int:

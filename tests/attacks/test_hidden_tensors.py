@@ -76,7 +76,7 @@ def test_a_tensor_that_is_wrapped_is_one_tensor() -> None:
     assert len(described(out.getvalue()).tensors) == 1
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore")
 def test_the_tensors_of_a_scripts_constants_are_not_looked_for_among_its_weights() -> None:
     class Net(nn.Module):
         def __init__(self) -> None:

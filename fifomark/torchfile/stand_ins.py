@@ -184,6 +184,8 @@ class Inert(metaclass=Stand):
         node._fill("chain", self, args, kwargs)
         cls.trace.use(cls.full_name, "call")
         cls.trace.called(cls.full_name, lambda: render(node))
+        if cls.full_name in cls.trace.fits:
+            cls.trace.misused(node)  # nobody calls data
         return node
 
     def __setstate__(self, state: Any) -> None:

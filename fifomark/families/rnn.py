@@ -123,6 +123,8 @@ def _plan(layers: Layers) -> Plan | None:
     embedding = next((leaf for leaf in linears if _embeds(leaf, known[0], layers)), None)
     rest = [leaf for leaf in linears if leaf is not embedding]
     head = in_order(rest) if rest else ()
+    if ours and head and head[0].shape[1] != ours.hidden_size:
+        return None  # it takes the input as well, perhaps: who knows what was written by hand
     return None if head is None else Plan(embedding, known, norms[0] if norms else None, head)
 
 

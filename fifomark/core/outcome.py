@@ -142,7 +142,7 @@ class Original(Record):
     sha256: str | None
     sandbox: Literal["auto", "required", "best-effort", "off"] = "auto"
     seconds: float = 300.0
-    memory_bytes: int = 8 << 30
+    memory_bytes: int | None = None
 
 
 class MarkTicket(Record, tag="mark"):
@@ -187,6 +187,9 @@ class Refused(Record, tag="refused"):
     findings: tuple[Finding, ...]
 
 
+DEVICE_ERROR = "device-error"  # a reason: the GPU failed its worker, which is as good as lost
+
+
 class Failed(Record, tag="failed"):
     """Safe, but it could not be marked."""
 
@@ -194,9 +197,10 @@ class Failed(Record, tag="failed"):
 
 
 class Lost(Record, tag="lost"):
-    """The worker died; `how` says by what. Made by the pool, never by a worker."""
+    """The worker died; `how` says by what, `began` whether it had come so far as to take tickets. Made by the pool, never by a worker."""
 
     how: str
+    began: bool = True
 
 
 Outcome = Sanitized | Marked | Refused | Failed | Lost

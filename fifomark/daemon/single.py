@@ -21,7 +21,8 @@ from fifomark.core.report import Grade, Report
 from fifomark.core.states import State
 from fifomark.core.submission import Identity, Submission
 from fifomark.core.text import shown
-from fifomark.daemon.tickets import bounds_of, original
+from fifomark.daemon.dispatch import bounds
+from fifomark.daemon.tickets import original
 from fifomark.marking.grade import grade
 from fifomark.marking.rubric import FILE_NAME, load_rubric, rubric_sha256
 from fifomark.reports.compose import MARKED, compose, refusal
@@ -67,7 +68,8 @@ class Marker:
             inspection = self._sanitizer.inspect(path, clean_to=clean)
             if inspection.verdict.refuses:
                 return self._report(submission, State.REJECTED, refusal(inspection.findings), timeline, inspection=inspection)
-            timeline.append((State.EVALUATING, time.time()))
+            timeline.append((State.EVALUATING, now := time.time()))
+            limit = bounds(self.rubric, self._limits, self._slot, now)
             outcome = self._outcome(
                 MarkTicket(
                     submission=0,
@@ -76,7 +78,7 @@ class Marker:
                     rubric_sha256=self._sha256,
                     form=inspection.form,
                     layers=inspection.layers if self.rubric.model.trees else (),
-                    original=original(self.rubric, inspection.form, inspection.sha256, os.path.realpath(path), self._limits),
+                    original=original(self.rubric, inspection.form, inspection.sha256, os.path.realpath(path), limit, now),
                 )
             )
         state, reason, parts = self._ending(outcome)
@@ -110,7 +112,7 @@ class Marker:
         return outcome.evaluation, grade(outcome.evaluation, self.rubric)
 
     def _outcome(self, ticket: MarkTicket) -> Outcome:
-        self._pool.start([ticket], self._slot, bounds_of(self.rubric, self._limits, time.time()))
+        self._pool.start([ticket], self._slot, bounds(self.rubric, self._limits, self._slot, time.time()))
         while not (ended := self._pool.collect(time.time())):
             wait(self._pool.waitables(), timeout=_LOOK_SECONDS)
         if why := next((state.why for state in self._pool.slots() if state.why), None):

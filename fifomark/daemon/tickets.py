@@ -8,7 +8,6 @@ from msgspec.structs import replace
 from fifomark.core.inspection import Form
 from fifomark.core.layers import Layer
 from fifomark.core.outcome import MarkTicket, Original, SanitizeTicket
-from fifomark.core.policy import Limits
 from fifomark.core.submission import Submission
 from fifomark.core.text import shown
 from fifomark.families.registry import FAMILIES
@@ -39,8 +38,11 @@ def sanitize_ticket(spool: Spool, submission: Submission, rubric: Rubric | None)
     )
 
 
-def mark_ticket(spool: Spool, submission: Submission, rubric: Rubric, sha256: str, inspection: bytes | None) -> MarkTicket:
-    """`sha256` is the hash that the rubric was read with, `inspection` what the ledger keeps of the submission's."""
+def mark_ticket(
+    spool: Spool, submission: Submission, rubric: Rubric, sha256: str, inspection: bytes | None, limit: Bounds, now: float
+) -> MarkTicket:
+    """`sha256` is the hash that the rubric was read with, `inspection` what the ledger keeps of the submission's, `limit` what marking may
+    cost from `now` on."""
     told = msgspec.json.decode(inspection, type=_Told) if inspection else _Told()
     return MarkTicket(
         submission=submission.id,
@@ -50,25 +52,17 @@ def mark_ticket(spool: Spool, submission: Submission, rubric: Rubric, sha256: st
         form=told.form,
         layers=told.layers if rubric.model.trees else (),
         families=_plugins(spool, rubric),
-        original=original(rubric, told.form, told.sha256, spool.layout.original(submission), spool.settings.limits, spool.settings.sandbox),
+        original=original(rubric, told.form, told.sha256, spool.layout.original(submission), limit, now, spool.settings.sandbox),
     )
 
 
 def original(
-    rubric: Rubric, form: Form | None, sha256: str | None, path: str, limits: Limits, sandbox: Strictness = "auto"
+    rubric: Rubric, form: Form | None, sha256: str | None, path: str, limit: Bounds, now: float, sandbox: Strictness = "auto"
 ) -> Original | None:
-    """The submission itself, at `path`, where it is TorchScript that the rubric lets run."""
+    """The submission itself, at `path`, where it is TorchScript that the rubric lets run; `limit` is that of marking it from `now` on."""
     if not rubric.model.torchscript or form != "torchscript":
         return None
-    bounds = bounds_of(rubric, limits)
-    return Original(path=path, sha256=sha256, sandbox=sandbox, seconds=bounds.deadline, memory_bytes=bounds.memory_bytes or 0)
-
-
-def bounds_of(rubric: Rubric, limits: Limits, now: float = 0.0) -> Bounds:
-    """What marking may cost that begins `now`: what the rubric says, or else the settings."""
-    own = rubric.limits
-    memory = own.memory_mib << 20 if own.memory_mib is not None else limits.mark_memory_bytes
-    return Bounds(now + (own.wall_seconds or limits.mark_seconds), memory)
+    return Original(path=path, sha256=sha256, sandbox=sandbox, seconds=limit.deadline - now, memory_bytes=limit.memory_bytes)
 
 
 def _plugins(spool: Spool, rubric: Rubric | None) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from fifomark.core.errors import InternalError, SpoolError
@@ -123,9 +123,10 @@ class Ledger:
     def sanitized(self, id: int, inspection: bytes, now: float) -> Submission:
         return self.move(id, State.SANITIZED, now, also="moving = 1, tries = 0, inspection = ?", values=(inspection,))
 
-    def next_sanitized(self) -> Submission | None:
-        row = self._db.execute(f"SELECT {COLUMNS} FROM submissions WHERE state = 'sanitized' AND moving = 0 {_IN_LINE} LIMIT 1").fetchone()
-        return None if row is None else submission_of(row)
+    def ready_for_slots(self) -> Iterator[Submission]:
+        """What is sanitized and lies in its place, in line; to be read before anything of it is changed."""
+        rows = self._db.execute(f"SELECT {COLUMNS} FROM submissions WHERE state = 'sanitized' AND moving = 0 {_IN_LINE}")
+        yield from map(submission_of, rows)
 
     def begin(self, id: int, slot: str, now: float) -> Submission:
         """A slot has it; one more try is counted."""

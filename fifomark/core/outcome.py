@@ -142,7 +142,7 @@ class Original(Record):
     sha256: str | None
     sandbox: Literal["auto", "required", "best-effort", "off"] = "auto"
     seconds: float = 300.0
-    memory_bytes: int = 8 << 30
+    memory_bytes: int | None = None
 
 
 class MarkTicket(Record, tag="mark"):

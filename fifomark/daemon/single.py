@@ -29,7 +29,6 @@ from fifomark.reports.compose import MARKED, compose, refusal
 from fifomark.sanitizer.sanitizer import Sanitizer
 from fifomark.workers.local import LocalPool
 from fifomark.workers.main import serve_marking
-from fifomark.workers.pool import Bounds
 from fifomark.workers.slots import Slot, find_slots
 
 AnyPath = str | os.PathLike[str]
@@ -69,7 +68,8 @@ class Marker:
             inspection = self._sanitizer.inspect(path, clean_to=clean)
             if inspection.verdict.refuses:
                 return self._report(submission, State.REJECTED, refusal(inspection.findings), timeline, inspection=inspection)
-            timeline.append((State.EVALUATING, time.time()))
+            timeline.append((State.EVALUATING, now := time.time()))
+            limit = bounds(self.rubric, self._limits, self._slot, now)
             outcome = self._outcome(
                 MarkTicket(
                     submission=0,
@@ -78,7 +78,7 @@ class Marker:
                     rubric_sha256=self._sha256,
                     form=inspection.form,
                     layers=inspection.layers if self.rubric.model.trees else (),
-                    original=original(self.rubric, inspection.form, inspection.sha256, os.path.realpath(path), self._allowed(0.0)),
+                    original=original(self.rubric, inspection.form, inspection.sha256, os.path.realpath(path), limit, now),
                 )
             )
         state, reason, parts = self._ending(outcome)
@@ -111,11 +111,8 @@ class Marker:
             raise InternalError(f"the baseline cannot be marked: {reason.message}")
         return outcome.evaluation, grade(outcome.evaluation, self.rubric)
 
-    def _allowed(self, now: float) -> Bounds:
-        return bounds(self.rubric, self._limits, self._slot, now)
-
     def _outcome(self, ticket: MarkTicket) -> Outcome:
-        self._pool.start([ticket], self._slot, self._allowed(time.time()))
+        self._pool.start([ticket], self._slot, bounds(self.rubric, self._limits, self._slot, time.time()))
         while not (ended := self._pool.collect(time.time())):
             wait(self._pool.waitables(), timeout=_LOOK_SECONDS)
         if why := next((state.why for state in self._pool.slots() if state.why), None):

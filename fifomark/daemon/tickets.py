@@ -38,11 +38,11 @@ def sanitize_ticket(spool: Spool, submission: Submission, rubric: Rubric | None)
     )
 
 
-def mark_ticket(spool: Spool, submission: Submission, rubric: Rubric, sha256: str, inspection: bytes | None, allowed: Bounds) -> MarkTicket:
-    """`sha256` is the hash that the rubric was read with, `inspection` what the ledger keeps of the submission's.
-
-    `allowed` is what marking may cost, its deadline counted from now.
-    """
+def mark_ticket(
+    spool: Spool, submission: Submission, rubric: Rubric, sha256: str, inspection: bytes | None, limit: Bounds, now: float
+) -> MarkTicket:
+    """`sha256` is the hash that the rubric was read with, `inspection` what the ledger keeps of the submission's, `limit` what marking may
+    cost from `now` on."""
     told = msgspec.json.decode(inspection, type=_Told) if inspection else _Told()
     return MarkTicket(
         submission=submission.id,
@@ -52,17 +52,17 @@ def mark_ticket(spool: Spool, submission: Submission, rubric: Rubric, sha256: st
         form=told.form,
         layers=told.layers if rubric.model.trees else (),
         families=_plugins(spool, rubric),
-        original=original(rubric, told.form, told.sha256, spool.layout.original(submission), allowed, spool.settings.sandbox),
+        original=original(rubric, told.form, told.sha256, spool.layout.original(submission), limit, now, spool.settings.sandbox),
     )
 
 
 def original(
-    rubric: Rubric, form: Form | None, sha256: str | None, path: str, allowed: Bounds, sandbox: Strictness = "auto"
+    rubric: Rubric, form: Form | None, sha256: str | None, path: str, limit: Bounds, now: float, sandbox: Strictness = "auto"
 ) -> Original | None:
-    """The submission itself, at `path`, where it is TorchScript that the rubric lets run."""
+    """The submission itself, at `path`, where it is TorchScript that the rubric lets run; `limit` is that of marking it from `now` on."""
     if not rubric.model.torchscript or form != "torchscript":
         return None
-    return Original(path=path, sha256=sha256, sandbox=sandbox, seconds=allowed.deadline, memory_bytes=allowed.memory_bytes or 0)
+    return Original(path=path, sha256=sha256, sandbox=sandbox, seconds=limit.deadline - now, memory_bytes=limit.memory_bytes)
 
 
 def _plugins(spool: Spool, rubric: Rubric | None) -> tuple[str, ...]:

@@ -84,6 +84,8 @@ def _locked_down(setup: Setup) -> InForce:
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_NOFILE, _OPEN_FILES),
     ):
+        if value is None:
+            continue
         hard = resource.getrlimit(what)[1]
         least = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(what, (least, least))

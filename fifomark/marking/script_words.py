@@ -32,7 +32,7 @@ class Setup(Record):
     seed: int
     precision: str
     sandbox: Literal["auto", "required", "best-effort", "off"]
-    memory_bytes: int
+    memory_bytes: int | None
     cpu_seconds: int
     counts: bool
 

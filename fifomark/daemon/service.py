@@ -83,14 +83,15 @@ class Loop:
         with Watcher(self._daemon.spool.layout) as watcher, self._signals() as signalled:
             self._daemon.recover(time.time())
             while self.stopped_by is None:
-                self._turn(watcher)
+                happened = self._turn(watcher)
                 if self._mode == "drain" and self._drained():
                     return
                 if why := self._daemon.stuck:
                     raise InternalError(f"no slot is left to go on with: {why}")
-                self._wait(watcher, signalled)
+                if not happened:  # what did may have made something ready: a clean file for a free slot
+                    self._wait(watcher, signalled)
 
-    def _turn(self, watcher: Watcher) -> None:
+    def _turn(self, watcher: Watcher) -> bool:
         now = time.time()
         if wait([watcher.fileno()], timeout=0):
             self._woken = now
@@ -98,10 +99,12 @@ class Loop:
         if sweep:
             watcher.clear()
             self._swept = now
-        if self._daemon.tick(now, sweep=sweep):
+        happened = self._daemon.tick(now, sweep=sweep)
+        if happened:
             self._progressed = now
         self._announce()
         self._on_turn(self._daemon)
+        return happened
 
     def _wait(self, watcher: Watcher, signalled: int) -> None:
         busy = any(state.submission is not None for state in (*self._daemon.sanitizers.slots(), *self._daemon.slots.slots()))

@@ -49,6 +49,7 @@ class Daemon:
     def recover(self, now: float) -> int:
         """Finish what an earlier daemon left half done (docs/recovery.md); returns how many submissions that were."""
         self.spool.remove_temporaries()
+        self.spool.sync_all()
         with self.ledger.batch():
             self.ledger.release_held(now)
         unfinished = self.ledger.unfinished()
@@ -79,6 +80,8 @@ class Daemon:
         """One turn at `now` (seconds since the epoch); `sweep` looks at incoming/ first. Returns whether anything happened."""
         refresh(self.spool, self._rubrics)
         ended = self.sanitizers.collect(now) + self.slots.collect(now)
+        if any(isinstance(one.outcome, Sanitized) for one in ended):
+            self.spool.keep_clean()
         if sweep:
             self.listing = self.spool.sweep(now, self._rubrics)
         moved: list[Submission] = []

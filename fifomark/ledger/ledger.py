@@ -13,7 +13,7 @@ from fifomark.core.record import Record
 from fifomark.core.states import MOVES, State
 from fifomark.core.submission import Arrival, Claim, Identity, Listing, Submission
 from fifomark.ledger.attempts import Attempts
-from fifomark.ledger.database import opened, transaction
+from fifomark.ledger.database import make_last, opened, transaction
 from fifomark.ledger.fingerprints import Fingerprints
 from fifomark.ledger.schema import MIGRATIONS, migrate
 
@@ -41,6 +41,8 @@ class Ledger:
 
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
         self._path = os.fspath(path)
+        if not read_only:
+            make_last(self._path)
         uri = "file:" + self._path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + (self._reading() if read_only else "")
         self._db = opened(uri, self._check if read_only else self._prepare, "a ledger", SpoolError, uri=True)
         self.attempts, self.fingerprints = Attempts(self._db), Fingerprints(self._db)

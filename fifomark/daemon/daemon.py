@@ -6,13 +6,14 @@ files move; a state that is committed while its file still lies elsewhere is mar
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from fifomark.core.clock import utc
-from fifomark.core.errors import UsageError
+from fifomark.core.errors import InternalError, UsageError
 from fifomark.core.inspection import Inspection
 from fifomark.core.outcome import Failed, Lost, Marked, Outcome, Reason, Refused, Sanitized
 from fifomark.core.policy import Isolation
@@ -32,6 +33,7 @@ from fifomark.spool.spool import Spool
 from fifomark.workers.pool import Bounds, Pool
 
 MAX_WAITING = 4  # sanitized submissions a slot that may wait for it: more would only pile up clean files
+BROKEN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # no file is to blame for these
 BATCH = 64  # submissions that a sanitizer is handed at once, where the settings let them share a parser
 
 
@@ -166,7 +168,7 @@ class Daemon:
             try:
                 placed.append((submission, self.spool.place(submission, self.ledger.report(submission.id))))
             except OSError as e:
-                if submission.state is not State.SANITIZING:
+                if submission.state is not State.SANITIZING or e.errno in BROKEN:
                     raise
                 stuck.append((submission, e))  # not ours to move: another's folder, another file system
         if not placed and not stuck:
@@ -258,6 +260,8 @@ class Daemon:
                 return self._settle(submission, State.REJECTED, refusal(findings), now, findings=findings)
             case Failed(reason=Reason(code="rubric-error") as reason):
                 raise UsageError(reason.message)  # stops the marking, and puts back what is in hand
+            case Failed(reason=Reason(code="disk-error") as reason):
+                raise InternalError(f"{reason.message}; what is in hand was put back: see to the disk, and start again")
             case Failed(reason=Reason(code="rubric-changed") as reason):
                 return self._mark_again(id, reason.message, now)
             case Failed(reason=Reason(code="internal-error") as reason):

@@ -7,6 +7,7 @@ import functools
 import os
 import platform
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import wait
@@ -51,7 +52,7 @@ def run(root: str | os.PathLike[str], mode: Literal["serve", "drain"], on_turn: 
     spool = Spool(root)
     rubrics = load_rubrics(spool)
     slots = find_slots(spool.settings.slots, file=spool.layout.settings)
-    with held(spool.layout), contextlib.closing(Ledger(spool.layout.ledger)) as ledger:
+    with held(spool.layout), Ledger(spool.layout.ledger) as ledger:
         posts = [Slot(name=f"sanitizer:{i}", device="cpu", visible="") for i in range(spool.settings.sanitizers)]
         daemon = Daemon(
             spool,
@@ -61,11 +62,21 @@ def run(root: str | os.PathLike[str], mode: Literal["serve", "drain"], on_turn: 
             slots=LocalPool(serve_marking, slots),
         )
         loop = Loop(daemon, mode, on_turn)
-        try:
+        with _releasing(daemon):
             loop.run()
-        finally:
-            daemon.release(time.time())
         return Ending(daemon.idle, tuple(sorted(name for _, name in daemon.listing.unsettled)), loop.stopped_by)
+
+
+@contextlib.contextmanager
+def _releasing(daemon: Daemon) -> Iterator[None]:
+    """At the end what is in hand is put back. Where that fails because something failed before, the first trouble is told; recovery follows."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError, sqlite3.Error):
+            daemon.release(time.time())
+        raise
+    daemon.release(time.time())
 
 
 class Loop:

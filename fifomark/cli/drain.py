@@ -14,6 +14,8 @@ def drain(spool: SpoolOption = DEFAULT_SPOOL) -> int:
 
     with queue_bar() as on_turn:
         ending = run(spool, "drain", on_turn)
+    if ending.paused:
+        print(f"paused {ending.paused}: nothing new was started; go on with: fifomark resume", file=sys.stderr)
     for name in ending.unsettled:
         print(f"left for the next time: {name!r} is still being written", file=sys.stderr)
     if not ending.idle and ending.signal is not None:

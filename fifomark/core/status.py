@@ -48,7 +48,9 @@ class Line(Record):
 
 
 class Status(Record):
-    """`daemon` is None where none runs; `states` has a count for every state; `uploads` are names still being written."""
+    """`daemon` is None where none runs; `states` has a count for every state; `uploads` are names still being written.
+
+    `paused` says why nothing new is started, if so."""
 
     schema: Literal["fifomark.status/1"]
     spool: str
@@ -58,3 +60,4 @@ class Status(Record):
     queue: tuple[Line, ...]
     recent: tuple[Line, ...]
     uploads: tuple[str, ...]
+    paused: str | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 from fifomark.core.clock import utc
@@ -35,12 +34,13 @@ def look(root: str | os.PathLike[str], lines: int = 20) -> Status:
     layout = Layout(root)
     ledger = open_ledger(layout)
     held_by = holder(layout)
-    counts, waiting, recent = dict.fromkeys(State, 0), [], []
+    counts, waiting, recent, paused = dict.fromkeys(State, 0), [], [], None
     if ledger is not None:
-        with contextlib.closing(ledger):
+        with ledger:
             counts = ledger.counts()
             waiting = ledger.in_state(_WAITING, lines)
             recent = ledger.recent(lines)
+            paused = ledger.steering.paused
     return Status(
         schema=SCHEMA,
         spool=shown(str(layout.root), 4096),
@@ -50,6 +50,7 @@ def look(root: str | os.PathLike[str], lines: int = 20) -> Status:
         queue=tuple(map(_line, waiting)),
         recent=tuple(map(_line, recent)),
         uploads=tuple(shown(name) for name in uploads(layout.folder("incoming"))),
+        paused=paused,
     )
 
 

@@ -16,28 +16,34 @@ from typing import Literal, NamedTuple
 
 import fifomark
 from fifomark.core.clock import utc
-from fifomark.core.errors import InternalError
+from fifomark.core.errors import InternalError, SpoolError
 from fifomark.core.status import DaemonStatus, SlotStatus
 from fifomark.daemon.daemon import Daemon
+from fifomark.daemon.lookout import PATIENCE, Lookout
 from fifomark.daemon.rubrics import load_rubrics
 from fifomark.ledger.ledger import Ledger
+from fifomark.spool.layout import Layout
 from fifomark.spool.lock import Holder, announce, held
+from fifomark.spool.mounts import over_network
 from fifomark.spool.spool import Spool
-from fifomark.spool.watch import Watcher
+from fifomark.spool.watch import Watcher, new_watcher
 from fifomark.workers.local import LocalPool
 from fifomark.workers.main import serve_marking, serve_sanitizing
 from fifomark.workers.slots import Slot, find_slots
 
 _BUSY_SECONDS = 0.5  # how often overdue workers are looked for; what ends wakes the loop at once
-_PATIENCE = 1.0  # seconds that drain waits for a file to settle before it leaves it for the next time
 
 
 class Ending(NamedTuple):
-    """How a run ended: whether nothing was left to do, the names of files that were still being written, and the signal that stopped it."""
+    """How a run ended: whether nothing was left to do, the names of files that were still being written, the signal that stopped it.
+
+    `paused` says why nothing was started, if so.
+    """
 
     idle: bool
     unsettled: tuple[str, ...]
     signal: int | None
+    paused: str | None
 
 
 OnTurn = Callable[[Daemon], None]
@@ -51,6 +57,7 @@ def run(root: str | os.PathLike[str], mode: Literal["serve", "drain"], on_turn: 
     """
     spool = Spool(root)
     rubrics = load_rubrics(spool)
+    check_place(spool.layout)
     slots = find_slots(spool.settings.slots, file=spool.layout.settings)
     with held(spool.layout), Ledger(spool.layout.ledger) as ledger:
         posts = [Slot(name=f"sanitizer:{i}", device="cpu", visible="") for i in range(spool.settings.sanitizers)]
@@ -64,12 +71,21 @@ def run(root: str | os.PathLike[str], mode: Literal["serve", "drain"], on_turn: 
         loop = Loop(daemon, mode, on_turn)
         with _releasing(daemon):
             loop.run()
-        return Ending(daemon.idle, tuple(sorted(name for _, name in daemon.listing.unsettled)), loop.stopped_by)
+        return Ending(daemon.idle, tuple(sorted(name for _, name in daemon.unsettled)), loop.stopped_by, daemon.paused)
+
+
+def check_place(layout: Layout) -> None:
+    """SpoolError where the ledger would not be safe."""
+    if over_network(layout.ledger):
+        raise SpoolError(
+            f"{layout.ledger}: lies on a network file system, where SQLite may lose it; put it on a disk of this machine: "
+            f"ln -s /var/lib/fifomark/ledger.sqlite3 {layout.ledger}"
+        )
 
 
 @contextlib.contextmanager
 def _releasing(daemon: Daemon) -> Iterator[None]:
-    """At the end what is in hand is put back. Where that fails because something failed before, the first trouble is told; recovery follows."""
+    """At the end what is in hand is put back. Where that fails after something else did, that is told; recovery puts it back."""
     try:
         yield
     except BaseException:
@@ -87,50 +103,40 @@ class Loop:
         self._settings = daemon.spool.settings
         self._started_at = time.time()
         self.stopped_by: int | None = None  # the signal
-        self._swept, self._progressed, self._woken = 0.0, self._started_at, self._started_at
+        self._progressed = self._started_at
         self._announced: tuple[SlotStatus, ...] | None = None
 
     def run(self) -> None:
-        with Watcher(self._daemon.spool.layout) as watcher, self._signals() as signalled:
+        with new_watcher(self._daemon.spool.layout, self._settings.watch) as watcher, self._signals() as signalled:
+            lookout = Lookout(watcher, self._settings, time.time())
             self._daemon.recover(time.time())
             while self.stopped_by is None:
-                happened = self._turn(watcher)
+                happened = self._turn(lookout)
                 if self._mode == "drain" and self._drained():
                     return
                 if why := self._daemon.stuck:
                     raise InternalError(f"no slot is left to go on with: {why}")
                 if not happened:  # what did may have made something ready: a clean file for a free slot
-                    self._wait(watcher, signalled)
+                    self._wait(watcher, lookout, signalled)
 
-    def _turn(self, watcher: Watcher) -> bool:
+    def _turn(self, lookout: Lookout) -> bool:
         now = time.time()
-        if wait([watcher.fileno()], timeout=0):
-            self._woken = now
-        sweep = now - self._swept >= self._patience() or self._woken == now
-        if sweep:
-            watcher.clear()
-            self._swept = now
-        happened = self._daemon.tick(now, sweep=sweep)
+        happened = self._daemon.tick(now, lookout.due(now, bool(self._daemon.unsettled)))
         if happened:
             self._progressed = now
+        lookout.took(self._daemon.sweep_seconds)
         self._announce()
         self._on_turn(self._daemon)
         return happened
 
-    def _wait(self, watcher: Watcher, signalled: int) -> None:
+    def _wait(self, watcher: Watcher, lookout: Lookout, signalled: int) -> None:
         busy = any(state.submission is not None for state in (*self._daemon.sanitizers.slots(), *self._daemon.slots.slots()))
-        pause = min(_BUSY_SECONDS, self._patience()) if busy else self._patience()
+        patience = 0.0 if self._daemon.admitting else lookout.pause(time.time(), bool(self._daemon.unsettled))
+        pause = min(_BUSY_SECONDS, patience) if busy else patience
         wait([watcher.fileno(), signalled, *self._daemon.sanitizers.waitables(), *self._daemon.slots.waitables()], timeout=pause)
 
-    def _patience(self) -> float:
-        """Seconds until incoming/ is looked at again though nothing happened: soon while a file settles, less soon while one is written."""
-        if not self._daemon.listing.unsettled:
-            return self._settings.rescan_seconds
-        settling = time.time() - self._woken < _PATIENCE + self._settings.settle_seconds
-        return max(self._settings.settle_seconds, 0.05) if settling else 1.0
-
     def _drained(self) -> bool:
-        settling = self._daemon.listing.unsettled and time.time() - self._progressed < _PATIENCE + self._settings.settle_seconds
+        settling = self._daemon.unsettled and time.time() - self._progressed < PATIENCE + self._settings.settle_seconds
         return self._daemon.idle and not settling
 
     def _announce(self) -> None:

@@ -9,6 +9,21 @@ from contextlib import contextmanager, suppress
 
 from fifomark.core.errors import UsageError
 
+_REBUILD = "it is damaged: a new one is made from the folders by fifomark fsck --rebuild"
+_NEXT_STEPS = {
+    sqlite3.SQLITE_BUSY: "another process writes to it: end that one, and start again",
+    sqlite3.SQLITE_LOCKED: "another process writes to it: end that one, and start again",
+    sqlite3.SQLITE_FULL: "make room, and start again: nothing is lost",
+    sqlite3.SQLITE_CORRUPT: _REBUILD,
+    sqlite3.SQLITE_NOTADB: _REBUILD,
+}
+
+
+def next_step(error: sqlite3.Error) -> str:
+    """What the operator of a spool may do about an error of its ledger."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+    return _NEXT_STEPS.get(code & 0xFF, "see to its disk, and start again: nothing is lost")
+
 
 def opened(
     location: str,
@@ -18,10 +33,12 @@ def opened(
     *,
     uri: bool = False,
     timeout: float = 10.0,
+    advice: Callable[[sqlite3.Error], str] | None = None,
 ) -> sqlite3.Connection:
     """The database at `location`, once `prepare` has run on it; closed again where that raises.
 
-    `refusal` where SQLite cannot open or use it as `what` it is meant for. `timeout` is how many seconds to wait for another writer.
+    `refusal` where SQLite cannot open or use it as `what` it is meant for. `timeout` is how many seconds to wait for another writer,
+    `advice` what to do about an error.
     """
     db = None
     try:
@@ -32,7 +49,7 @@ def opened(
         if db is not None:
             db.close()
         if isinstance(e, sqlite3.Error):
-            raise refusal(f"{location}: cannot be used as {what}: {e}") from e
+            raise refusal(f"{location}: cannot be used as {what}: {e}" + (f"; {advice(e)}" if advice else "")) from e
         raise
     return db
 

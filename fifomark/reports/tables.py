@@ -31,6 +31,7 @@ def status(seen: Status) -> str:
         ),
         ", ".join(f"{count} {state}" for state, count in seen.states.items() if count) or "nothing was submitted yet",
     ]
+    lines += [f"paused {seen.paused}: nothing new is started; go on with: fifomark resume"] if seen.paused else []
     lines += [f"still being uploaded, left alone: {name}" for name in seen.uploads]
     if seen.slots:
         lines.append("slots: " + ", ".join(f"{s.name} {s.state}" + (f" ({s.why})" if s.why else "") for s in seen.slots))

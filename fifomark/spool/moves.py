@@ -88,3 +88,9 @@ def publishing(path: str) -> Iterator[int]:
         raise
     finally:
         os.close(fd)
+
+
+def write_all(fd: int, body: bytes) -> None:
+    view = memoryview(body)
+    while view:
+        view = view[os.write(fd, view) :]

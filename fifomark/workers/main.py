@@ -22,7 +22,6 @@ from fifomark.workers.local import READY
 from fifomark.workers.process import BOOT_FAILURE
 from fifomark.workers.slots import Slot
 
-
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 

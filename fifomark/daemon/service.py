@@ -19,6 +19,7 @@ from fifomark.core.clock import utc
 from fifomark.core.errors import InternalError, SpoolError
 from fifomark.core.status import DaemonStatus, SlotStatus
 from fifomark.daemon.daemon import Daemon
+from fifomark.daemon.fsck import known_to_a_ledger
 from fifomark.daemon.lookout import PATIENCE, Lookout
 from fifomark.daemon.rubrics import load_rubrics
 from fifomark.ledger.ledger import Ledger
@@ -75,12 +76,14 @@ def run(root: str | os.PathLike[str], mode: Literal["serve", "drain"], on_turn: 
 
 
 def check_place(layout: Layout) -> None:
-    """SpoolError where the ledger would not be safe."""
+    """SpoolError where the ledger would not be safe, or is gone: with a new one, ids would be given out again."""
     if over_network(layout.ledger):
         raise SpoolError(
             f"{layout.ledger}: lies on a network file system, where SQLite may lose it; put it on a disk of this machine: "
             f"ln -s /var/lib/fifomark/ledger.sqlite3 {layout.ledger}"
         )
+    if (not layout.ledger.exists() or layout.ledger.stat().st_size == 0) and (known := known_to_a_ledger(layout)):
+        raise SpoolError(f"{layout.ledger}: is gone or empty, though it knew {known}; make a new one with: fifomark fsck --rebuild")
 
 
 @contextlib.contextmanager

@@ -84,5 +84,5 @@ def _main(connection: Connection, slot: Slot, serve: Serve, parent: int) -> None
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to act on
     assert "torch" not in sys.modules
     os.environ.update(slot.environment())
-    with contextlib.suppress(EOFError, BrokenPipeError):
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent has gone, perhaps with something of ours unread
         serve(connection, slot)

@@ -1,8 +1,8 @@
 """Stops a daemon at every step of a small scenario, one run for each step, and makes every step fail in every way in which it can.
 
-The scenario is one `fifomark drain` over a few files of every kind, in one process: loop, ledger, moves, reports and clean files are the real
-ones, the judges cost nothing (torturing.judges). After each run what must hold at any instant is checked; then the spool is drained again
-without faults, and everything must have come to its end.
+The scenario is one `fifomark drain` over a few files of every kind, in one process: loop, ledger, moves, reports and clean files are the
+real ones, the judges cost nothing (torturing.inline). After each run what must hold at any instant is checked; then the spool is drained
+again without faults, and everything must have come to its end.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import NamedTuple
 from fifomark.cli.main import main as fifomark
 from fifomark.daemon import service
 from torturing import oracle, stepping
-from torturing.judges import EagerPool
+from torturing.inline import EagerPool
 from torturing.power import Disk
 from torturing.spools import Dropped, drop, new_spool
 from torturing.stepping import KILL, Call, Decision

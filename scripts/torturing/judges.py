@@ -1,19 +1,15 @@
-"""Judges that cost nothing, in place of torch and of the sanitizer's processes. Everything around them is the real thing."""
+"""A judge of models that costs nothing, in place of torch. Everything around it is the real thing."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
 import msgspec
-from fuzzing.oracle import Direct
 
 from fifomark.core.catalogue import find
-from fifomark.core.outcome import Cost, Evaluation, Failed, Marked, MarkTicket, Metric, Outcome, Reason, Refused, Sanitized, SanitizeTicket
-from fifomark.workers.inline import InlinePool
+from fifomark.core.outcome import Cost, Evaluation, Failed, Marked, MarkTicket, Metric, Outcome, Reason, Refused
 from fifomark.workers.local import READY
-from fifomark.workers.main import unsanitized
 from fifomark.workers.slots import Slot
 
 TOO_LONG = Reason(code="limit-exceeded", message="it took longer than it may", blame="submitter")
@@ -41,24 +37,3 @@ def serve_marking(connection: Connection, slot: Slot) -> None:
     while True:
         ticket = msgspec.json.decode(connection.recv_bytes(), type=MarkTicket)
         connection.send_bytes(msgspec.json.encode(mark(ticket)))
-
-
-def judge(ticket: SanitizeTicket | MarkTicket) -> Outcome:
-    """Both judges in this process. The clean file is the real one, written and published as the sanitizer does it."""
-    if isinstance(ticket, MarkTicket):
-        return mark(ticket)
-    try:
-        return Sanitized(inspection=Direct().inspect(ticket.path, clean_to=ticket.clean_path, policy=ticket.policy))
-    except OSError as e:
-        return unsanitized(e, ticket)
-
-
-class EagerPool(InlinePool):
-    """An InlinePool for the real loop: it wakes it at once. `serve` is what a LocalPool is given, and is not heeded."""
-
-    def __init__(self, serve: object, slots: Sequence[Slot]) -> None:
-        super().__init__(judge, slots)
-        self._awake = os.eventfd(1)
-
-    def waitables(self) -> Sequence[Connection | int]:
-        return [self._awake] if self._running else []

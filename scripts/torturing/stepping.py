@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from fifomark.sandbox.syscalls import prctl, syscall
 
-# x86-64 and arm64; -1: the machine has no such call. Then which argument holds a path, with the folder's descriptor before it, or a descriptor.
+# x86-64 and arm64; -1: the machine has no such call. Then which argument is a descriptor, or that of a folder, and which a path.
 _CALLS = {
     "open": (2, -1, "path", None, 0),
     "openat": (257, 56, "path", 0, 1),

@@ -7,7 +7,7 @@ real thing. Rounds take turns with isolation = "submission" and "batch".
 from __future__ import annotations
 
 import argparse
-import os
+import multiprocessing
 import shutil
 import sys
 import tempfile
@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 from torturing import oracle
 from torturing.spools import MIXED, Dropped, drop, new_spool
@@ -31,7 +32,7 @@ class Round:
 
     def __init__(self, folder: Path, kills: int, files: int, seed: str, *, isolation: str, real: bool) -> None:
         self._rng = Random(seed)
-        self._kills, self._files, self._seed, self._real = kills, files, seed, real
+        self._kills, self._files = kills, files
         self._root = new_spool(folder / "spool", isolation=isolation, slots=["cpu", "cpu"], rescan_seconds=1.0)
         self._victim = Victim(self._root, folder / "log", real=real)
         self._dropped: list[Dropped] = []
@@ -46,12 +47,11 @@ class Round:
             self._live(self._files * (done + 1) // self._kills)
             self._kill()
             if self.problems:
-                break
+                return
         self._victim.kill("all")
         self._drop(self._files)
         self.problems += self._victim.drain()
         self.problems += oracle.check(self._root, self._dropped, at_rest=True) + oracle.check_deeply(self._root)
-        self.problems = [f"round {self._seed}: {problem}" for problem in self.problems]
 
     def _live(self, files: int) -> None:
         """Drop files up to so many, and let the daemon work until some instant: mostly when it has something in hand."""
@@ -84,47 +84,76 @@ class Round:
             self.problems += oracle.check(self._root, self._dropped, at_rest=False, known=self._known)
 
 
-def parsed() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="scripts/torture crash", description=__doc__)
-    parser.add_argument("--kills", type=int, default=2000)
-    parser.add_argument("--submissions", type=int, default=20000)
-    parser.add_argument("--seed", default=str(time.time_ns()), help="what happens when still depends on the machine")
-    parser.add_argument("--keep", metavar="FOLDER", help="where the spool of a round in which something did not hold is kept")
-    return parser.parse_args()
+class Plan(NamedTuple):
+    """A round before it is run."""
+
+    seed: str
+    kills: int
+    files: int
+    isolation: str
+    real: bool
 
 
-def rounds(options: argparse.Namespace) -> list[tuple[int, int, bool]]:
-    """Kills and files of each round, and whether it is against the real thing; ten files a kill there are too many for one run."""
-    real = max(options.kills // 20, 1)
-    light, files = options.kills - real, options.submissions - 4 * real
+class Told(NamedTuple):
+    """What came of one. `kept` is the folder of one in which something does not hold."""
+
+    plan: Plan
+    hits: Counter[str]
+    problems: list[str]
+    kept: str | None
+
+
+def plans(kills: int, files: int, seed: str) -> list[Plan]:
+    """Ten files a kill are too many for the real thing in one run: there are four."""
+    real = kills // 20
+    light, rest = kills - real, files - 4 * real
     count = max(-(-light // KILLS_A_ROUND), 1)
-    shares = [(light * (i + 1) // count - light * i // count, files * (i + 1) // count - files * i // count, False) for i in range(count)]
-    return [*shares, (real, 4 * real, True)]
+    made = [
+        Plan(f"{seed}-{i}", _share(light, i, count), _share(rest, i, count), ("submission", "batch")[i % 2], False) for i in range(count)
+    ]
+    return [*made, Plan(f"{seed}-real", real, 4 * real, "submission", True)] if real else made
+
+
+def _share(whole: int, i: int, count: int) -> int:
+    return whole * (i + 1) // count - whole * i // count
+
+
+def carry_out(plan: Plan) -> Told:
+    folder = Path(tempfile.mkdtemp(prefix="fifomark-crash-"))
+    one = Round(folder, plan.kills, plan.files, plan.seed, isolation=plan.isolation, real=plan.real)
+    one.run()
+    if not one.problems:
+        shutil.rmtree(folder)
+    return Told(plan, one.hits, one.problems, str(folder) if one.problems else None)
 
 
 def main() -> int:
     options = parsed()
-    hits: Counter[str] = Counter()
     started = time.monotonic()
-    plan = rounds(options)
-    for i, (kills, files, real) in enumerate(plan):
-        folder = Path(tempfile.mkdtemp(prefix="fifomark-crash-"))
-        isolation = "batch" if i % 2 else "submission"
-        one = Round(folder, kills, files, f"{options.seed}-{i}", isolation=isolation, real=real)
-        one.run()
-        hits += one.hits
-        what = f"{'the real thing' if real else 'light slots'}, {isolation}"
-        print(f"round {i + 1} of {len(plan)} ({what}): {kills} kills, {files} files, {time.monotonic() - started:.0f} s in all", flush=True)
-        if one.problems:
-            print("\n".join(one.problems[:50]))
-            kept = Path(options.keep or os.getcwd(), folder.name)
-            shutil.move(folder, kept)
-            print(f"something does not hold; the spool and what its daemon said are in {kept}")
-            return 1
-        shutil.rmtree(folder)
+    hits: Counter[str] = Counter()
+    to_do = plans(options.kills, options.submissions, options.seed)
+    with multiprocessing.get_context("fork").Pool(options.jobs, maxtasksperchild=1) as pool:
+        for i, told in enumerate(pool.imap_unordered(carry_out, to_do, chunksize=1)):
+            hits += told.hits
+            what = f"{'the real thing' if told.plan.real else 'light slots'}, {told.plan.isolation}"
+            took = time.monotonic() - started
+            print(f"{i + 1} of {len(to_do)} ({what}): {told.hits.total()} kills, {told.plan.files} files, {took:.0f} s in all", flush=True)
+            if told.problems:
+                print("\n".join(told.problems[:50]))
+                print(f"something does not hold; the spool and what its daemon said are in {told.kept}")
+                return 1
     by_target = ", ".join(f"{count} {target}" for target, count in hits.most_common())
     print(f"{hits.total()} kills ({by_target}) over {options.submissions} submissions, {time.monotonic() - started:.0f} s: all holds")
     return 0
+
+
+def parsed() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/torture crash", description=__doc__)
+    parser.add_argument("--kills", type=int, default=2000)
+    parser.add_argument("--submissions", type=int, default=20000)
+    parser.add_argument("--seed", default=str(time.time_ns()), help="whom, and about when; the instants still depend on the machine")
+    parser.add_argument("--jobs", type=int, default=1, help="rounds at once (default: one)")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -68,9 +68,9 @@ def new_spool(root: Path, **settings: object) -> Path:
     return root
 
 
-def drop(root: Path, kind: str, number: int, mtime: float | None = None) -> Dropped:
-    """Put one file into incoming/ so that it appears there whole; its content is its own."""
-    body = body_of(kind, number)
+def drop(root: Path, kind: str, number: int, mtime: float | None = None, columns: int = 4) -> Dropped:
+    """Put one file into incoming/ so that it appears there whole; its content is its own. More `columns` make it larger."""
+    body = body_of(kind, number, columns)
     name = f"{kind}{number:06d}.pt"
     temporary = root / "incoming" / f".{name}.part"
     temporary.write_bytes(body)
@@ -80,16 +80,15 @@ def drop(root: Path, kind: str, number: int, mtime: float | None = None) -> Drop
     return Dropped(name, kind, hashlib.sha256(body).hexdigest(), len(body))
 
 
-def body_of(kind: str, number: int) -> bytes:
+def body_of(kind: str, number: int, columns: int = 4) -> bytes:
+    shapes = {"weight": (3, columns + (kind == "misfit")), "bias": (3,)}
     match kind:
         case "unsafe":
-            return builders.state_dict({"weight": (3, 4), "bias": (3,)}, number, (builders.text("x"), builders.touch(Path("/nowhere/RAN"))))
+            return builders.state_dict(shapes, number, (builders.text("x"), builders.touch(Path("/nowhere/RAN"))))
         case "broken":
-            return builders.state_dict({"weight": (3, 4), "bias": (3,)}, number)[: -Random(number).randrange(30, 300)]
-        case "misfit":
-            return builders.state_dict({"weight": (3, 5), "bias": (3,)}, number)
+            return builders.state_dict(shapes, number)[: -Random(number).randrange(30, 300)]
         case _:
-            return builders.state_dict({"weight": (3, 4), "bias": (3,)}, number)
+            return builders.state_dict(shapes, number)
 
 
 def _toml(value: object) -> str:

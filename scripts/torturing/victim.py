@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 import psutil
 
 _LAST_WORDS = "no slot is left to go on with"  # what a daemon may end with by itself, when every worker was killed before it was ready
+# What Python itself says in a process that was being started when its parent died.
+_HALF_STARTED = re.compile(r"Traceback \(most recent call last\):\n(?:  .*\n)*(?:EOFError: Ran out of input|_pickle\.UnpicklingError: .*)")
 _FOLDERS = ("done", "rejected", "failed")
 
 
@@ -58,9 +61,11 @@ class Victim:
             _kill(process)
         self._process.kill()
         self._process.wait()
-        _, left = psutil.wait_procs(everyone, timeout=20)
-        if left:
-            raise RuntimeError(f"they outlive their daemon: {[(process.pid, process.cmdline()) for process in left]}")
+        until = time.monotonic() + 20.0
+        while left := [process for process in everyone if _is_alive(process)]:
+            if time.monotonic() > until:
+                raise RuntimeError(f"they outlive their daemon: {[(process.pid, process.cmdline()) for process in left]}")
+            time.sleep(0.002)
         return target if target == "all" else "daemon"
 
     def complaints(self) -> list[str]:
@@ -68,7 +73,7 @@ class Victim:
         code = self._process.poll() if self._process is not None else None
         said = self._log.read_bytes()[self._heard :].decode(errors="replace")
         self._heard += len(said.encode())
-        wrong = [f"it says: {said}"] if "Traceback" in said else []
+        wrong = [f"it says: {said}"] if "Traceback" in _HALF_STARTED.sub("", said) else []
         if code not in (None, -signal.SIGKILL) and not (code == 3 and _LAST_WORDS in said):
             wrong.append(f"it ended by itself with {code}: {said}")
         return wrong
@@ -101,6 +106,14 @@ def _role(process: psutil.Process, daemon: int) -> str:
             started_writer = any("writer_server" in " ".join(child.cmdline()) for child in process.children())
             return "sanitizer" if started_writer else "slot"
     return "other"
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    """Not one that only waits to be buried by whoever inherited it."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _kill(process: psutil.Process) -> None:

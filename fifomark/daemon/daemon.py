@@ -25,9 +25,11 @@ from fifomark.core.submission import EVERYTHING, Arrival, Key, Listing, Look, Su
 from fifomark.core.text import shown
 from fifomark.daemon.attempts import exhausted, undecided
 from fifomark.daemon.control import obey_requests
+from fifomark.daemon.dispatch import bounds
 from fifomark.daemon.duplicates import duplicates
 from fifomark.daemon.placing import place
 from fifomark.daemon.rubrics import Rubrics, refresh
+from fifomark.daemon.slot_queue import SlotQueue
 from fifomark.daemon.tickets import mark_ticket, sanitize_ticket
 from fifomark.ledger.ledger import Ledger, Result
 from fifomark.marking.grade import grade
@@ -37,8 +39,8 @@ from fifomark.spool.requests import forget_answers
 from fifomark.spool.spool import Spool
 from fifomark.workers.pool import Bounds, Pool
 
-MAX_WAITING = 4  # sanitized submissions a slot that may wait for it: more would only pile up clean files
 MAX_ADMITTED = 5000  # submissions that one turn admits: half a second's work
+SELDOM_SECONDS = 1.0  # between two looks at what changes seldom: rubrics, and what waits for one that is gone
 BATCH = 64  # submissions that a sanitizer is handed at once, where the settings let them share a parser
 
 
@@ -50,6 +52,10 @@ class Daemon:
         self.sanitizers, self.slots = sanitizers, slots
         self._settings = spool.settings
         self._to_sanitize: list[int] = []
+        self._admissible: set[int] = set()  # those of them whose owners are known to have an attempt left
+        self._for_slots = SlotQueue(spool, ledger, rubrics, slots)
+        self._seldom_at = float("-inf")
+        self._still = False  # whether nothing happened in the last turn
         self._arriving: dict[Key, Arrival] = {}  # settled, in order, and not yet admitted
         self.unsettled: frozenset[Key] = frozenset()
         self.sweep_seconds = 0.0  # what it cost to look at everything the last time
@@ -88,9 +94,13 @@ class Daemon:
 
     def tick(self, now: float, look: Look | None = EVERYTHING) -> bool:
         """One turn at `now` (seconds since the epoch), after a `look` at incoming/. Returns whether anything happened."""
-        refresh(self.spool, self._rubrics)
+        if seldom := not 0 <= now - self._seldom_at < SELDOM_SECONDS:
+            refresh(self.spool, self._rubrics)
+            self._seldom_at = now
         obeyed = obey_requests(self.spool, self.ledger, now)
-        ended = self.sanitizers.collect(now) + self.slots.collect(now)
+        marked = self.slots.collect(now)
+        self._for_slots.learn(marked)
+        ended = self.sanitizers.collect(now) + marked
         if any(isinstance(one.outcome, Sanitized) for one in ended):
             self.spool.keep_clean()
         listing = self._look(now, look) if look is not None else None
@@ -99,13 +109,15 @@ class Daemon:
             for submission, _, outcome in ended:
                 moved += self._end(submission, outcome, now)
             came = self._admit(listing, now)
-            moved += self._claim(now) + self._orphans(now)
-            started = self._begin(now)
+            moved += self._claim(now) + (self._orphans(now) if seldom or not ended else [])
+            started = [] if self.paused else self._for_slots.begin(now)
+        self._start(started, now)  # before the files are moved: no slot waits for that
         self._place(moved, now)
         moved += self._refuse(now)
         self.settled = [submission for submission in moved if submission.state in FINAL]
-        self._dispatch(started, now)
-        return bool(obeyed or ended or came or moved or started)
+        self._sanitize(now)
+        self._still = not (obeyed or ended or came or moved or started)
+        return not self._still
 
     @property
     def paused(self) -> str | None:
@@ -134,6 +146,13 @@ class Daemon:
             if all(state.state == "out of service" for state in states):
                 return "; ".join(f"{state.slot.name}: {state.why}" for state in states)
         return None
+
+    @property
+    def blocked(self) -> str | None:
+        """Why nothing that waits can go on though there are slots, if so."""
+        if not self._still or self.paused or self.ledger.counts()[State.SANITIZING]:
+            return None
+        return self._for_slots.blocked
 
     # One turn, step by step
 
@@ -175,7 +194,7 @@ class Daemon:
         claims: list[Submission] = []
         waiting: set[tuple[str, str]] = set()  # for the end of others by the same owner, which may be the last that they may have
         wanted = len(self.sanitizers.free()) * self._batch
-        most = max(MAX_WAITING * len(self.slots.slots()), self._batch)
+        most = max(self._for_slots.room, self._batch)
         while len(claims) < wanted and ahead + len(claims) < most and (ready := self.ledger.next_ready(waiting)) is not None:
             if ready.rubric in self._rubrics and undecided(self.ledger, ready, self._rubrics[ready.rubric][0].attempts):
                 waiting.add((ready.rubric, ready.owner))
@@ -184,24 +203,11 @@ class Daemon:
         self._to_sanitize += [submission.id for submission in claims]
         return claims
 
-    def _begin(self, now: float) -> list[tuple[Submission, str]]:
-        """Give each free slot the earliest submission that is ready for it; the try is committed before the work starts."""
-        started = []
-        if self.paused:
-            return []
-        for slot in self.slots.free():
-            waiting = self.ledger.next_sanitized()
-            if waiting is None:
-                break
-            started.append((self.ledger.begin(waiting.id, slot.name, now), slot.name))
-        return started
-
     def _orphans(self, now: float) -> list[Submission]:
-        """What waits for a rubric that the spool no longer has can never be marked."""
+        """What waits for a slot and can never be marked: its rubric is gone, or no slot is large enough."""
         moved: list[Submission] = []
-        for submission in self.ledger.in_state((State.SANITIZED,), -1):
-            if not submission.moving and submission.rubric not in self._rubrics:
-                reason = Reason(code="internal-error", message=f"its rubric {submission.rubric!r} is gone", blame="operator")
+        for submission in self._for_slots.waiting():
+            if (reason := self._for_slots.hopeless(submission)) is not None:
                 moved += self._settle(submission, State.FAILED, reason, now)
         return moved
 
@@ -211,7 +217,9 @@ class Daemon:
 
     def _refuse(self, now: float) -> list[Submission]:
         """Those that were claimed and are one too many for their owner, before they cost anything."""
-        claimed = [s for s in map(self.ledger.get, self._to_sanitize) if s.rubric in self._rubrics]
+        new = [id for id in self._to_sanitize if id not in self._admissible]
+        self._admissible = set(self._to_sanitize)
+        claimed = [s for s in map(self.ledger.get, new) if s.rubric in self._rubrics]
         reasons = [(s, exhausted(self.ledger, s, self._rubrics[s.rubric][0].attempts)) for s in claimed]
         refused: list[Submission] = []
         if any(reason for _, reason in reasons):
@@ -223,20 +231,22 @@ class Daemon:
             self._place(refused, now)
         return refused
 
-    def _dispatch(self, started: Iterable[tuple[Submission, str]], now: float) -> None:
+    def _start(self, started: Iterable[tuple[Submission, str]], now: float) -> None:
+        by_name = {slot.name: slot for slot in self.slots.free()}
+        for submission, name in started:
+            rubric, sha256 = self._rubrics[submission.rubric]
+            ticket = mark_ticket(self.spool, submission, rubric, sha256, self.ledger.inspection(submission.id))
+            self.slots.start([ticket], by_name[name], bounds(rubric, self._settings.limits, by_name[name], now))
+
+    def _sanitize(self, now: float) -> None:
         for slot in self.sanitizers.free():
             if not self._to_sanitize:
                 break
             with self.ledger.batch():
                 taken = [self.ledger.try_again(id) for id in self._next_batch()]
-            bounds = Bounds(now + self._settings.limits.sanitize_seconds * len(taken))
+            limit = Bounds(now + self._settings.limits.sanitize_seconds * len(taken))
             tickets = [sanitize_ticket(self.spool, submission, self._rubric_of(submission)) for submission in taken]
-            self.sanitizers.start(tickets, slot, bounds)
-        by_name = {slot.name: slot for slot in self.slots.free()}
-        for submission, name in started:
-            rubric, sha256 = self._rubrics[submission.rubric]
-            ticket = mark_ticket(self.spool, submission, rubric, sha256, self.ledger.inspection(submission.id))
-            self.slots.start([ticket], by_name[name], self._bounds(rubric, now))
+            self.sanitizers.start(tickets, slot, limit)
 
     @property
     def _batch(self) -> int:
@@ -258,12 +268,6 @@ class Daemon:
         """None where it names a rubric that the spool has not."""
         known = self._rubrics.get(submission.rubric)
         return known[0] if known else None
-
-    def _bounds(self, rubric: Rubric, now: float) -> Bounds:
-        """What marking may cost: what the rubric says, or else the settings."""
-        own, limits = rubric.limits, self._settings.limits
-        memory = own.memory_mib << 20 if own.memory_mib is not None else limits.mark_memory_bytes
-        return Bounds(now + (own.wall_seconds or limits.mark_seconds), memory)
 
     # How a submission ends
 
@@ -293,11 +297,15 @@ class Daemon:
                 return self._again(submission, reason, now)
             case Failed(reason=reason):
                 return self._settle(submission, State.FAILED, reason, now)
+            case Lost(began=False, how=how):
+                self.ledger.uncount(id)  # it costs the slot, not the submission: nobody has looked at it
+                return self._again(self.ledger.get(id), Reason(code="internal-error", message=how, blame="operator"), now)
             case Lost(how=how):
                 return self._again(submission, Reason(code="internal-error", message=f"the worker was lost: {how}", blame="operator"), now)
 
     def _mark_again(self, id: int, why: str, now: float) -> list[Submission]:
         """By the rubric as it is now; the try that was in vain does not count."""
+        self._seldom_at = float("-inf")
         self.ledger.uncount(id)
         self.ledger.put_back(id, now, why)
         return []

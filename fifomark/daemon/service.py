@@ -30,7 +30,7 @@ from fifomark.spool.spool import Spool
 from fifomark.spool.watch import Watcher, new_watcher
 from fifomark.workers.local import LocalPool
 from fifomark.workers.main import serve_marking, serve_sanitizing
-from fifomark.workers.slots import Slot, find_slots
+from fifomark.workers.slots import Slot, find_slots, pinned
 
 _BUSY_SECONDS = 0.5  # how often overdue workers are looked for; what ends wakes the loop at once
 
@@ -59,7 +59,7 @@ def run(root: str | os.PathLike[str], mode: Literal["serve", "drain"], on_turn: 
     spool = Spool(root)
     rubrics = load_rubrics(spool)
     check_place(spool.layout)
-    slots = find_slots(spool.settings.slots, file=spool.layout.settings)
+    slots = pinned(spool_slots(spool))
     with held(spool.layout), Ledger(spool.layout.ledger) as ledger:
         posts = [Slot(name=f"sanitizer:{i}", device="cpu", visible="") for i in range(spool.settings.sanitizers)]
         daemon = Daemon(
@@ -98,6 +98,13 @@ def _releasing(daemon: Daemon) -> Iterator[None]:
     daemon.release(time.time())
 
 
+def spool_slots(spool: Spool) -> tuple[Slot, ...]:
+    """Those that its settings ask for; ConfigError where they cannot be had."""
+    settings = spool.settings
+    memory = None if settings.cpu_memory_mib is None else settings.cpu_memory_mib << 20
+    return find_slots(settings.slots, file=spool.layout.settings, cpu_memory_bytes=memory)
+
+
 class Loop:
     """Turns the daemon; ends on a signal, in mode "drain" also when nothing waits."""
 
@@ -117,7 +124,7 @@ class Loop:
                 happened = self._turn(lookout)
                 if self._mode == "drain" and self._drained():
                     return
-                if why := self._daemon.stuck:
+                if why := self._daemon.stuck or (self._daemon.blocked if self._mode == "drain" else None):
                     raise InternalError(f"no slot is left to go on with: {why}")
                 if not happened:  # what did may have made something ready: a clean file for a free slot
                     self._wait(watcher, lookout, signalled)

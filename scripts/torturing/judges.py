@@ -9,7 +9,7 @@ import msgspec
 
 from fifomark.core.catalogue import find
 from fifomark.core.outcome import Cost, Evaluation, Failed, Marked, MarkTicket, Metric, Outcome, Reason, Refused
-from fifomark.workers.local import READY
+from fifomark.workers.post import READY
 from fifomark.workers.slots import Slot
 
 TOO_LONG = Reason(code="limit-exceeded", message="it took longer than it may", blame="submitter")

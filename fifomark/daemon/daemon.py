@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from fifomark.core.clock import utc
-from fifomark.core.errors import UsageError
+from fifomark.core.errors import InternalError, UsageError
 from fifomark.core.inspection import Inspection
 from fifomark.core.outcome import Failed, Lost, Marked, Outcome, Reason, Refused, Sanitized
 from fifomark.core.policy import Isolation
@@ -64,6 +64,7 @@ class Daemon:
     def recover(self, now: float) -> int:
         """Finish what an earlier daemon left half done (docs/recovery.md); returns how many submissions that were."""
         self.spool.remove_temporaries()
+        self.spool.sync_all()
         forget_answers(self.spool.layout)
         with self.ledger.batch():
             self.ledger.release_held(now)
@@ -100,6 +101,8 @@ class Daemon:
         marked = self.slots.collect(now)
         self._for_slots.learn(marked)
         ended = self.sanitizers.collect(now) + marked
+        if any(isinstance(one.outcome, Sanitized) for one in ended):
+            self.spool.keep_clean()
         listing = self._look(now, look) if look is not None else None
         moved: list[Submission] = []
         with self.ledger.batch():
@@ -287,6 +290,8 @@ class Daemon:
                 return self._settle(submission, State.REJECTED, refusal(findings), now, findings=findings)
             case Failed(reason=Reason(code="rubric-error") as reason):
                 raise UsageError(reason.message)  # stops the marking, and puts back what is in hand
+            case Failed(reason=Reason(code="disk-error") as reason):
+                raise InternalError(f"{reason.message}; what is in hand was put back: see to the disk, and start again")
             case Failed(reason=Reason(code="rubric-changed") as reason):
                 return self._mark_again(id, reason.message, now)
             case Failed(reason=Reason(code="internal-error") as reason):

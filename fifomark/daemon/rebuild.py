@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator
 from datetime import datetime
@@ -35,7 +34,7 @@ def rebuild(spool: Spool, now: float) -> Iterator[str]:
     for ending in ("", "-wal", "-shm"):
         if os.path.lexists(f"{spool.layout.ledger}{ending}"):
             yield f"the old ledger: moved to {set_aside(spool, os.path.basename(spool.layout.ledger) + ending)}"
-    with contextlib.closing(Ledger(spool.layout.ledger)) as ledger, ledger.batch():
+    with Ledger(spool.layout.ledger) as ledger, ledger.batch():
         for folder in ("done", "rejected", "failed"):
             yield from _ended(spool, ledger, folder, now)
         yield from _in_hand(spool, ledger, rubrics, now)

@@ -7,6 +7,7 @@ import functools
 import os
 import platform
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import wait
@@ -18,6 +19,7 @@ from fifomark.core.clock import utc
 from fifomark.core.errors import InternalError, SpoolError
 from fifomark.core.status import DaemonStatus, SlotStatus
 from fifomark.daemon.daemon import Daemon
+from fifomark.daemon.fsck import known_to_a_ledger
 from fifomark.daemon.lookout import PATIENCE, Lookout
 from fifomark.daemon.rubrics import load_rubrics
 from fifomark.ledger.ledger import Ledger
@@ -58,7 +60,7 @@ def run(root: str | os.PathLike[str], mode: Literal["serve", "drain"], on_turn: 
     rubrics = load_rubrics(spool)
     check_place(spool.layout)
     slots = pinned(spool_slots(spool))
-    with held(spool.layout), contextlib.closing(Ledger(spool.layout.ledger)) as ledger:
+    with held(spool.layout), Ledger(spool.layout.ledger) as ledger:
         posts = [Slot(name=f"sanitizer:{i}", device="cpu", visible="") for i in range(spool.settings.sanitizers)]
         daemon = Daemon(
             spool,
@@ -68,20 +70,32 @@ def run(root: str | os.PathLike[str], mode: Literal["serve", "drain"], on_turn: 
             slots=LocalPool(serve_marking, slots),
         )
         loop = Loop(daemon, mode, on_turn)
-        try:
+        with _releasing(daemon):
             loop.run()
-        finally:
-            daemon.release(time.time())
         return Ending(daemon.idle, tuple(sorted(name for _, name in daemon.unsettled)), loop.stopped_by, daemon.paused)
 
 
 def check_place(layout: Layout) -> None:
-    """SpoolError where the ledger would not be safe."""
+    """SpoolError where the ledger would not be safe, or is gone: with a new one, ids would be given out again."""
     if over_network(layout.ledger):
         raise SpoolError(
             f"{layout.ledger}: lies on a network file system, where SQLite may lose it; put it on a disk of this machine: "
             f"ln -s /var/lib/fifomark/ledger.sqlite3 {layout.ledger}"
         )
+    if (not layout.ledger.exists() or layout.ledger.stat().st_size == 0) and (known := known_to_a_ledger(layout)):
+        raise SpoolError(f"{layout.ledger}: is gone or empty, though it knew {known}; make a new one with: fifomark fsck --rebuild")
+
+
+@contextlib.contextmanager
+def _releasing(daemon: Daemon) -> Iterator[None]:
+    """At the end what is in hand is put back. Where that fails after something else did, that is told; recovery puts it back."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError, sqlite3.Error):
+            daemon.release(time.time())
+        raise
+    daemon.release(time.time())
 
 
 def spool_slots(spool: Spool) -> tuple[Slot, ...]:

@@ -132,5 +132,5 @@ def _main(connection: Connection, slot: Slot, serve: Serve, parent: int) -> None
         with contextlib.suppress(OSError):  # they may have been taken from us since
             os.sched_setaffinity(0, slot.cores)
     os.environ.update(slot.environment())
-    with contextlib.suppress(EOFError, BrokenPipeError):
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent has gone, perhaps with something of ours unread
         serve(connection, slot)

@@ -40,6 +40,7 @@ from fifomark.spool.spool import Spool
 from fifomark.workers.pool import Bounds, Pool
 
 MAX_ADMITTED = 5000  # submissions that one turn admits: half a second's work
+SELDOM_SECONDS = 1.0  # between two looks at what changes seldom: rubrics, and what waits for one that is gone
 BATCH = 64  # submissions that a sanitizer is handed at once, where the settings let them share a parser
 
 
@@ -52,6 +53,7 @@ class Daemon:
         self._settings = spool.settings
         self._to_sanitize: list[int] = []
         self._for_slots = SlotQueue(spool, ledger, rubrics, slots)
+        self._seldom_at = float("-inf")
         self._still = False  # whether nothing happened in the last turn
         self._arriving: dict[Key, Arrival] = {}  # settled, in order, and not yet admitted
         self.unsettled: frozenset[Key] = frozenset()
@@ -90,7 +92,9 @@ class Daemon:
 
     def tick(self, now: float, look: Look | None = EVERYTHING) -> bool:
         """One turn at `now` (seconds since the epoch), after a `look` at incoming/. Returns whether anything happened."""
-        refresh(self.spool, self._rubrics)
+        if seldom := not 0 <= now - self._seldom_at < SELDOM_SECONDS:
+            refresh(self.spool, self._rubrics)
+            self._seldom_at = now
         obeyed = obey_requests(self.spool, self.ledger, now)
         marked = self.slots.collect(now)
         self._for_slots.learn(marked)
@@ -101,12 +105,13 @@ class Daemon:
             for submission, _, outcome in ended:
                 moved += self._end(submission, outcome, now)
             came = self._admit(listing, now)
-            moved += self._claim(now) + self._orphans(now)
+            moved += self._claim(now) + (self._orphans(now) if seldom or not ended else [])
             started = [] if self.paused else self._for_slots.begin(now)
+        self._start(started, now)  # before the files are moved: no slot waits for that
         self._place(moved, now)
         moved += self._refuse(now)
         self.settled = [submission for submission in moved if submission.state in FINAL]
-        self._dispatch(started, now)
+        self._sanitize(now)
         self._still = not (obeyed or ended or came or moved or started)
         return not self._still
 
@@ -220,7 +225,14 @@ class Daemon:
             self._place(refused, now)
         return refused
 
-    def _dispatch(self, started: Iterable[tuple[Submission, str]], now: float) -> None:
+    def _start(self, started: Iterable[tuple[Submission, str]], now: float) -> None:
+        by_name = {slot.name: slot for slot in self.slots.free()}
+        for submission, name in started:
+            rubric, sha256 = self._rubrics[submission.rubric]
+            ticket = mark_ticket(self.spool, submission, rubric, sha256, self.ledger.inspection(submission.id))
+            self.slots.start([ticket], by_name[name], bounds(rubric, self._settings.limits, by_name[name], now))
+
+    def _sanitize(self, now: float) -> None:
         for slot in self.sanitizers.free():
             if not self._to_sanitize:
                 break
@@ -229,11 +241,6 @@ class Daemon:
             limit = Bounds(now + self._settings.limits.sanitize_seconds * len(taken))
             tickets = [sanitize_ticket(self.spool, submission, self._rubric_of(submission)) for submission in taken]
             self.sanitizers.start(tickets, slot, limit)
-        by_name = {slot.name: slot for slot in self.slots.free()}
-        for submission, name in started:
-            rubric, sha256 = self._rubrics[submission.rubric]
-            ticket = mark_ticket(self.spool, submission, rubric, sha256, self.ledger.inspection(submission.id))
-            self.slots.start([ticket], by_name[name], bounds(rubric, self._settings.limits, by_name[name], now))
 
     @property
     def _batch(self) -> int:
@@ -290,6 +297,7 @@ class Daemon:
 
     def _mark_again(self, id: int, why: str, now: float) -> list[Submission]:
         """By the rubric as it is now; the try that was in vain does not count."""
+        self._seldom_at = float("-inf")
         self.ledger.uncount(id)
         self.ledger.put_back(id, now, why)
         return []

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 from fifomark.core.errors import ConfigError
 from fifomark.core.outcome import Reason
-from fifomark.core.states import State
 from fifomark.core.submission import Submission
 from fifomark.daemon.dispatch import Dispatch, Need, fits, need
 from fifomark.daemon.rubrics import Rubrics
@@ -33,7 +32,8 @@ class SlotQueue:
     def begin(self, now: float) -> list[tuple[Submission, str]]:
         """Give free slots what is earliest in line and can run there; the try is committed before the work starts."""
         free = self._slots.free()
-        needs = ((submission.id, self._need(submission)) for submission in (self.waiting() if free else []))
+        known = (submission for submission in self._ledger.ready_for_slots() if submission.rubric in self._rubrics)
+        needs = ((submission.id, self._need(submission)) for submission in known)
         serving = [state.slot for state in self._slots.slots() if state.state != "out of service"]
         chosen = list(self._dispatch.choose(needs, free, serving))
         self._unused = len(chosen) < len(free)
@@ -41,7 +41,7 @@ class SlotQueue:
 
     def waiting(self) -> list[Submission]:
         """In line, those whose clean file lies where a worker will look for it."""
-        return [submission for submission in self._ledger.in_state((State.SANITIZED,), -1) if not submission.moving]
+        return list(self._ledger.ready_for_slots())
 
     @property
     def room(self) -> int:

@@ -40,10 +40,13 @@ def obey(connection: Connection, slot: Slot) -> None:
         if what == "stuck":
             ctypes.PyDLL(None).sleep(600)  # in C, with Python's lock held
         if what == "burn":
-            until = time.process_time() + float(argument)
-            while time.process_time() < until:
-                pass
+            burn(float(argument))
             time.sleep(0.6)  # until somebody has looked
+        while what == "breed":  # no child takes much
+            if (child := os.fork()) == 0:
+                burn(0.1)
+                os._exit(0)
+            os.waitpid(child, 0)
         if what == "spin":
             while True:
                 pass
@@ -69,6 +72,12 @@ def obey(connection: Connection, slot: Slot) -> None:
         connection.send_bytes(
             msgspec.json.encode(Failed(reason=Reason(code=code, message=argument if what in ("spent", "device") else said, blame=None)))
         )
+
+
+def burn(seconds: float) -> None:
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
 
 
 def leave_behind(how: str, note: str) -> None:
@@ -127,6 +136,13 @@ def ended_of(pool: LocalPool, wanted: int = 1) -> list[Ended]:
         wait(pool.waitables(), timeout=0.1)
         found += pool.collect(time.time())
     return found
+
+
+def comes_to_an_end(pid: int) -> bool:
+    until = time.time() + 10
+    while is_running(pid) and time.time() < until:
+        time.sleep(0.05)
+    return not is_running(pid)
 
 
 def said(pool: LocalPool, path: str, slot: Slot = CPU) -> str:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
+import pool_bench
 import pytest
 from pool_bench import (
     CPU,
     GPU,
+    comes_to_an_end,
     ended_of,
-    is_running,
     outcome,
     said,
     several,
@@ -40,11 +44,37 @@ def test_what_a_dead_worker_left_outside_its_group_is_killed_too(pool: LocalPool
     assert comes_to_an_end(int((tmp_path / "child").read_text()))
 
 
-def comes_to_an_end(pid: int) -> bool:
-    until = time.time() + 10
-    while is_running(pid) and time.time() < until:
+def test_what_nobody_has_looked_at_yet_ends_with_its_worker(pool: LocalPool, tmp_path: Path) -> None:
+    note = tmp_path / "child"
+    pool.start([ticket(f"escape {note}")], CPU, Bounds(time.time() + 60))
+    while not note.exists():
         time.sleep(0.05)
-    return not is_running(pid)
+    pool.close()
+    assert comes_to_an_end(int(note.read_text()))
+
+
+POOL = """
+import sys, time
+from pool_bench import *
+if __name__ == "__main__":
+    pool = LocalPool(obey, [CPU])
+    print(said(pool, "pid"), flush=True)
+    pool.start([ticket("stuck")], CPU, Bounds(time.time() + 600))
+    time.sleep(600)
+"""
+
+
+def test_a_worker_that_hangs_dies_with_whoever_started_it(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(POOL)
+    path = os.pathsep.join([str(Path(pool_bench.__file__).parent), *sys.path])
+    program = subprocess.Popen([sys.executable, tmp_path / "program.py"], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path})
+    assert program.stdout is not None
+    with program.stdout:
+        worker = int(program.stdout.readline())
+        time.sleep(0.5)  # until it hangs
+        program.kill()
+        program.wait()
+    assert comes_to_an_end(worker)
 
 
 def test_a_worker_that_hangs_in_c_is_killed_and_replaced(pool: LocalPool) -> None:
@@ -61,6 +91,14 @@ def test_a_worker_that_takes_too_much_cpu_time_is_killed(pool: LocalPool) -> Non
     (ended,) = ended_of(pool)
     assert isinstance(ended.outcome, Failed)
     assert (ended.outcome.reason.code, ended.outcome.reason.message) == ("limit-exceeded", "it took more than 0.3 seconds of CPU time")
+
+
+def test_the_cpu_time_of_what_it_started_counts_too(pool: LocalPool) -> None:
+    said(pool, "pid")
+    pool.start([ticket("breed")], CPU, Bounds(time.time() + 20, cpu_seconds=0.7))
+    (ended,) = ended_of(pool)
+    assert isinstance(ended.outcome, Failed)
+    assert ended.outcome.reason.message == "it took more than 0.7 seconds of CPU time"
 
 
 def test_cpu_time_is_counted_from_the_ticket_and_not_from_the_workers_birth(pool: LocalPool) -> None:

@@ -52,6 +52,7 @@ class Daemon:
         self.sanitizers, self.slots = sanitizers, slots
         self._settings = spool.settings
         self._to_sanitize: list[int] = []
+        self._admissible: set[int] = set()  # those of them whose owners are known to have an attempt left
         self._for_slots = SlotQueue(spool, ledger, rubrics, slots)
         self._seldom_at = float("-inf")
         self._still = False  # whether nothing happened in the last turn
@@ -213,7 +214,9 @@ class Daemon:
 
     def _refuse(self, now: float) -> list[Submission]:
         """Those that were claimed and are one too many for their owner, before they cost anything."""
-        claimed = [s for s in map(self.ledger.get, self._to_sanitize) if s.rubric in self._rubrics]
+        new = [id for id in self._to_sanitize if id not in self._admissible]
+        self._admissible = set(self._to_sanitize)
+        claimed = [s for s in map(self.ledger.get, new) if s.rubric in self._rubrics]
         reasons = [(s, exhausted(self.ledger, s, self._rubrics[s.rubric][0].attempts)) for s in claimed]
         refused: list[Submission] = []
         if any(reason for _, reason in reasons):

@@ -136,7 +136,9 @@ class Spool:
 
     def withdraw(self, submission: Submission) -> None:
         """Delete what waits in incoming/; OSError where that cannot be done."""
-        with opened_folder(os.path.dirname(self.layout.incoming(submission))) as folder, contextlib.suppress(FileNotFoundError):
+        path = os.path.dirname(self.layout.incoming(submission))
+        self._unsynced.add(path)  # were it to come back after a power cut, it would be submitted again
+        with opened_folder(path) as folder, contextlib.suppress(FileNotFoundError):
             os.unlink(submission.name, dir_fd=folder)
 
     def can_come_back(self, submission: Submission) -> str | None:

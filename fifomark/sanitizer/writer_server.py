@@ -88,7 +88,7 @@ def _answered(control: socket.socket, parser: ParserClient, taken: _Taken) -> _T
 
     for done, answer in enumerate(answered(taken.request, taken.fds, parser.told(taken.asked, idle=send)), 1):
         answers.append(answer)
-        if ahead is None and _is_small(taken.request) and _readable(control):
+        if ahead is None and parser.free and _is_small(taken.request) and _readable(control):
             ahead = _take(control, parser)
         if done < len(taken.request.items) and time.monotonic() - sent > _LATE:
             send()

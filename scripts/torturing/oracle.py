@@ -29,7 +29,7 @@ FINAL = ("done", "rejected", "failed", "withdrawn")
 FOLDERS = ("incoming", "sanitizing", "evaluating", "done", "rejected", "failed", "originals")
 _TEMPORARY = re.compile(r"\..+\.tmp$")
 
-# From which state to which. Nothing leaves a final state: nobody asks for that here.
+# From which state to which. Nothing leaves a final state, but for what is tried again.
 _STEPS = {
     "": {"queued"},
     "queued": {"sanitizing", "held"},
@@ -37,6 +37,8 @@ _STEPS = {
     "sanitizing": {"sanitized", "rejected", "failed", "held"},
     "sanitized": {"evaluating", "failed"},
     "evaluating": {"sanitized", "done", "rejected", "failed"},
+    "rejected": {"queued"},
+    "failed": {"queued"},
 }
 
 
@@ -51,6 +53,7 @@ class Cell(NamedTuple):
 # By (state, moving). A clean file is "hidden" while nobody may rely on it.
 _CELLS = {
     ("queued", 0): Cell({"incoming"}, {"-"}, {"-"}),
+    ("queued", 1): Cell({"rejected", "failed", "originals", "incoming"}, {"-", "failed"}, {"-", "rejected", "failed"}),  # a retry
     ("held", 0): Cell({"incoming"}, {"-"}, {"-"}),
     ("sanitizing", 1): Cell({"incoming", "sanitizing"}, {"-"}, {"-"}),
     ("sanitizing", 0): Cell({"sanitizing"}, {"-", "hidden"}, {"-"}),
@@ -71,6 +74,7 @@ class Row(NamedTuple):
     name: str
     state: str
     moving: int
+    attempt: int
     reason: str | None
     order: tuple[int, bytes, int]
 
@@ -153,6 +157,11 @@ def _one(
             if (body := spool.root.joinpath(*file).read_bytes()) and hashlib.sha256(body).hexdigest() != one.sha256:
                 yield f"what was dropped was changed ({place}, {len(body)} bytes)"
     if row:
+        for attempt in range(1, row.attempt):
+            earlier = ("originals", f"{row.id:08d}-{os.path.splitext(one.name)[0]}.attempt-{attempt}.json")
+            explained.add(earlier)
+            if earlier not in spool.files and not row.moving:
+                yield f"the report of attempt {attempt} is gone"
         yield from _told(spool, one, row, history.get(row.id, []), places, known)
     if at_rest and (row is None or row.moving or (row.state, row.reason) != one.ending):
         yield f"ends as {(row.state, row.reason, row.moving) if row else 'nothing'}, not as {one.ending}"
@@ -186,6 +195,9 @@ def _told(
     for before, after in zip(["", *states], states, strict=False):
         if after not in _STEPS.get(before, ()):
             yield f"went from {before or 'nowhere'} to {after}: {states}"
+    again = sum(before in FINAL for before in states[:-1])
+    if again != row.attempt - 1:
+        yield f"had {again} attempts before this, and its row says that it is number {row.attempt}: {states}"
     if not states or states[-1] != row.state:
         yield f"its row says {row.state}, its history {states}"
     if one.name in known:
@@ -221,10 +233,11 @@ def _report(
 
 def _overtaken(spool: Spool) -> Iterator[str]:
     """Whoever was taken while an earlier one was ready: for reading, and for marking."""
-    order = {row.id: row.order for rows in spool.rows.values() for row in rows}
+    once = [row for rows in spool.rows.values() for row in rows if row.attempt == 1]  # a retry has left its first place in the line
+    order = {row.id: row.order for row in once}
     waiting: list[tuple[int, bytes, int]] = []
     sanitized: dict[int, float] = {}
-    for event in spool.events:
+    for event in (event for event in spool.events if event.submission in order):
         mine = order[event.submission]
         if mine in waiting[(at := bisect_left(waiting, mine)) : at + 1]:
             del waiting[at]
@@ -246,10 +259,9 @@ def _read(root: Path) -> Spool:
     files = {(folder, entry.name) for folder in FOLDERS for entry in os.scandir(root / folder)}
     rows: dict[str, list[Row]] = {}
     with _tables(root) as db:
-        for id, name, state, moving, reason, order in db.execute(
-            "SELECT id, name, state, moving, reason, order_ns FROM submissions ORDER BY id"
-        ):
-            rows.setdefault(os.fsdecode(name), []).append(Row(id, os.fsdecode(name), state, moving, reason, (order, name, id)))
+        found = db.execute("SELECT id, name, state, moving, attempt, reason, order_ns FROM submissions ORDER BY id")
+        for id, name, state, moving, attempt, reason, order in found:
+            rows.setdefault(os.fsdecode(name), []).append(Row(id, os.fsdecode(name), state, moving, attempt, reason, (order, name, id)))
         events = [Event(*event) for event in db.execute("SELECT submission, at, state FROM events ORDER BY rowid")]
     return Spool(root, rows, events, files)
 

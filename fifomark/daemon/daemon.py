@@ -235,8 +235,9 @@ class Daemon:
         by_name = {slot.name: slot for slot in self.slots.free()}
         for submission, name in started:
             rubric, sha256 = self._rubrics[submission.rubric]
-            ticket = mark_ticket(self.spool, submission, rubric, sha256, self.ledger.inspection(submission.id))
-            self.slots.start([ticket], by_name[name], bounds(rubric, self._settings.limits, by_name[name], now))
+            limit = bounds(rubric, self._settings.limits, by_name[name], now)
+            ticket = mark_ticket(self.spool, submission, rubric, sha256, self.ledger.inspection(submission.id), limit, now)
+            self.slots.start([ticket], by_name[name], limit)
 
     def _sanitize(self, now: float) -> None:
         for slot in self.sanitizers.free():

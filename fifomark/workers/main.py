@@ -6,6 +6,7 @@ import errno
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from multiprocessing.connection import Connection
 from typing import TypeVar
 
@@ -32,10 +33,12 @@ def serve_sanitizing(sandbox: Strictness, isolation: Isolation, connection: Conn
     with Sanitizer(sandbox=sandbox, isolation=isolation) as sanitizer:
 
         def judge(tickets: Sequence[SanitizeTicket]) -> Iterator[Outcome]:
-            jobs = [Job(ticket.path, ticket.name, ticket.clean_path) for ticket in tickets]
-            seen = sanitizer.inspect_all(jobs, policy=tickets[0].policy, limits=tickets[0].limits)
-            for ticket, one in zip(tickets, seen, strict=True):
-                yield _sanitized(one, ticket) if isinstance(one, Inspection) else unsanitized(one, ticket)
+            for (policy, limits), group in groupby(tickets, lambda ticket: (ticket.policy, ticket.limits)):
+                some = list(group)
+                jobs = [Job(ticket.path, ticket.name, ticket.clean_path) for ticket in some]
+                seen = sanitizer.inspect_all(jobs, policy=policy, limits=limits)
+                for ticket, one in zip(some, seen, strict=True):
+                    yield _sanitized(one, ticket) if isinstance(one, Inspection) else unsanitized(one, ticket)
 
         _serve(connection, SanitizeTicket, judge)
 

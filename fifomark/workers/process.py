@@ -38,6 +38,9 @@ class Worker:
             self._process.start()
         finally:
             theirs.close()
+        assert self.pid is not None
+        # By the kernel's word: what a worker starts may outlive it, and holds its end of every pipe, of multiprocessing's sentinel too.
+        self._death = os.pidfd_open(self.pid)
 
     @property
     def pid(self) -> int | None:
@@ -53,8 +56,8 @@ class Worker:
 
     @property
     def waitables(self) -> Sequence[Connection | int]:
-        """What becomes ready when it says something, or dies: what it started may hold its end of the pipe open."""
-        return (self.connection, self._process.sentinel)
+        """What becomes ready when it says something, or dies."""
+        return (self.connection, self._death)
 
     def send(self, message: bytes) -> None:
         """OSError where the worker is gone."""
@@ -102,7 +105,7 @@ class Worker:
         if self._process.is_alive():
             self._process.kill()  # it may not have come to lead its group yet
         self._process.join(_LAST_SECONDS)
-        self.connection.close()
+        self._close()
 
     def _kill_what_it_left(self) -> None:
         """Also when it is gone itself: what it started may not be."""
@@ -110,6 +113,12 @@ class Worker:
         tree.kill(self._started)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
+
+    def _close(self) -> None:
+        self.connection.close()
+        if self._death >= 0:
+            os.close(self._death)
+            self._death = -1
 
     def stop(self, grace: float) -> None:
         """Let an idle worker go: it ends when its pipe closes; killed after `grace` seconds."""

@@ -115,19 +115,25 @@ class Scenario:
 
 
 def drain(root: Path) -> int:
-    """`fifomark drain` in this process, what it says going to a file beside the spool."""
+    """`fifomark drain` in this process."""
     service.LocalPool = EagerPool  # type: ignore[misc,assignment]
-    said = os.open(root.parent / "stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    os.dup2(said, 2)
-    sys.stderr = open(2, "w", closefd=False, buffering=1)  # noqa: SIM115 (until we end)
+    _write_beside(root)
     return fifomark(["drain", "--spool", str(root)])
 
 
 def again(root: Path) -> int:
     """`fifomark retry` of what was rejected or failed, and a drain."""
     ids = [str(int(path.name[:8])) for folder in ("rejected", "failed") for path in sorted((root / folder).glob("*.json"))]
+    _write_beside(root)
     fifomark(["retry", *ids, "--spool", str(root)])
     return drain(root)
+
+
+def _write_beside(root: Path) -> None:
+    """From now on what this process says goes to a file beside the spool, and to nobody else."""
+    said = os.open(root.parent / "stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(said, 2)
+    sys.stderr = open(2, "w", closefd=False, buffering=1)  # noqa: SIM115 (until we end)
 
 
 def _stderr(root: Path) -> str:

@@ -32,7 +32,7 @@ _TEMPORARY = re.compile(r"\..+\.tmp$")
 # From which state to which. Nothing leaves a final state, but for what is tried again.
 _STEPS = {
     "": {"queued"},
-    "queued": {"sanitizing", "held"},
+    "queued": {"sanitizing", "held", "rejected", "failed"},  # the last two: a retry that was taken back
     "held": {"queued"},
     "sanitizing": {"sanitized", "rejected", "failed", "held"},
     "sanitized": {"evaluating", "failed"},
@@ -195,17 +195,25 @@ def _told(
     for before, after in zip(["", *states], states, strict=False):
         if after not in _STEPS.get(before, ()):
             yield f"went from {before or 'nowhere'} to {after}: {states}"
-    again = sum(before in FINAL for before in states[:-1])
+    again = sum(state in FINAL for state in _kept(states)[:-1])
     if again != row.attempt - 1:
         yield f"had {again} attempts before this, and its row says that it is number {row.attempt}: {states}"
     if not states or states[-1] != row.state:
         yield f"its row says {row.state}, its history {states}"
-    if one.name in known:
-        return
+    if one.name in known or row.state == "queued":
+        return  # with a report it is the last attempt's
     for file in places["report"].values():
         yield from _report(spool, one, row, states, file, places["clean"])
     if row.state in FINAL and not row.moving:
         known.add(one.name)
+
+
+def _kept(states: list[str]) -> list[str]:
+    """Without retries that were taken back."""
+    taken_back = {
+        i for i in range(1, len(states)) if states[i - 1] == "queued" and states[i] in FINAL and i > 1 and states[i - 2] == states[i]
+    }
+    return [state for i, state in enumerate(states) if i not in taken_back and i + 1 not in taken_back]
 
 
 def _report(
@@ -221,7 +229,7 @@ def _report(
         yield f"its report says {told}, the ledger {(row.id, row.state, row.reason, one.name, one.size)}"
     if report.submission.sha256 not in (one.sha256, None) or (report.submission.sha256 is None and row.state == "done"):
         yield f"its report has another file's sha256: {report.submission.sha256}"
-    if [step.state.value for step in report.timeline] != states:
+    if [step.state.value for step in report.timeline] != _kept(states):
         yield f"its report's timeline is {[step.state.value for step in report.timeline]}, its history {states}"
     if (row.state == "done") != (report.grade is not None):
         yield f"is {row.state}, and its report has the grade {report.grade}"
@@ -233,8 +241,9 @@ def _report(
 
 def _overtaken(spool: Spool) -> Iterator[str]:
     """Whoever was taken while an earlier one was ready: for reading, and for marking."""
-    once = [row for rows in spool.rows.values() for row in rows if row.attempt == 1]  # a retry has left its first place in the line
-    order = {row.id: row.order for row in once}
+    # A retry has left its first place in the line.
+    once = {id for id, events in spool.history().items() if sum(event.state == "queued" for event in events) == 1}
+    order = {row.id: row.order for rows in spool.rows.values() for row in rows if row.id in once}
     waiting: list[tuple[int, bytes, int]] = []
     sanitized: dict[int, float] = {}
     for event in (event for event in spool.events if event.submission in order):

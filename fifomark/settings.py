@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,12 +16,29 @@ from fifomark.core.record import Record
 FILE_NAME = "fifomark.toml"
 
 
+class LogFormat(StrEnum):
+    TEXT = "text"
+    JSON = "json"
+
+
+class Retention(Record):
+    """What is kept of submissions that have ended, all of it where nothing is said: files of those that ended no more than
+    `older_than_days` ago, of the newest `keep`, and as many as make `max_bytes` together. Reports stay, unless `reports` says that they go
+    as well."""
+
+    older_than_days: Annotated[float, Meta(ge=0, le=36500)] | None = None
+    keep: Annotated[int, Meta(ge=0)] | None = None
+    max_bytes: Annotated[int, Meta(ge=0)] | None = None
+    reports: bool = False
+
+
 class Settings(Record):
     """`slots` is "auto", or one entry a slot: "cpu", "cpu:2" (two threads), "cuda:0", "cuda:GPU-…" (a UUID).
 
     `order`: by each file's own mtime, or by arrival, which nobody can forge. Times are in seconds. `sandbox`: see sandbox.enter;
     `isolation`: what shares a process that reads hostile bytes. `plugins`: families of networks besides our own, by the names of their
-    entry points; those that a rubric names need not stand here.
+    entry points; those that a rubric names need not stand here. `grace_seconds`: what runs may take to end once the daemon is to stop.
+    `min_free_bytes` stay free on the spool's disk (None: spool.space).
     """
 
     schema: Literal["fifomark.settings/1"]
@@ -31,11 +49,15 @@ class Settings(Record):
     settle_seconds: Annotated[float, Meta(ge=0, le=3600)] = 0.2
     rescan_seconds: Seconds = 5.0
     max_attempts: Positive = 3
+    grace_seconds: Annotated[float, Meta(ge=0, le=86400)] = 60.0
+    min_free_bytes: Annotated[int, Meta(ge=0)] | None = None
+    log_format: LogFormat = LogFormat.TEXT
     sandbox: Literal["auto", "required", "best-effort", "off"] = "auto"
     isolation: Isolation = Isolation.SUBMISSION
     plugins: tuple[str, ...] = ()
     policy: Policy = Policy()
     limits: Limits = Limits()
+    retention: Retention = Retention()
 
 
 def load_settings(root: str | Path) -> Settings:

@@ -48,7 +48,8 @@ class Line(Record):
 
 
 class Status(Record):
-    """`daemon` is None where none runs; `states` has a count for every state; `uploads` are names still being written."""
+    """`daemon` is None where none runs; `states` has a count for every state; `uploads` are names still being written; `notices` is what
+    the daemon wants its operator to know."""
 
     schema: Literal["fifomark.status/1"]
     spool: str
@@ -58,3 +59,4 @@ class Status(Record):
     queue: tuple[Line, ...]
     recent: tuple[Line, ...]
     uploads: tuple[str, ...]
+    notices: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ files move; a state that is committed while its file still lies elsewhere is mar
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -28,9 +29,11 @@ from fifomark.ledger.ledger import Ledger, Result
 from fifomark.marking.grade import grade
 from fifomark.marking.rubric import Rubric
 from fifomark.reports.compose import MARKED, compose, refusal
+from fifomark.spool.space import Space
 from fifomark.spool.spool import Spool
-from fifomark.workers.pool import Bounds, Pool
+from fifomark.workers.pool import Bounds, Ended, Pool
 
+_log = logging.getLogger(__name__)
 MAX_WAITING = 4  # sanitized submissions a slot that may wait for it: more would only pile up clean files
 BATCH = 64  # submissions that a sanitizer is handed at once, where the settings let them share a parser
 
@@ -38,13 +41,22 @@ BATCH = 64  # submissions that a sanitizer is handed at once, where the settings
 class Daemon:
     """`rubrics` are those of the spool by name, each with the hash it was read with."""
 
-    def __init__(self, spool: Spool, ledger: Ledger, rubrics: Rubrics, sanitizers: Pool, slots: Pool) -> None:
-        self.spool, self.ledger, self._rubrics = spool, ledger, rubrics
-        self.sanitizers, self.slots = sanitizers, slots
-        self._settings = spool.settings
+    def __init__(self, spool: Spool, ledger: Ledger, rubrics: Rubrics, sanitizers: Pool, slots: Pool, *, lenient: bool = False) -> None:
+        """`lenient`: a rubric that is broken later stops its own submissions only."""
+        self.ledger, self.sanitizers, self.slots = ledger, sanitizers, slots
+        self.broken: dict[str, str] = {}  # rubrics that are wrong, and why: their submissions wait
+        self.closing = False  # nothing new is started any more
+        self._lenient = lenient
+        self.adopt(spool, rubrics)
         self._to_sanitize: list[int] = []
         self.listing = Listing(arrivals=(), unsettled=frozenset())
         self.settled: list[Submission] = []  # what ended in the last turn
+
+    def adopt(self, spool: Spool, rubrics: Rubrics) -> None:
+        """Go on with this spool's settings, and these rubrics."""
+        self.spool, self.rubrics, self._settings = spool, rubrics, spool.settings
+        self._space = Space(spool.layout.root, spool.settings.min_free_bytes)
+        self.short_of_space = self._space.is_short()  # nothing new is taken in
 
     def recover(self, now: float) -> int:
         """Finish what an earlier daemon left half done (docs/recovery.md); returns how many submissions that were."""
@@ -77,13 +89,15 @@ class Daemon:
 
     def tick(self, now: float, *, sweep: bool = True) -> bool:
         """One turn at `now` (seconds since the epoch); `sweep` looks at incoming/ first. Returns whether anything happened."""
-        refresh(self.spool, self._rubrics)
+        refresh(self.spool, self.rubrics, self.broken if self._lenient else None)
+        self.short_of_space = self._space.is_short()
         ended = self.sanitizers.collect(now) + self.slots.collect(now)
         if sweep:
-            self.listing = self.spool.sweep(now, self._rubrics)
+            self.listing = self.spool.sweep(now, self.rubrics)
+        self._keep_logs(ended, now)
         moved: list[Submission] = []
         with self.ledger.batch():
-            for submission, _, outcome in ended:
+            for submission, _, outcome, _ in ended:
                 moved += self._end(submission, outcome, now)
             came = self._admit(now) if sweep else 0
             moved += self._claim(now) + self._orphans(now)
@@ -110,6 +124,19 @@ class Daemon:
                 return "; ".join(f"{state.slot.name}: {state.why}" for state in states)
         return None
 
+    @property
+    def in_hand(self) -> int:
+        """How many submissions are being worked on."""
+        return sum(state.submission is not None for state in (*self.sanitizers.slots(), *self.slots.slots()))
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What its operator should know."""
+        told = [f"rubric {name!r} is wrong, and its submissions wait: {why}" for name, why in self.broken.items()]
+        if self.short_of_space:
+            told.append("the spool's disk is nearly full (min_free_bytes): nothing new is taken until there is room")
+        return tuple(told)
+
     # One turn, step by step
 
     def _admit(self, now: float) -> int:
@@ -119,19 +146,22 @@ class Daemon:
         return self.ledger.admit(self.listing, now, order=self._settings.order, rubric_of=rubric_of, owner_of=owner_of)
 
     def _owner(self, arrival: Arrival, rubric: str) -> str:
-        return shown(self._rubrics[rubric][0].owner_of(arrival.name)) if rubric in self._rubrics else shown(arrival.name)
+        return shown(self.rubrics[rubric][0].owner_of(arrival.name)) if rubric in self.rubrics else shown(arrival.name)
 
     def _claim(self, now: float) -> list[Submission]:
         """Sanitize ahead of the slots, but not without end."""
-        ahead = len(self._to_sanitize) + self.ledger.counts()[State.SANITIZED]
+        if self.closing or self.short_of_space:
+            return []
+        stuck = sum(s.rubric in self.broken for s in self.ledger.in_state((State.SANITIZED,), -1)) if self.broken else 0
+        ahead = len(self._to_sanitize) + self.ledger.counts()[State.SANITIZED] - stuck
         claims: list[Submission] = []
         waiting: set[tuple[str, str]] = set()  # for the end of others by the same owner, which may be the last that they may have
         wanted = len(self.sanitizers.free()) * self._batch
         most = max(MAX_WAITING * len(self.slots.slots()), self._batch)
-        while len(claims) < wanted and ahead + len(claims) < most and (ready := self.ledger.next_ready(waiting)) is not None:
-            if ready.rubric in self._rubrics and undecided(self.ledger, ready, self._rubrics[ready.rubric][0].attempts):
+        while len(claims) < wanted and ahead + len(claims) < most and (ready := self.ledger.next_ready(waiting, self.broken)) is not None:
+            if ready.rubric in self.rubrics and undecided(self.ledger, ready, self.rubrics[ready.rubric][0].attempts):
                 waiting.add((ready.rubric, ready.owner))
-            elif (claim := self.ledger.start(now, waiting)) is not None:
+            elif (claim := self.ledger.start(now, waiting, self.broken)) is not None:
                 claims.append(claim.submission)
         self._to_sanitize += [submission.id for submission in claims]
         return claims
@@ -139,8 +169,8 @@ class Daemon:
     def _begin(self, now: float) -> list[tuple[Submission, str]]:
         """Give each free slot the earliest submission that is ready for it; the try is committed before the work starts."""
         started = []
-        for slot in self.slots.free():
-            waiting = self.ledger.next_sanitized()
+        for slot in [] if self.closing else self.slots.free():
+            waiting = self.ledger.next_sanitized(self.broken)
             if waiting is None:
                 break
             started.append((self.ledger.begin(waiting.id, slot.name, now), slot.name))
@@ -150,7 +180,7 @@ class Daemon:
         """What waits for a rubric that the spool no longer has can never be marked."""
         moved: list[Submission] = []
         for submission in self.ledger.in_state((State.SANITIZED,), -1):
-            if not submission.moving and submission.rubric not in self._rubrics:
+            if not submission.moving and submission.rubric not in self.rubrics:
                 reason = Reason(code="internal-error", message=f"its rubric {submission.rubric!r} is gone", blame="operator")
                 moved += self._settle(submission, State.FAILED, reason, now)
         return moved
@@ -181,8 +211,8 @@ class Daemon:
 
     def _refuse(self, now: float) -> list[Submission]:
         """Those that were claimed and are one too many for their owner, before they cost anything."""
-        claimed = [s for s in map(self.ledger.get, self._to_sanitize) if s.rubric in self._rubrics]
-        reasons = [(s, exhausted(self.ledger, s, self._rubrics[s.rubric][0].attempts)) for s in claimed]
+        claimed = [s for s in map(self.ledger.get, self._to_sanitize) if s.rubric in self.rubrics]
+        reasons = [(s, exhausted(self.ledger, s, self.rubrics[s.rubric][0].attempts)) for s in claimed]
         refused: list[Submission] = []
         if any(reason for _, reason in reasons):
             with self.ledger.batch():
@@ -195,7 +225,7 @@ class Daemon:
 
     def _dispatch(self, started: Iterable[tuple[Submission, str]], now: float) -> None:
         for slot in self.sanitizers.free():
-            if not self._to_sanitize:
+            if not self._to_sanitize or self.closing:
                 break
             with self.ledger.batch():
                 taken = [self.ledger.try_again(id) for id in self._next_batch()]
@@ -204,7 +234,7 @@ class Daemon:
             self.sanitizers.start(tickets, slot, bounds)
         by_name = {slot.name: slot for slot in self.slots.free()}
         for submission, name in started:
-            rubric, sha256 = self._rubrics[submission.rubric]
+            rubric, sha256 = self.rubrics[submission.rubric]
             ticket = mark_ticket(self.spool, submission, rubric, sha256, self.ledger.inspection(submission.id))
             self.slots.start([ticket], by_name[name], self._bounds(rubric, now))
 
@@ -226,7 +256,7 @@ class Daemon:
 
     def _rubric_of(self, submission: Submission) -> Rubric | None:
         """None where it names a rubric that the spool has not."""
-        known = self._rubrics.get(submission.rubric)
+        known = self.rubrics.get(submission.rubric)
         return known[0] if known else None
 
     def _bounds(self, rubric: Rubric, now: float) -> Bounds:
@@ -234,6 +264,14 @@ class Daemon:
         own, limits = rubric.limits, self._settings.limits
         memory = own.memory_mib << 20 if own.memory_mib is not None else limits.mark_memory_bytes
         return Bounds(now + (own.wall_seconds or limits.mark_seconds), memory)
+
+    def _keep_logs(self, ended: Iterable[Ended], now: float) -> None:
+        for id, slot, _, said in ended:
+            if said:
+                try:
+                    self.spool.keep_log(self.ledger.get(id), f"--- {utc(now):%Y-%m-%dT%H:%M:%SZ} on {slot.name}\n{said}")
+                except OSError as e:
+                    _log.warning("%08d: what was said cannot be kept: %s", id, e)
 
     # How a submission ends
 
@@ -245,14 +283,17 @@ class Daemon:
                 return self._settle(submission, State.REJECTED, refusal(inspection.findings), now, inspection=inspection)
             case Sanitized(inspection=inspection):
                 return [self.ledger.sanitized(id, msgspec.json.encode(inspection), now)]
-            case Marked(evaluation=evaluation) if evaluation.rubric_sha256 != self._rubrics[submission.rubric][1]:
+            case Marked(evaluation=evaluation) if evaluation.rubric_sha256 != self.rubrics[submission.rubric][1]:
                 return self._mark_again(id, "the rubric was changed while this was marked", now)
             case Marked(evaluation=evaluation, fingerprint=fingerprint):
-                mark = grade(evaluation, self._rubrics[submission.rubric][0], utc(submission.received_at))
+                mark = grade(evaluation, self.rubrics[submission.rubric][0], utc(submission.received_at))
                 same = duplicates(self.ledger, submission, self._inspection(id), fingerprint)
                 return self._settle(submission, State.DONE, MARKED, now, evaluation=evaluation, grade=mark, findings=same)
             case Refused(findings=findings):
                 return self._settle(submission, State.REJECTED, refusal(findings), now, findings=findings)
+            case Failed(reason=Reason(code="rubric-error") as reason) if self._lenient:
+                self.broken[submission.rubric] = reason.message
+                return self._mark_again(id, "its rubric is wrong", now)
             case Failed(reason=Reason(code="rubric-error") as reason):
                 raise UsageError(reason.message)  # stops the marking, and puts back what is in hand
             case Failed(reason=Reason(code="rubric-changed") as reason):

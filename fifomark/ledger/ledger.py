@@ -9,17 +9,21 @@ from contextlib import AbstractContextManager
 
 from fifomark.core.errors import InternalError, SpoolError
 from fifomark.core.findings import Verdict
+from fifomark.core.keeping import Pruned
 from fifomark.core.record import Record
 from fifomark.core.states import MOVES, State
 from fifomark.core.submission import Arrival, Claim, Identity, Listing, Submission
 from fifomark.ledger.attempts import Attempts
 from fifomark.ledger.database import opened, transaction
+from fifomark.ledger.durations import Durations
 from fifomark.ledger.fingerprints import Fingerprints
+from fifomark.ledger.history import History
+from fifomark.ledger.retention import Retention
 from fifomark.ledger.schema import MIGRATIONS, migrate
 
 _COLUMNS = (
     "id, folder, name, kind, rubric, owner, state, moving, attempt, tries, order_ns, device, inode, size, mtime_ns, received_at, "
-    "slot, verdict, family, points, points_possible, reason, message, updated_at"
+    "slot, verdict, family, points, points_possible, reason, message, updated_at, pruned"
 )
 _IN_LINE = "ORDER BY order_ns, name, id"
 
@@ -44,6 +48,7 @@ class Ledger:
         uri = "file:" + self._path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + (self._reading() if read_only else "")
         self._db = opened(uri, self._check if read_only else self._prepare, "a ledger", SpoolError, uri=True)
         self.attempts, self.fingerprints = Attempts(self._db), Fingerprints(self._db)
+        self.history, self.retention, self.durations = History(self._db), Retention(self._db), Durations(self._db)
 
     def _reading(self) -> str:
         """How to open for reading: a reader who may not write beside the ledger can do without, as long as nobody writes to it."""
@@ -136,15 +141,17 @@ class Ledger:
 
     # The way of a submission
 
-    def next_ready(self, passing_over: Collection[tuple[str, str]] = ()) -> Submission | None:
-        """The earliest submission that is ready, none of `passing_over`: (rubric, owner) of those that have to wait."""
+    def next_ready(self, passing_over: Collection[tuple[str, str]] = (), broken: Collection[str] = ()) -> Submission | None:
+        """The earliest submission that is ready, none of `passing_over`: (rubric, owner) of those that have to wait; nor of a rubric that
+        is `broken`."""
         others = f"AND (rubric, owner) NOT IN (VALUES {', '.join(['(?, ?)'] * len(passing_over))})" if passing_over else ""
-        values = tuple(word for pair in passing_over for word in pair)
-        return next(iter(self._select(f"state = 'queued' AND ready = 1 {others}", f"{_IN_LINE} LIMIT 1", values)), None)
+        values = (*(word for pair in passing_over for word in pair), *broken)
+        where = f"state = 'queued' AND ready = 1 {others} {_rubric_not_in(broken)}"
+        return next(iter(self._select(where, f"{_IN_LINE} LIMIT 1", values)), None)
 
-    def start(self, now: float, passing_over: Collection[tuple[str, str]] = ()) -> Claim | None:
+    def start(self, now: float, passing_over: Collection[tuple[str, str]] = (), broken: Collection[str] = ()) -> Claim | None:
         """Take `next_ready`; its intent (SANITIZING, moving) stands with the commit of this batch."""
-        ready = self.next_ready(passing_over)
+        ready = self.next_ready(passing_over, broken)
         if ready is None:
             return None
         self.move(ready.id, State.SANITIZING, now)
@@ -179,9 +186,10 @@ class Ledger:
         self._db.execute("UPDATE submissions SET moving = 1, tries = 0, inspection = ? WHERE id = ?", (inspection, id))
         return self.get(id)
 
-    def next_sanitized(self) -> Submission | None:
-        row = self._db.execute(f"SELECT {_COLUMNS} FROM submissions WHERE state = 'sanitized' AND moving = 0 {_IN_LINE} LIMIT 1").fetchone()
-        return None if row is None else _submission(row)
+    def next_sanitized(self, broken: Collection[str] = ()) -> Submission | None:
+        """The earliest that waits for a slot, and is not of a rubric that is `broken`."""
+        where = f"state = 'sanitized' AND moving = 0 {_rubric_not_in(broken)}"
+        return next(iter(self._select(where, f"{_IN_LINE} LIMIT 1", tuple(broken))), None)
 
     def begin(self, id: int, slot: str, now: float) -> Submission:
         self.move(id, State.EVALUATING, now, note=slot)
@@ -211,6 +219,18 @@ class Ledger:
             "UPDATE submissions SET inspection = NULL, report = NULL WHERE id = ? AND state IN ('done', 'rejected', 'failed', 'withdrawn')",
             (id,),
         )
+
+    def prune(self, id: int, stage: Pruned, now: float) -> Submission:
+        """Say that of what has ended no more is kept than `stage` leaves; its files go next. InternalError where it has not ended."""
+        row = self._db.execute(
+            "UPDATE submissions SET pruned = ?, moving = 1 WHERE id = ? AND moving = 0 AND state IN ('done', 'rejected', 'failed')",
+            (stage, id),
+        )
+        if row.rowcount != 1:
+            raise InternalError(f"submission {id} has not ended, and is not to be pruned")
+        submission = self.get(id)
+        self._record(id, now, submission.state, f"pruned: {stage.name.lower()}")
+        return submission
 
     def move(self, id: int, to: State, now: float, note: str | None = None) -> Submission:
         """One legal move by compare-and-swap; InternalError where the table of moves does not have it."""
@@ -287,6 +307,10 @@ def _order(arrival: Arrival, now: float, order: str) -> int:
     return admitted if order == "arrival" else min(arrival.identity.mtime_ns, admitted)
 
 
+def _rubric_not_in(names: Collection[str]) -> str:
+    return f"AND rubric NOT IN ({', '.join('?' * len(names))})" if names else ""
+
+
 def _stored(identity: Identity) -> tuple[int, int, int, int]:
     return identity.device, identity.inode, identity.size, identity.mtime_ns
 
@@ -294,9 +318,10 @@ def _stored(identity: Identity) -> tuple[int, int, int, int]:
 def _submission(row: tuple[object, ...]) -> Submission:
     fields: dict[str, object] = dict(zip(_COLUMNS.split(", "), row, strict=True))
     identity = {key: fields.pop(key) for key in ("device", "inode", "size", "mtime_ns")}
-    verdict = fields.pop("verdict")
+    verdict, pruned = fields.pop("verdict"), fields.pop("pruned")
     return Submission(
         **fields | {"name": os.fsdecode(fields["name"]), "state": State(fields["state"]), "moving": bool(fields["moving"])},  # type: ignore[arg-type]
+        pruned=Pruned(pruned),  # type: ignore[arg-type]
         identity=Identity(**identity),  # type: ignore[arg-type]
         verdict=None if verdict is None else Verdict(str(verdict)),
     )

@@ -76,6 +76,30 @@ MIGRATIONS = (
     CREATE INDEX permuted_weights ON fingerprints (rubric, permuted, owner);
     CREATE INDEX near_weights ON fingerprints (rubric, shapes, size, owner);
     """,
+    # What is no longer kept of what has ended (core.keeping). The index holds what something may still be taken from.
+    """
+    ALTER TABLE submissions ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX kept ON submissions (pruned, updated_at, id) WHERE state IN ('done', 'rejected', 'failed') AND pruned < 3;
+    """,
+    # How long submissions stayed in each state, and on which slot: counted with the move itself, so that no way of moving forgets it.
+    """
+    CREATE TABLE durations (
+        state TEXT NOT NULL,
+        slot TEXT NOT NULL,                    -- "" but for evaluating
+        times INTEGER NOT NULL,
+        seconds REAL NOT NULL,
+        PRIMARY KEY (state, slot)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TRIGGER time_in_state AFTER UPDATE OF state ON submissions
+    WHEN old.state <> new.state AND old.state IN ('queued', 'sanitizing', 'sanitized', 'evaluating') BEGIN
+        INSERT INTO durations (state, slot, times, seconds)
+        VALUES (
+            old.state, CASE old.state WHEN 'evaluating' THEN coalesce(old.slot, '') ELSE '' END,
+            1, max(new.updated_at - old.updated_at, 0.0)
+        )
+        ON CONFLICT DO UPDATE SET times = times + 1, seconds = seconds + excluded.seconds;
+    END;
+    """,
 )
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from fifomark.core.submission import Submission
 
-FOLDERS = ("incoming", "sanitizing", "evaluating", "done", "rejected", "failed", "originals", "control", "rubrics")
+FOLDERS = ("incoming", "sanitizing", "evaluating", "done", "rejected", "failed", "originals", "logs", "control", "rubrics")
+PRIVATE = frozenset({"logs"})  # what models and rubrics print is for the operator
 MAX_NAME_BYTES = 180  # leaves room for the id and for suffixes below the 255 bytes of a name
 
 
@@ -57,6 +58,10 @@ class Layout:
     def failed_original(self, submission: Submission) -> str:
         """Of a submission that could not even be sanitized: never under a name that looks like a clean file."""
         return os.path.join(self.root, "failed", f"{_numbered(submission)}.original")
+
+    def log(self, submission: Submission) -> str:
+        """What was said on stdout and stderr while it was worked on."""
+        return os.path.join(self.root, "logs", f"{_numbered(submission)}.log")
 
     def report(self, submission: Submission) -> str:
         return os.path.join(self.root, submission.state, f"{stem(submission)}.json")

@@ -13,6 +13,7 @@ from fifomark.core.outcome import Failed, Lost, Outcome, Reason, Ticket
 from fifomark.workers.pool import Bounds, Ended, SlotState
 from fifomark.workers.process import BOOT_FAILURE, Serve, Worker
 from fifomark.workers.slots import Slot
+from fifomark.workers.tape import Tape
 
 READY = b"ready"
 _OUTCOMES: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Outcome)
@@ -30,6 +31,7 @@ class _Post:
         self.bounds = Bounds(0.0)
         self.deaths = 0
         self.out_of_service: str | None = None
+        self.tape: Tape | None = None
 
     @property
     def state(self) -> str:
@@ -41,10 +43,13 @@ class _Post:
 
 
 class LocalPool:
-    """`serve` is the worker's side (workers.main); `boot_seconds` is what a worker may take to be ready, on top of its first ticket."""
+    """`serve` is the worker's side (workers.main); `boot_seconds` is what a worker may take to be ready, on top of its first ticket.
 
-    def __init__(self, serve: Serve, slots: Sequence[Slot], boot_seconds: float = 120.0) -> None:
-        self._serve = serve
+    With `keep_output` what a worker says on stdout and stderr comes with each end (`Ended.said`), and does not go to ours.
+    """
+
+    def __init__(self, serve: Serve, slots: Sequence[Slot], boot_seconds: float = 120.0, *, keep_output: bool = False) -> None:
+        self._serve, self._keep_output = serve, keep_output
         self._boot_seconds = boot_seconds
         self._posts = [_Post(slot) for slot in slots]
 
@@ -55,7 +60,8 @@ class LocalPool:
         post = next(post for post in self._posts if post.slot == slot)
         assert post.state == "free", f"slot {slot.name} is {post.state}"
         if post.worker is None:
-            post.worker = Worker(slot, self._serve)
+            post.tape = Tape() if self._keep_output else None
+            post.worker = Worker(slot, self._serve, post.tape)
         post.tickets = list(tickets)
         # The time to import torch once is ours, not the submission's.
         post.bounds = bounds if post.ready else bounds._replace(deadline=bounds.deadline + self._boot_seconds)
@@ -66,7 +72,10 @@ class LocalPool:
     def collect(self, now: float) -> list[Ended]:
         ended: list[Ended] = []
         for post in self._posts:
-            ended += [Ended(ticket.submission, post.slot, outcome) for ticket, outcome in self._look_at(post, now)]
+            if post.tape is not None:
+                post.tape.roll()
+            for ticket, outcome in self._look_at(post, now):
+                ended.append(Ended(ticket.submission, post.slot, outcome, post.tape.take() if post.tape else ""))
         return ended
 
     def _look_at(self, post: _Post, now: float) -> Iterator[tuple[Ticket, Outcome]]:
@@ -105,7 +114,7 @@ class LocalPool:
         # A worker that was ready dies of what it marks; one that dies before says that its slot is not fit.
         post.deaths += 0 if post.ready else 1
         if post.worker.exitcode == BOOT_FAILURE:
-            post.out_of_service = "its worker cannot be set up: see the log"
+            post.out_of_service = "its worker cannot be set up: see the log" + (" of the submission, in logs/" if self._keep_output else "")
         elif post.deaths >= MAX_DEATHS:
             post.out_of_service = f"its worker died {post.deaths} times before it was ready: {how}"
         post.worker, post.ready = None, False

@@ -35,10 +35,11 @@ class Retention(Record):
 class Settings(Record):
     """`slots` is "auto", or one entry a slot: "cpu", "cpu:2" (two threads), "cuda:0", "cuda:GPU-…" (a UUID).
 
-    `order`: by each file's own mtime, or by arrival, which nobody can forge. Times are in seconds. `sandbox`: see sandbox.enter;
-    `isolation`: what shares a process that reads hostile bytes. `plugins`: families of networks besides our own, by the names of their
-    entry points; those that a rubric names need not stand here. `grace_seconds`: what runs may take to end once the daemon is to stop.
-    `min_free_bytes` stay free on the spool's disk (None: spool.space).
+    `order`: by each file's own mtime, or by arrival, which nobody can forge. Times are in seconds. `watch`: whether the kernel says when a
+    file comes, or the folder is listed every second; "auto" does the latter on network file systems. In any case all of it is listed every
+    `rescan_seconds`. `sandbox`: see sandbox.enter; `isolation`: what shares a process that reads hostile bytes. `plugins`: families of
+    networks besides our own, by the names of their entry points; those that a rubric names need not stand here. `grace_seconds`: what
+    runs may take to end once the daemon is to stop. `min_free_bytes` stay free on the spool's disk (None: spool.space).
     """
 
     schema: Literal["fifomark.settings/1"]
@@ -47,6 +48,7 @@ class Settings(Record):
     default_rubric: str = "digits"
     order: Literal["mtime", "arrival"] = "mtime"
     settle_seconds: Annotated[float, Meta(ge=0, le=3600)] = 0.2
+    watch: Literal["auto", "inotify", "polling"] = "auto"
     rescan_seconds: Seconds = 5.0
     max_attempts: Positive = 3
     grace_seconds: Annotated[float, Meta(ge=0, le=86400)] = 60.0

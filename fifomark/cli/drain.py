@@ -35,6 +35,8 @@ def drain(
         if if_free:
             return Exit.FINE
         raise
+    if ending.paused and not if_free:
+        say(f"paused {ending.paused}: nothing new was started; go on with: fifomark resume")
     for name in () if if_free else ending.unsettled:
         say(f"left for the next time: {name!r} is still being written")
     if not ending.idle and ending.signal is not None:

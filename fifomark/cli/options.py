@@ -21,6 +21,7 @@ def _with_its_dot(extensions: list[str]) -> list[str]:
 
 SpoolOption = Annotated[Path, typer.Option("--spool", envvar="FIFOMARK_SPOOL", help="The spool folder.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+IdsArgument = Annotated[list[int], typer.Argument(metavar="ID...", min=1, help="Ids of submissions, as status shows them.")]
 ExtensionsOption = Annotated[
     list[str],
     typer.Option(

@@ -20,9 +20,10 @@ class State(StrEnum):
 
 FINAL = frozenset({State.DONE, State.REJECTED, State.FAILED, State.WITHDRAWN})
 
+# queued → rejected or failed takes back a retry whose file could not come back to incoming/.
 # evaluating → sanitized puts work back unharmed when a worker or the daemon stops; what was being sanitized is simply read again.
 MOVES: Mapping[State, frozenset[State]] = {
-    State.QUEUED: frozenset({State.HELD, State.SANITIZING, State.WITHDRAWN}),
+    State.QUEUED: frozenset({State.HELD, State.SANITIZING, State.WITHDRAWN, State.REJECTED, State.FAILED}),
     State.HELD: frozenset({State.QUEUED, State.WITHDRAWN}),
     State.SANITIZING: frozenset({State.SANITIZED, State.REJECTED, State.FAILED, State.WITHDRAWN, State.HELD}),
     State.SANITIZED: frozenset({State.EVALUATING, State.FAILED}),

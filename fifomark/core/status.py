@@ -48,8 +48,9 @@ class Line(Record):
 
 
 class Status(Record):
-    """`daemon` is None where none runs; `states` has a count for every state; `uploads` are names still being written; `notices` is what
-    the daemon wants its operator to know."""
+    """`daemon` is None where none runs; `states` has a count for every state; `uploads` are names still being written.
+
+    `paused` says why nothing new is started, if so; `notices` is what the daemon wants its operator to know."""
 
     schema: Literal["fifomark.status/1"]
     spool: str
@@ -59,4 +60,5 @@ class Status(Record):
     queue: tuple[Line, ...]
     recent: tuple[Line, ...]
     uploads: tuple[str, ...]
+    paused: str | None = None
     notices: tuple[str, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from fifomark.core.findings import Verdict
 from fifomark.core.keeping import Pruned
@@ -33,11 +33,25 @@ class Arrival(Record):
     identity: Identity
 
 
-class Listing(Record):
-    """incoming/ at one moment: what is settled, and the (folder, name) of what is not yet."""
+Key = tuple[str, str]  # where something lies in incoming/: (folder, name)
 
-    arrivals: tuple[Arrival, ...]
-    unsettled: frozenset[tuple[str, str]]
+
+class Look(NamedTuple):
+    """What to look at in incoming/: everything, or `keys` and whatever was not settled at the last look."""
+
+    everything: bool
+    keys: frozenset[Key] = frozenset()
+
+
+EVERYTHING = Look(True)
+
+
+class Listing(Record):
+    """What a look at incoming/ has found: what has settled since the last look, what is not settled yet, what is gone."""
+
+    arrivals: tuple[Arrival, ...] = ()
+    unsettled: frozenset[Key] = frozenset()
+    gone: frozenset[Key] = frozenset()
 
 
 class Submission(Record):

@@ -6,7 +6,10 @@ files move; a state that is committed while its file still lies elsewhere is mar
 
 from __future__ import annotations
 
+import itertools
 import logging
+import os
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,22 +22,26 @@ from fifomark.core.outcome import Failed, Lost, Marked, Outcome, Reason, Refused
 from fifomark.core.policy import Isolation
 from fifomark.core.report import encode
 from fifomark.core.states import FINAL, State
-from fifomark.core.submission import Arrival, Listing, Submission
+from fifomark.core.submission import EVERYTHING, Arrival, Key, Listing, Look, Submission
 from fifomark.core.text import shown
 from fifomark.daemon.attempts import exhausted, undecided
+from fifomark.daemon.control import obey_requests
 from fifomark.daemon.duplicates import duplicates
+from fifomark.daemon.placing import place
 from fifomark.daemon.rubrics import Rubrics, refresh
 from fifomark.daemon.tickets import mark_ticket, sanitize_ticket
 from fifomark.ledger.ledger import Ledger, Result
 from fifomark.marking.grade import grade
 from fifomark.marking.rubric import Rubric
 from fifomark.reports.compose import MARKED, compose, refusal
+from fifomark.spool.requests import forget_answers
 from fifomark.spool.space import Space
 from fifomark.spool.spool import Spool
 from fifomark.workers.pool import Bounds, Ended, Pool
 
 _log = logging.getLogger(__name__)
 MAX_WAITING = 4  # sanitized submissions a slot that may wait for it: more would only pile up clean files
+MAX_ADMITTED = 5000  # submissions that one turn admits: half a second's work
 BATCH = 64  # submissions that a sanitizer is handed at once, where the settings let them share a parser
 
 
@@ -49,7 +56,9 @@ class Daemon:
         self._lenient = lenient
         self.adopt(spool, rubrics)
         self._to_sanitize: list[int] = []
-        self.listing = Listing(arrivals=(), unsettled=frozenset())
+        self._arriving: dict[Key, Arrival] = {}  # settled, in order, and not yet admitted
+        self.unsettled: frozenset[Key] = frozenset()
+        self.sweep_seconds = 0.0  # what it cost to look at everything the last time
         self.settled: list[Submission] = []  # what ended in the last turn
 
     def adopt(self, spool: Spool, rubrics: Rubrics) -> None:
@@ -61,6 +70,7 @@ class Daemon:
     def recover(self, now: float) -> int:
         """Finish what an earlier daemon left half done (docs/recovery.md); returns how many submissions that were."""
         self.spool.remove_temporaries()
+        forget_answers(self.spool.layout)
         with self.ledger.batch():
             self.ledger.release_held(now)
         unfinished = self.ledger.unfinished()
@@ -87,33 +97,45 @@ class Daemon:
                 if submission.state is State.EVALUATING:
                     self.ledger.put_back(submission.id, now, "the daemon was stopped")
 
-    def tick(self, now: float, *, sweep: bool = True) -> bool:
-        """One turn at `now` (seconds since the epoch); `sweep` looks at incoming/ first. Returns whether anything happened."""
+    def tick(self, now: float, look: Look | None = EVERYTHING) -> bool:
+        """One turn at `now` (seconds since the epoch), after a `look` at incoming/. Returns whether anything happened."""
         refresh(self.spool, self.rubrics, self.broken if self._lenient else None)
         self.short_of_space = self._space.is_short()
+        obeyed = obey_requests(self.spool, self.ledger, now)
         ended = self.sanitizers.collect(now) + self.slots.collect(now)
-        if sweep:
-            self.listing = self.spool.sweep(now, self.rubrics)
+        listing = self._look(now, look) if look is not None else None
         self._keep_logs(ended, now)
         moved: list[Submission] = []
         with self.ledger.batch():
             for submission, _, outcome, _ in ended:
                 moved += self._end(submission, outcome, now)
-            came = self._admit(now) if sweep else 0
+            came = self._admit(listing, now)
             moved += self._claim(now) + self._orphans(now)
             started = self._begin(now)
         self._place(moved, now)
         moved += self._refuse(now)
         self.settled = [submission for submission in moved if submission.state in FINAL]
         self._dispatch(started, now)
-        return bool(ended or came or moved or started)
+        return bool(obeyed or ended or came or moved or started)
+
+    @property
+    def paused(self) -> str | None:
+        """Why nothing is started, if so."""
+        return self.ledger.steering.paused
 
     @property
     def idle(self) -> bool:
         """Whether nothing is in hand, and nothing waits that could be taken."""
         counts = self.ledger.counts()
+        if self.paused:
+            return not counts[State.SANITIZING] and not counts[State.EVALUATING]
         in_hand = sum(counts[state] for state in (State.SANITIZING, State.SANITIZED, State.EVALUATING))
-        return not in_hand and not self.ledger.has_ready()
+        return not in_hand and not self._arriving and not self.ledger.has_ready()
+
+    @property
+    def admitting(self) -> bool:
+        """Whether the next turn has more to admit."""
+        return bool(self._arriving)
 
     @property
     def stuck(self) -> str | None:
@@ -139,18 +161,39 @@ class Daemon:
 
     # One turn, step by step
 
-    def _admit(self, now: float) -> int:
-        folders = {arrival.folder for arrival in self.listing.arrivals}
-        rubric_of = {folder: folder or self._settings.default_rubric for folder in folders}
-        owner_of = {(a.folder, a.name): self._owner(a, rubric_of[a.folder]) for a in self.listing.arrivals}
-        return self.ledger.admit(self.listing, now, order=self._settings.order, rubric_of=rubric_of, owner_of=owner_of)
+    def _look(self, now: float, look: Look) -> Listing:
+        began = time.perf_counter()
+        listing = self.spool.look(now, look, self.rubrics, itertools.chain(self.ledger.admission.waiting(), self._arriving))
+        if look.everything:
+            self.sweep_seconds = time.perf_counter() - began
+        return listing
 
-    def _owner(self, arrival: Arrival, rubric: str) -> str:
-        return shown(self.rubrics[rubric][0].owner_of(arrival.name)) if rubric in self.rubrics else shown(arrival.name)
+    def _admit(self, listing: Listing | None, now: float) -> int:
+        """Let the ledger know what is new in incoming/; of what came in, so many at a time that everything else goes on."""
+        gone = 0
+        if listing is not None:
+            self.ledger.admission.unsettle(listing.unsettled - self.unsettled)
+            self.unsettled = listing.unsettled
+            for key in listing.gone | listing.unsettled:
+                self._arriving.pop(key, None)
+            gone = self.ledger.admission.withdraw_gone(listing.gone, now)
+            if listing.arrivals:
+                both = [*self._arriving.values(), *listing.arrivals]
+                in_order = sorted(both, key=lambda arrival: (arrival.identity.mtime_ns, os.fsencode(arrival.name)))
+                self._arriving = {(arrival.folder, arrival.name): arrival for arrival in in_order}
+        batch = [self._arriving.pop(key) for key in list(itertools.islice(self._arriving, MAX_ADMITTED))]
+        return gone + self.ledger.admission.admit(batch, now, order=self._settings.order, rubric_of=self._rubric_name, owner_of=self._owner)
+
+    def _rubric_name(self, arrival: Arrival) -> str:
+        return arrival.folder or self._settings.default_rubric
+
+    def _owner(self, arrival: Arrival) -> str:
+        known = self.rubrics.get(self._rubric_name(arrival))
+        return shown(known[0].owner_of(arrival.name) if known else arrival.name)
 
     def _claim(self, now: float) -> list[Submission]:
         """Sanitize ahead of the slots, but not without end."""
-        if self.closing or self.short_of_space:
+        if self.paused or self.closing or self.short_of_space:
             return []
         stuck = sum(s.rubric in self.broken for s in self.ledger.in_state((State.SANITIZED,), -1)) if self.broken else 0
         ahead = len(self._to_sanitize) + self.ledger.counts()[State.SANITIZED] - stuck
@@ -169,7 +212,9 @@ class Daemon:
     def _begin(self, now: float) -> list[tuple[Submission, str]]:
         """Give each free slot the earliest submission that is ready for it; the try is committed before the work starts."""
         started = []
-        for slot in [] if self.closing else self.slots.free():
+        if self.paused or self.closing:
+            return []
+        for slot in self.slots.free():
             waiting = self.ledger.next_sanitized(self.broken)
             if waiting is None:
                 break
@@ -186,28 +231,8 @@ class Daemon:
         return moved
 
     def _place(self, submissions: Iterable[Submission], now: float) -> None:
-        """Let the files follow the states, make the moves last, and say so in the ledger."""
-        placed: list[tuple[Submission, bool]] = []
-        stuck: list[tuple[Submission, OSError]] = []
-        for submission in submissions:
-            try:
-                placed.append((submission, self.spool.place(submission, self.ledger.report(submission.id))))
-            except OSError as e:
-                if submission.state is not State.SANITIZING:
-                    raise
-                stuck.append((submission, e))  # not ours to move: another's folder, another file system
-        if not placed and not stuck:
-            return
-        self.spool.sync()
-        lost = {submission.id for submission, _ in stuck} | {submission.id for submission, found in placed if not found}
+        lost = place(self.spool, self.ledger, submissions, now)
         self._to_sanitize = [id for id in self._to_sanitize if id not in lost]
-        with self.ledger.batch():
-            for submission, error in stuck:
-                self.ledger.hold(submission.id, f"it cannot be taken from incoming/: {error.strerror}", now)
-            for submission, found in placed:
-                if not found and submission.state is State.SANITIZING:
-                    self.ledger.move(submission.id, State.WITHDRAWN, now, note="its file was deleted before it could be taken")
-                self.ledger.in_place(submission.id)
 
     def _refuse(self, now: float) -> list[Submission]:
         """Those that were claimed and are one too many for their owner, before they cost anything."""

@@ -38,12 +38,13 @@ def look(root: str | os.PathLike[str], lines: int = 20) -> Status:
     layout = Layout(root)
     ledger = open_ledger(layout)
     held_by = holder(layout)
-    counts, waiting, recent = dict.fromkeys(State, 0), [], []
+    counts, waiting, recent, paused = dict.fromkeys(State, 0), [], [], None
     if ledger is not None:
         with contextlib.closing(ledger):
             counts = ledger.counts()
             waiting = ledger.in_state(_WAITING, lines)
             recent = ledger.recent(lines)
+            paused = ledger.steering.paused
     return Status(
         schema=SCHEMA,
         spool=shown(str(layout.root), 4096),
@@ -53,6 +54,7 @@ def look(root: str | os.PathLike[str], lines: int = 20) -> Status:
         queue=tuple(_waiting(row, held_by.broken if held_by else {}) for row in waiting),
         recent=tuple(map(_line, recent)),
         uploads=tuple(shown(name) for name in uploads(layout.folder("incoming"))),
+        paused=paused,
         notices=held_by.notices if held_by else (),
     )
 

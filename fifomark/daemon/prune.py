@@ -70,7 +70,9 @@ def prune(spool: Spool, ledger: Ledger, doomed: Sequence[Doomed], now: float) ->
     """
     for start in range(0, len(doomed), _AT_ONCE):
         with ledger.batch():
-            marked = [ledger.prune(one.id, one.stage, now) for one in doomed[start : start + _AT_ONCE]]
+            for one in doomed[start : start + _AT_ONCE]:
+                ledger.retention.prune(one.id, one.stage, now)
+            marked = [ledger.get(one.id) for one in doomed[start : start + _AT_ONCE]]
         for submission in marked:
             spool.place(submission)
         spool.sync()
@@ -89,14 +91,15 @@ class Keeper:
         self._due = 0.0
         self._doomed: list[Doomed] = []
 
-    def turn(self, spool: Spool, now: float) -> None:
-        """What is due at `now`; new rules hold at once. A file that cannot be removed is told, and tried again the next time."""
+    def turn(self, spool: Spool, now: float) -> bool:
+        """What is due at `now`; new rules hold at once. A file that cannot be removed is told, and tried again the next time. Returns
+        whether there is more to do."""
         rules = spool.settings.retention
         if rules != self._rules or now >= self._due or now < self._due - 2 * _EVERY:  # the last: the clock was set back
             self._rules, self._due = rules, now + _EVERY
             self._doomed = plan(spool, self._ledger, rules, now)
         if not self._doomed:
-            return
+            return False
         turn, self._doomed = self._doomed[:_AT_ONCE], self._doomed[_AT_ONCE:]
         try:
             done = sum(1 for _ in prune(spool, self._ledger, turn, now))
@@ -105,3 +108,4 @@ class Keeper:
             _log.error("what is no longer kept cannot be removed: %s", e)
         else:
             _log.info("pruned %d submissions, %d bytes", done, sum(one.bytes for one in turn))
+        return bool(self._doomed)

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from multiprocessing.connection import wait
 from typing import Literal, NamedTuple
 
-from fifomark.core.errors import InternalError
+from fifomark.core.errors import InternalError, SpoolError
 from fifomark.core.text import shown
 from fifomark.daemon.announcing import Announcing
 from fifomark.daemon.daemon import Daemon
 from fifomark.daemon.logs import log_as, logging_to_stderr
+from fifomark.daemon.lookout import PATIENCE, Lookout
 from fifomark.daemon.notify import Notifier
 from fifomark.daemon.prune import Keeper
 from fifomark.daemon.reloading import Pools, Reloading
@@ -25,24 +26,29 @@ from fifomark.daemon.signals import Signals
 from fifomark.daemon.telling import Telling
 from fifomark.ledger.ledger import Ledger
 from fifomark.settings import LogFormat, Settings
+from fifomark.spool.layout import Layout
 from fifomark.spool.lock import held
+from fifomark.spool.mounts import over_network
 from fifomark.spool.spool import Spool
-from fifomark.spool.watch import Watcher
+from fifomark.spool.watch import Watcher, new_watcher
 from fifomark.workers.local import LocalPool
 from fifomark.workers.main import serve_marking, serve_sanitizing
 from fifomark.workers.slots import Slot, find_slots
 
 _log = logging.getLogger(__name__)
 _BUSY_SECONDS = 0.5  # how often overdue workers are looked for; what ends wakes the loop at once
-_PATIENCE = 1.0  # seconds that drain waits for a file to settle before it leaves it for the next time
 
 
 class Ending(NamedTuple):
-    """How a run ended: whether nothing was left to do, the names of files that were still being written, and the signal that stopped it."""
+    """How a run ended: whether nothing was left to do, the names of files that were still being written, the signal that stopped it.
+
+    `paused` says why nothing was started, if so.
+    """
 
     idle: bool
     unsettled: tuple[str, ...]
     signal: int | None
+    paused: str | None
 
 
 Mode = Literal["serve", "drain"]
@@ -64,6 +70,7 @@ def run(
     """
     spool = Spool(root)
     rubrics = load_rubrics(spool)
+    check_place(spool.layout)
     sanitizers, slots = _pools(spool)
     with contextlib.ExitStack() as stack:
         stack.enter_context(held(spool.layout))
@@ -80,7 +87,7 @@ def run(
         finally:
             daemon.release(time.time())
             loop.tell()
-        return Ending(daemon.idle, tuple(sorted(name for _, name in daemon.listing.unsettled)), signals.stopped_by)
+        return Ending(daemon.idle, tuple(sorted(name for _, name in daemon.unsettled)), signals.stopped_by, daemon.paused)
 
 
 def _pools(spool: Spool) -> Pools:
@@ -90,6 +97,15 @@ def _pools(spool: Spool) -> Pools:
     sanitizing = functools.partial(serve_sanitizing, settings.sandbox, settings.isolation)
     slots = find_slots(settings.slots, file=spool.layout.settings)
     return LocalPool(sanitizing, posts, keep_output=True), LocalPool(serve_marking, slots, keep_output=True)
+
+
+def check_place(layout: Layout) -> None:
+    """SpoolError where the ledger would not be safe."""
+    if over_network(layout.ledger):
+        raise SpoolError(
+            f"{layout.ledger}: lies on a network file system, where SQLite may lose it; put it on a disk of this machine: "
+            f"ln -s /var/lib/fifomark/ledger.sqlite3 {layout.ledger}"
+        )
 
 
 class Loop:
@@ -103,24 +119,27 @@ class Loop:
         self._announcing = Announcing(daemon, mode, notifier)
         self._telling = Telling(daemon.ledger)
         self._keeper = Keeper(daemon.ledger)
-        self._swept, self._progressed, self._woken = 0.0, time.time(), time.time()
+        self._progressed = time.time()
         self._give_up_at: float | None = None  # on the monotonic clock: what runs then is put back
 
     def run(self) -> None:
-        with Watcher(self._daemon.spool.layout) as watcher:
+        spool = self._daemon.spool
+        with new_watcher(spool.layout, spool.settings.watch) as watcher:
+            self._lookout = Lookout(watcher, spool.settings, time.time())
             unfinished = self._daemon.recover(time.time())
             left = f"; {unfinished} were left by the one before" if unfinished else ""
             _log.info("%s %s, process %d%s", "serving" if self._mode == "serve" else "draining", self._root, os.getpid(), left)
             self._notifier.ready()
             while not self._is_over():
-                self._turn(watcher)
+                happened = self._turn()
                 if self._mode == "drain" and self._drained():
                     return
                 if why := self._daemon.stuck:
                     raise InternalError(f"no slot is left to go on with: {why}")
                 if self._mode == "drain" and self._daemon.short_of_space and not self._daemon.in_hand:
                     raise InternalError(f"{self._root}: its disk is nearly full (min_free_bytes); make room, with fifomark prune for one")
-                self._wait(watcher)
+                if not happened:  # what did may have made something ready: a clean file for a free slot
+                    self._wait(watcher)
 
     def tell(self) -> None:
         """The last words, once everything is put back."""
@@ -159,41 +178,32 @@ class Loop:
     def _reload(self) -> None:
         self._notifier.reloading()
         if self._reloading.reload():
+            self._lookout.settings = self._daemon.spool.settings
             self.on_reload(self._daemon.spool.settings)
         self._notifier.ready()
 
-    def _turn(self, watcher: Watcher) -> None:
+    def _turn(self) -> bool:
         now = time.time()
-        if wait([watcher.fileno()], timeout=0):
-            self._woken = now
-        sweep = now - self._swept >= self._patience() or self._woken == now
-        if sweep:
-            watcher.clear()
-            self._swept = now
         self._reloading.swap()
         self._daemon.closing = self._signals.stopped_by is not None or self._reloading.waits
-        if self._daemon.tick(now, sweep=sweep):
+        happened = self._daemon.tick(now, self._lookout.due(now, bool(self._daemon.unsettled)))
+        if happened:
             self._progressed = now
-        self._keeper.turn(self._daemon.spool, now)
+        self._lookout.took(self._daemon.sweep_seconds)
+        happened |= self._keeper.turn(self._daemon.spool, now)
         self._announcing.announce(self._reloading.problem)
         self._telling.tell()
         self._notifier.pet()
         self._on_turn(self._daemon)
+        return happened
 
     def _wait(self, watcher: Watcher) -> None:
-        pause = min(_BUSY_SECONDS, self._patience()) if self._daemon.in_hand else self._patience()
+        patience = 0.0 if self._daemon.admitting else self._lookout.pause(time.time(), bool(self._daemon.unsettled))
+        pause = min(_BUSY_SECONDS, patience) if self._daemon.in_hand else patience
         pools = (*self._daemon.sanitizers.waitables(), *self._daemon.slots.waitables())
         wait([watcher.fileno(), self._signals.fileno(), *pools], timeout=min(pause, self._notifier.patience))
 
-    def _patience(self) -> float:
-        """Seconds until incoming/ is looked at again though nothing happened: soon while a file settles, less soon while one is written."""
-        settings = self._daemon.spool.settings
-        if not self._daemon.listing.unsettled:
-            return settings.rescan_seconds
-        settling = time.time() - self._woken < _PATIENCE + settings.settle_seconds
-        return max(settings.settle_seconds, 0.05) if settling else 1.0
-
     def _drained(self) -> bool:
-        patience = _PATIENCE + self._daemon.spool.settings.settle_seconds
-        settling = self._daemon.listing.unsettled and time.time() - self._progressed < patience
+        patience = PATIENCE + self._daemon.spool.settings.settle_seconds
+        settling = self._daemon.unsettled and time.time() - self._progressed < patience
         return self._daemon.idle and not settling

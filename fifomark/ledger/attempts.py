@@ -6,8 +6,6 @@ import sqlite3
 from collections.abc import Collection
 from typing import NamedTuple
 
-from fifomark.core.errors import SpoolError
-
 _IN_HAND = "('sanitizing', 'sanitized', 'evaluating')"
 
 
@@ -30,16 +28,11 @@ class Attempts:
     def used(self, rubric: str, owner: str, endings: Collection[str], *, apart_from: int = 0, received: Span = ALWAYS) -> int:
         """The owner's submissions under `rubric` that ended in one of `endings`; `apart_from` is the id of one not to count."""
         marks = ", ".join("?" * len(endings))
-        try:
-            (count,) = self._db.execute(
-                f"SELECT count(*) FROM submissions WHERE rubric = ? AND owner = ? AND ending IS NOT NULL AND ending IN ({marks}) "
-                "AND received_at >= ? AND received_at < ? AND id <> ?",
-                (rubric, owner, *endings, *received, apart_from),
-            ).fetchone()
-        except sqlite3.OperationalError as e:
-            if "no such column" not in str(e):
-                raise
-            raise SpoolError("the ledger is of an older fifomark, and read-only here: run fifomark drain or serve once") from e
+        (count,) = self._db.execute(
+            f"SELECT count(*) FROM submissions WHERE rubric = ? AND owner = ? AND ending IS NOT NULL AND ending IN ({marks}) "
+            "AND received_at >= ? AND received_at < ? AND id <> ?",
+            (rubric, owner, *endings, *received, apart_from),
+        ).fetchone()
         return int(count)
 
     def in_hand(self, rubric: str, owner: str, *, received: Span = ALWAYS) -> int:

@@ -9,22 +9,23 @@ from contextlib import AbstractContextManager
 
 from fifomark.core.errors import InternalError, SpoolError
 from fifomark.core.findings import Verdict
-from fifomark.core.keeping import Pruned
 from fifomark.core.record import Record
 from fifomark.core.states import MOVES, State
-from fifomark.core.submission import Arrival, Claim, Identity, Listing, Submission
+from fifomark.core.submission import Claim, Submission
+from fifomark.ledger.admission import Admission
 from fifomark.ledger.attempts import Attempts
 from fifomark.ledger.database import opened, transaction
 from fifomark.ledger.durations import Durations
+from fifomark.ledger.events import record
 from fifomark.ledger.fingerprints import Fingerprints
 from fifomark.ledger.history import History
 from fifomark.ledger.retention import Retention
+from fifomark.ledger.rows import COLUMNS, submission_of
 from fifomark.ledger.schema import MIGRATIONS, migrate
+from fifomark.ledger.steering import HELD, Steering
+from fifomark.ledger.upkeep import Upkeep
 
-_COLUMNS = (
-    "id, folder, name, kind, rubric, owner, state, moving, attempt, tries, order_ns, device, inode, size, mtime_ns, received_at, "
-    "slot, verdict, family, points, points_possible, reason, message, updated_at, pruned"
-)
+_ENDED = "('done', 'rejected', 'failed', 'withdrawn')"
 _IN_LINE = "ORDER BY order_ns, name, id"
 
 
@@ -46,9 +47,10 @@ class Ledger:
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
         self._path = os.fspath(path)
         uri = "file:" + self._path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + (self._reading() if read_only else "")
-        self._db = opened(uri, self._check if read_only else self._prepare, "a ledger", SpoolError, uri=True)
+        self._db = opened(uri, self._check_reader if read_only else self._prepare, "a ledger", SpoolError, uri=True)
         self.attempts, self.fingerprints = Attempts(self._db), Fingerprints(self._db)
         self.history, self.retention, self.durations = History(self._db), Retention(self._db), Durations(self._db)
+        self.admission, self.steering, self.upkeep = Admission(self._db, self.move), Steering(self._db, self.move), Upkeep(self._db)
 
     def _reading(self) -> str:
         """How to open for reading: a reader who may not write beside the ledger can do without, as long as nobody writes to it."""
@@ -66,6 +68,11 @@ class Ledger:
         if version > len(MIGRATIONS):
             raise SpoolError(f"{self._path}: made by a newer fifomark (version {version} of the ledger); update fifomark")
 
+    def _check_reader(self, db: sqlite3.Connection) -> None:
+        self._check(db)
+        if 0 < _version(db) < len(MIGRATIONS):
+            raise SpoolError(f"{self._path}: made by an older fifomark; fifomark drain or serve brings it up to date")
+
     @property
     def is_bare(self) -> bool:
         """Whether it has no tables: read before whoever makes it has got that far."""
@@ -77,67 +84,6 @@ class Ledger:
     def batch(self) -> AbstractContextManager[None]:
         """Everything inside is committed at once, with one fsync, or not at all."""
         return transaction(self._db)
-
-    # Intake
-
-    def admit(
-        self, listing: Listing, now: float, *, order: str = "mtime", rubric_of: dict[str, str], owner_of: dict[tuple[str, str], str]
-    ) -> int:
-        """Make the waiting rows agree with incoming/: new files enter in order of mtime, replaced ones take their new place.
-
-        What is gone is withdrawn.
-
-        `rubric_of` maps a subfolder to its rubric's name, `owner_of` (folder, name) to the owner. Returns how many came in.
-        """
-        waiting = {
-            (row[0], os.fsdecode(row[1])): (row[2], Identity(device=row[3], inode=row[4], size=row[5], mtime_ns=row[6]), bool(row[7]))
-            for row in self._db.execute(
-                "SELECT folder, name, id, device, inode, size, mtime_ns, ready FROM submissions WHERE state IN ('queued', 'held')"
-            )
-        }
-        present = {(arrival.folder, arrival.name): arrival for arrival in listing.arrivals}
-        for key, (id, identity, ready) in waiting.items():
-            if key in listing.unsettled:
-                if ready:
-                    self._db.execute("UPDATE submissions SET ready = 0 WHERE id = ?", (id,))
-            elif key not in present:
-                self.move(id, State.WITHDRAWN, now, note="its file was deleted from incoming/")
-            elif present[key].identity != identity or not ready:
-                self._replace(id, present[key], now, order)
-        new = sorted((a for key, a in present.items() if key not in waiting), key=lambda a: (a.identity.mtime_ns, os.fsencode(a.name)))
-        for arrival in new:
-            self._insert(arrival, now, order, rubric_of[arrival.folder], owner_of[arrival.folder, arrival.name])
-        return len(new)
-
-    def _insert(self, arrival: Arrival, now: float, order: str, rubric: str, owner: str) -> None:
-        row = self._db.execute(
-            "INSERT INTO submissions "
-            "(folder, name, kind, rubric, owner, state, order_ns, device, inode, size, mtime_ns, received_at, updated_at) "
-            "VALUES (?, ?, ?, ?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?)",
-            (
-                arrival.folder,
-                os.fsencode(arrival.name),
-                arrival.kind,
-                rubric,
-                owner,
-                _order(arrival, now, order),
-                *_stored(arrival.identity),
-                now,
-                now,
-            ),
-        )
-        assert row.lastrowid is not None
-        self._record(row.lastrowid, now, State.QUEUED, None)
-
-    def _replace(self, id: int, arrival: Arrival, now: float, order: str) -> None:
-        self._db.execute(
-            "UPDATE submissions SET kind = ?, order_ns = ?, device = ?, inode = ?, size = ?, mtime_ns = ?, "
-            "received_at = ?, ready = 1, updated_at = ? WHERE id = ?",
-            (arrival.kind, _order(arrival, now, order), *_stored(arrival.identity), now, now, id),
-        )
-        if self.get(id).state is State.HELD:
-            self.move(id, State.QUEUED, now)
-        self._record(id, now, State.QUEUED, "replaced in incoming/")
 
     # The way of a submission
 
@@ -173,9 +119,10 @@ class Ledger:
         self._db.execute("UPDATE submissions SET moving = 0, message = ? WHERE id = ?", (why, id))
 
     def release_held(self, now: float) -> None:
-        """Let everything that is held wait again."""
+        """Let everything wait again that was held, but for what the operator holds."""
         for submission in self.in_state((State.HELD,), -1):
-            self.move(submission.id, State.QUEUED, now)
+            if submission.reason != HELD:
+                self.steering.release(submission.id, now)
 
     def uncount(self, id: int) -> None:
         """Take back a try that was stopped by us."""
@@ -216,21 +163,9 @@ class Ledger:
         """The files of a submission lie where its state says; what was kept to finish the move is no longer needed once it is final."""
         self._db.execute("UPDATE submissions SET moving = 0 WHERE id = ?", (id,))
         self._db.execute(
-            "UPDATE submissions SET inspection = NULL, report = NULL WHERE id = ? AND state IN ('done', 'rejected', 'failed', 'withdrawn')",
+            f"UPDATE submissions SET inspection = NULL, report = NULL WHERE id = ? AND state IN {_ENDED}",
             (id,),
         )
-
-    def prune(self, id: int, stage: Pruned, now: float) -> Submission:
-        """Say that of what has ended no more is kept than `stage` leaves; its files go next. InternalError where it has not ended."""
-        row = self._db.execute(
-            "UPDATE submissions SET pruned = ?, moving = 1 WHERE id = ? AND moving = 0 AND state IN ('done', 'rejected', 'failed')",
-            (stage, id),
-        )
-        if row.rowcount != 1:
-            raise InternalError(f"submission {id} has not ended, and is not to be pruned")
-        submission = self.get(id)
-        self._record(id, now, submission.state, f"pruned: {stage.name.lower()}")
-        return submission
 
     def move(self, id: int, to: State, now: float, note: str | None = None) -> Submission:
         """One legal move by compare-and-swap; InternalError where the table of moves does not have it."""
@@ -238,14 +173,8 @@ class Ledger:
         if found is None or to not in MOVES[State(found)]:
             raise InternalError(f"submission {id} cannot go from {found} to {to}")
         self._db.execute("UPDATE submissions SET state = ?, updated_at = ? WHERE id = ? AND state = ?", (to, now, id, found))
-        self._record(id, now, to, note)
+        record(self._db, id, now, to, note)
         return self.get(id)
-
-    def _record(self, id: int, now: float, state: State, note: str | None) -> None:
-        self._db.execute(
-            "INSERT INTO events (submission, at, state, attempt, note) SELECT id, ?, ?, attempt, ? FROM submissions WHERE id = ?",
-            (now, state, note, id),
-        )
 
     # Reading
 
@@ -282,7 +211,8 @@ class Ledger:
         return [(State(s), at) for s, at in self._db.execute("SELECT state, at FROM events WHERE submission = ? ORDER BY rowid", (id,))]
 
     def counts(self) -> dict[State, int]:
-        found = dict(self._db.execute("SELECT state, count(*) FROM submissions GROUP BY state"))
+        """From a table that the database itself keeps: counting a million rows would cost more than all else that a turn does."""
+        found = dict(self._db.execute("SELECT state, n FROM tallies"))
         return {state: found.get(state, 0) for state in State}
 
     def unfinished(self) -> list[Submission]:
@@ -290,41 +220,22 @@ class Ledger:
         return self._select("moving = 1 OR state IN ('sanitizing', 'sanitized', 'evaluating')", _IN_LINE)
 
     def in_state(self, states: Sequence[State], limit: int) -> list[Submission]:
-        marks = ", ".join("?" * len(states))
-        return self._select(f"state IN ({marks})", f"{_IN_LINE} LIMIT ?", (*states, limit))
+        """At most `limit` (-1: all) in line. State by state, since only so does the index give them in order."""
+        found = [row for state in states for row in self._select("state = ?", f"{_IN_LINE} LIMIT ?", (state, limit))]
+        found.sort(key=lambda row: (row.order_ns, os.fsencode(row.name), row.id))
+        return found if limit < 0 else found[:limit]
 
     def recent(self, limit: int) -> list[Submission]:
         """The submissions that ended last, newest first."""
-        return self._select("state IN ('done', 'rejected', 'failed', 'withdrawn')", "ORDER BY updated_at DESC, id DESC LIMIT ?", (limit,))
+        # INDEXED BY: without it the planner goes by state, and sorts all that ever ended.
+        return self._select(f"state IN {_ENDED}", "ORDER BY updated_at DESC, id DESC LIMIT ?", (limit,), "INDEXED BY ended")
 
-    def _select(self, where: str, tail: str, values: tuple[object, ...] = ()) -> list[Submission]:
-        return [_submission(row) for row in self._db.execute(f"SELECT {_COLUMNS} FROM submissions WHERE {where} {tail}", values)]
-
-
-def _order(arrival: Arrival, now: float, order: str) -> int:
-    """An mtime in the future counts as the time of admission; by arrival, nothing but the admission counts."""
-    admitted = int(now * 1e9)
-    return admitted if order == "arrival" else min(arrival.identity.mtime_ns, admitted)
+    def _select(self, where: str, tail: str, values: tuple[object, ...] = (), how: str = "") -> list[Submission]:
+        return [submission_of(row) for row in self._db.execute(f"SELECT {COLUMNS} FROM submissions {how} WHERE {where} {tail}", values)]
 
 
 def _rubric_not_in(names: Collection[str]) -> str:
     return f"AND rubric NOT IN ({', '.join('?' * len(names))})" if names else ""
-
-
-def _stored(identity: Identity) -> tuple[int, int, int, int]:
-    return identity.device, identity.inode, identity.size, identity.mtime_ns
-
-
-def _submission(row: tuple[object, ...]) -> Submission:
-    fields: dict[str, object] = dict(zip(_COLUMNS.split(", "), row, strict=True))
-    identity = {key: fields.pop(key) for key in ("device", "inode", "size", "mtime_ns")}
-    verdict, pruned = fields.pop("verdict"), fields.pop("pruned")
-    return Submission(
-        **fields | {"name": os.fsdecode(fields["name"]), "state": State(fields["state"]), "moving": bool(fields["moving"])},  # type: ignore[arg-type]
-        pruned=Pruned(pruned),  # type: ignore[arg-type]
-        identity=Identity(**identity),  # type: ignore[arg-type]
-        verdict=None if verdict is None else Verdict(str(verdict)),
-    )
 
 
 def _version(db: sqlite3.Connection) -> int:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
+from fifomark.core.errors import InternalError
 from fifomark.core.keeping import Pruned
+from fifomark.core.states import State
+from fifomark.ledger.events import record
 
 _ENDED = "state IN ('done', 'rejected', 'failed')"  # what was withdrawn left no files
 
@@ -27,6 +30,15 @@ class Retention:
         ).fetchone()
         if last is not None:
             yield from self._ids("AND (updated_at, id) <= (?, ?) ORDER BY updated_at, id", below, last)
+
+    def prune(self, id: int, stage: Pruned, now: float) -> None:
+        """Say that no more is kept than `stage` leaves; the files go next. InternalError where the submission has not ended."""
+        row = self._db.execute(
+            f"UPDATE submissions SET pruned = ?, moving = 1 WHERE id = ? AND moving = 0 AND {_ENDED} RETURNING state", (stage, id)
+        ).fetchone()
+        if row is None:
+            raise InternalError(f"submission {id} has not ended, and is not to be pruned")
+        record(self._db, id, now, State(row[0]), f"pruned: {stage.name.lower()}")
 
     def _ids(self, tail: str, below: Pruned, values: tuple[object, ...]) -> Iterator[int]:
         """Read at once, so that the ledger may be written to while they are gone through."""

@@ -30,6 +30,7 @@ def status(seen: Status) -> str:
         ),
         ", ".join(f"{count} {state}" for state, count in seen.states.items() if count) or "nothing was submitted yet",
     ]
+    lines += [f"paused {seen.paused}: nothing new is started; go on with: fifomark resume"] if seen.paused else []
     lines += [f"note: {shown(notice, 1000)}" for notice in seen.notices]
     lines += [f"still being uploaded, left alone: {name}" for name in seen.uploads]
     if seen.slots:

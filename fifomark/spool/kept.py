@@ -17,11 +17,11 @@ def files(layout: Layout, submission: Submission, stage: Pruned) -> list[str]:
     """Where everything up to `stage` lies, if it is there."""
     found: list[str] = []
     if stage >= Pruned.SUBMITTED:
-        found += [layout.original(submission), layout.quarantined(submission), layout.failed_original(submission), layout.log(submission)]
+        found += [*layout.submitted(submission), layout.log(submission)]
     if stage >= Pruned.FILES:
         found += [layout.done(submission), layout.failed(submission)]
     if stage >= Pruned.REPORT:
-        found.append(layout.report(submission))
+        found += [layout.report(submission), *(layout.earlier_report(submission, n) for n in range(1, submission.attempt))]
     return found
 
 

@@ -13,6 +13,7 @@ from fifomark.core.submission import Submission
 
 FOLDERS = ("incoming", "sanitizing", "evaluating", "done", "rejected", "failed", "originals", "logs", "control", "rubrics")
 PRIVATE = frozenset({"logs"})  # what models and rubrics print is for the operator
+REQUEST = ".request"  # the ending of what the command line asks of the daemon, in control/
 MAX_NAME_BYTES = 180  # leaves room for the id and for suffixes below the 255 bytes of a name
 
 
@@ -59,12 +60,20 @@ class Layout:
         """Of a submission that could not even be sanitized: never under a name that looks like a clean file."""
         return os.path.join(self.root, "failed", f"{_numbered(submission)}.original")
 
+    def submitted(self, submission: Submission) -> tuple[str, ...]:
+        """Where what was submitted may lie once the submission has ended."""
+        return self.quarantined(submission), self.original(submission), self.failed_original(submission)
+
     def log(self, submission: Submission) -> str:
         """What was said on stdout and stderr while it was worked on."""
         return os.path.join(self.root, "logs", f"{_numbered(submission)}.log")
 
     def report(self, submission: Submission) -> str:
         return os.path.join(self.root, submission.state, f"{stem(submission)}.json")
+
+    def earlier_report(self, submission: Submission, attempt: int) -> str:
+        """That of an attempt that was followed by another."""
+        return os.path.join(self.root, "originals", f"{stem(submission)}.attempt-{attempt}.json")
 
 
 def stem(submission: Submission) -> str:

@@ -74,3 +74,9 @@ def publishing(path: str) -> Iterator[int]:
     finally:
         os.close(fd)
     os.replace(temporary, path)
+
+
+def write_all(fd: int, body: bytes) -> None:
+    view = memoryview(body)
+    while view:
+        view = view[os.write(fd, view) :]

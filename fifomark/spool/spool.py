@@ -5,18 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from fifomark.core.errors import InternalError, SpoolError
 from fifomark.core.keeping import Pruned
 from fifomark.core.states import State
-from fifomark.core.submission import Listing, Submission
+from fifomark.core.submission import Key, Listing, Look, Submission
 from fifomark.settings import FILE_NAME, Settings, load_settings
 from fifomark.spool import kept
 from fifomark.spool.intake import Intake
 from fifomark.spool.layout import FOLDERS, PRIVATE, Layout
-from fifomark.spool.moves import advance, opened_folder, publishing, rename, sync_folder
+from fifomark.spool.moves import advance, opened_folder, publishing, rename, sync_folder, write_all
 from fifomark.spool.secret import pseudonym_key
 
 
@@ -39,12 +41,15 @@ class Spool:
         """The names of the rubrics that the spool has."""
         return tuple(sorted(path.parent.name for path in Path(self.layout.folder("rubrics")).glob("*/rubric.toml")))
 
-    def sweep(self, now: float, loaded: Collection[str]) -> Listing:
-        """What waits in incoming/ at `now`, and in the subfolders named as one of the `loaded` rubrics.
+    def look(self, now: float, look: Look, loaded: Collection[str], waiting: Iterable[Key]) -> Listing:
+        """What is new in incoming/ at `now`, and in the subfolders named as one of the `loaded` rubrics.
 
-        A subfolder of a rubric that is not loaded yet stays untouched.
+        A subfolder of a rubric that is not loaded yet stays untouched. `waiting` is read where everything is looked at.
         """
-        return self._intake.sweep(now, loaded, untouched=set(self.rubrics()) - set(loaded))
+        untouched = set(self.rubrics()) - set(loaded)
+        if look.everything:
+            return self._intake.sweep(now, loaded, waiting, untouched)
+        return self._intake.look(now, look.keys, loaded, untouched)
 
     def place(self, submission: Submission, report: bytes | None = None) -> bool:
         """Make the folders agree with `submission.state`, whatever was done of it before; False where its file has vanished.
@@ -53,12 +58,14 @@ class Spool:
         """
         if report is not None:
             with publishing(self.layout.report(submission)) as fd:
-                _write_all(fd, report)
+                write_all(fd, report)
             self._unsynced.add(os.path.dirname(self.layout.report(submission)))
         if submission.pruned:
             self._unsynced |= kept.remove(self.layout, submission)
             return True
         match submission.state:
+            case State.QUEUED:
+                return self._bring_back(submission)
             case State.SANITIZING:
                 return self._claim(submission)
             case State.SANITIZED:
@@ -120,6 +127,36 @@ class Spool:
         except FileNotFoundError:
             return False
 
+    def _bring_back(self, submission: Submission) -> bool:
+        """For another attempt: what was submitted lies in incoming/ again, and of the last attempt only the report is kept.
+
+        FileExistsError where another file lies there under its name.
+        """
+        target = self.layout.incoming(submission)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        source = next((path for path in self.layout.submitted(submission) if os.path.lexists(path)), None)
+        if source is not None:
+            self._unsynced |= {os.path.dirname(source), os.path.dirname(target)}
+            rename(source, target)
+        for state in (State.REJECTED, State.FAILED):
+            report = self.layout.report(replace(submission, state=state))
+            self._advance(report, self.layout.earlier_report(submission, submission.attempt - 1))
+        _remove(self.layout.failed(submission))
+        return os.path.lexists(target)
+
+    def withdraw(self, submission: Submission) -> None:
+        """Delete what waits in incoming/; OSError where that cannot be done."""
+        with opened_folder(os.path.dirname(self.layout.incoming(submission))) as folder, contextlib.suppress(FileNotFoundError):
+            os.unlink(submission.name, dir_fd=folder)
+
+    def can_come_back(self, submission: Submission) -> str | None:
+        """Why a retry of it is not possible; None where it is."""
+        if not any(map(os.path.lexists, self.layout.submitted(submission))):
+            return "what was submitted is no longer kept; it has to be submitted again"
+        if os.path.lexists(self.layout.incoming(submission)):
+            return "another file waits in incoming/ under its name; withdraw that one first, or let it be marked"
+        return None
+
     def _quarantine(self, submission: Submission) -> bool:
         """What was submitted goes to rejected/, from wherever it lies; a clean file made from it is ours and goes away."""
         target = self.layout.quarantined(submission)
@@ -150,7 +187,7 @@ def create(root: str | os.PathLike[str], settings: str) -> Layout:
     make_folders(layout)
     if not layout.settings.exists():
         with publishing(os.fspath(layout.settings)) as fd:
-            _write_all(fd, settings.encode())
+            write_all(fd, settings.encode())
     pseudonym_key(layout.pseudonyms)
     return layout
 
@@ -180,9 +217,3 @@ def drop(layout: Layout, source: str, folder: str) -> str:
 def _copy(source: int, target: int) -> None:
     while os.sendfile(target, source, None, 1 << 24):
         pass
-
-
-def _write_all(fd: int, body: bytes) -> None:
-    view = memoryview(body)
-    while view:
-        view = view[os.write(fd, view) :]

@@ -130,14 +130,14 @@ def test_a_file_in_a_rubrics_subfolder_is_marked_against_that_rubric(bench: Benc
 
 def test_a_file_withdrawn_between_listing_and_claim_is_no_error(bench: Bench) -> None:
     path = bench.drop("gone.pt")
-    sweep = bench.spool.sweep
+    look = bench.spool.look
 
-    def sweep_then_delete(*args: object) -> object:
-        listing = sweep(*args)  # type: ignore[arg-type]
+    def look_then_delete(*args: object) -> object:
+        listing = look(*args)  # type: ignore[arg-type]
         path.unlink(missing_ok=True)
         return listing
 
-    bench.spool.sweep = sweep_then_delete  # type: ignore[method-assign,assignment]
+    bench.spool.look = look_then_delete  # type: ignore[method-assign,assignment]
     bench.drain()
     assert bench.ledger.get(1).state is State.WITHDRAWN
     assert bench.seen == []
@@ -288,3 +288,17 @@ def test_what_was_marked_by_a_rubric_that_has_changed_since_is_marked_again(benc
     del bench.outcomes["ada.pt"]
     bench.drain()
     assert (bench.root / "done/00000001-ada.pt").exists()
+
+
+def test_more_than_a_turn_admits_comes_in_over_several_in_order(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fifomark.daemon.daemon.MAX_ADMITTED", 2)
+    for i in range(5):
+        bench.drop(f"{i}.pt", mtime=100 - i)
+    bench.tick()
+    assert bench.daemon.admitting
+    bench.drop("oldest.pt", mtime=1)
+    (bench.root / "incoming" / "1.pt").unlink()
+    bench.drain()
+    assert [line.removeprefix("SanitizeTicket ") for line in bench.seen if line.startswith("Sanitize")] == [
+        "4.pt", "oldest.pt", "3.pt", "2.pt", "0.pt"
+    ]  # fmt: skip

@@ -112,3 +112,10 @@ def test_drain_leaves_what_is_still_written_and_says_so(spool: Path) -> None:
         done = subprocess.run([FIFOMARK, "drain", "--spool", str(spool)], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0
     assert "'slow.pt' is still being written" in done.stderr
+
+
+def test_a_serving_daemon_does_what_it_is_asked(spool: Path, serving: subprocess.Popen[str]) -> None:
+    for verb in (["pause"], ["resume"], ["retry", "1"]):
+        done = subprocess.run([FIFOMARK, *verb, "--spool", str(spool)], capture_output=True, text=True)
+        assert done.returncode == (1 if verb[0] == "retry" else 0), done.stderr
+    assert "no submission has this id" in done.stderr

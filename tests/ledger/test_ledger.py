@@ -10,7 +10,7 @@ import pytest
 from fifomark.core.errors import InternalError, SpoolError
 from fifomark.core.findings import Verdict
 from fifomark.core.states import State
-from fifomark.core.submission import Arrival, Identity, Listing
+from fifomark.core.submission import Arrival, Identity
 from fifomark.core.text import shown
 from fifomark.ledger.ledger import Ledger, Result
 
@@ -28,10 +28,11 @@ def arrival(name: str, mtime: float, *, inode: int = 1, size: int = 10) -> Arriv
     return Arrival(folder="", name=name, kind="file", identity=Identity(device=1, inode=inode, size=size, mtime_ns=int(mtime * 1e9)))
 
 
-def admit(ledger: Ledger, *arrivals: Arrival, unsettled: tuple[str, ...] = (), now: float = NOW, order: str = "mtime") -> int:
-    listing = Listing(arrivals=arrivals, unsettled=frozenset(("", name) for name in unsettled))
+def admit(ledger: Ledger, *arrivals: Arrival, now: float = NOW, order: str = "mtime") -> int:
     with ledger.batch():
-        return ledger.admit(listing, now, order=order, rubric_of={"": "digits"}, owner_of={("", a.name): shown(a.name) for a in arrivals})
+        return ledger.admission.admit(
+            arrivals, now, order=order, rubric_of=lambda _: "digits", owner_of=lambda arrival: shown(arrival.name)
+        )
 
 
 def start(ledger: Ledger) -> str | None:
@@ -67,7 +68,8 @@ def test_by_arrival_nobody_can_forge_a_place(ledger: Ledger) -> None:
 
 def test_a_file_deleted_while_it_waits_is_withdrawn(ledger: Ledger) -> None:
     admit(ledger, arrival("a", 1))
-    admit(ledger)
+    with ledger.batch():
+        assert ledger.admission.withdraw_gone([("", "a"), ("", "never there")], NOW) == 1
     assert ledger.named("a")[0].state is State.WITHDRAWN
     assert start(ledger) is None
 
@@ -83,7 +85,8 @@ def test_a_file_replaced_while_it_waits_takes_its_new_place_and_keeps_its_id(led
 
 def test_a_waiting_file_that_is_being_written_again_is_not_started(ledger: Ledger) -> None:
     admit(ledger, arrival("a", 1))
-    admit(ledger, unsettled=("a",))
+    with ledger.batch():
+        ledger.admission.unsettle([("", "a")])
     assert start(ledger) is None
     assert not ledger.has_ready()
     admit(ledger, arrival("a", 1))

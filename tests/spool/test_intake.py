@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fifomark.core.submission import Listing
 from fifomark.spool.intake import Intake
 
 LATER = 10.0  # seconds after anything that these tests write
@@ -117,3 +118,64 @@ def test_names_may_hold_any_bytes(incoming: Path) -> None:
             pass
     listing = Intake(str(incoming), settle=0.0).sweep(now_of(incoming) + LATER, ())
     assert {os.fsencode(a.name) for a in listing.arrivals} == set(names)
+
+
+def test_a_file_is_told_of_once_and_again_only_when_it_has_changed(incoming: Path) -> None:
+    (incoming / "a.pt").write_bytes(b"x")
+    intake = Intake(str(incoming), settle=0.0)
+    now = now_of(incoming / "a.pt") + LATER
+    assert len(intake.sweep(now, ()).arrivals) == 1
+    assert intake.sweep(now, ()) == intake.look(now, [("", "a.pt")], ()) == Listing()
+    (incoming / "a.pt").write_bytes(b"longer")
+    (arrival,) = intake.look(now, [("", "a.pt")], ()).arrivals
+    assert arrival.identity.size == 6
+
+
+def test_a_look_goes_no_further_than_it_is_told(incoming: Path) -> None:
+    for name in ("a.pt", "b.pt", "c.pt.part"):
+        (incoming / name).write_bytes(b"x")
+    keys = [("", "a.pt"), ("", "c.pt.part"), ("", "never.pt"), ("unloaded", "x.pt")]
+    listing = Intake(str(incoming), settle=0.0).look(now_of(incoming / "a.pt") + LATER, keys, ())
+    assert [arrival.name for arrival in listing.arrivals] == ["a.pt"]
+    assert listing.gone == {("", "never.pt")}
+
+
+def test_what_is_not_settled_is_looked_at_again_though_nobody_names_it(incoming: Path) -> None:
+    (incoming / "a.pt").write_bytes(b"x")
+    intake = Intake(str(incoming), settle=1.0)
+    now = now_of(incoming / "a.pt")
+    assert intake.look(now, [("", "a.pt")], ()).unsettled == {("", "a.pt")}
+    assert len(intake.look(now + 1.1, (), ()).arrivals) == 1
+
+
+def test_a_file_that_is_opened_for_writing_again_is_unsettled_again(incoming: Path) -> None:
+    (incoming / "a.pt").write_bytes(b"x")
+    intake = Intake(str(incoming), settle=0.0)
+    now = now_of(incoming / "a.pt") + LATER
+    intake.sweep(now, ())
+    with (incoming / "a.pt").open("ab") as writer:
+        writer.write(b"more")
+        writer.flush()
+        assert intake.look(now, [("", "a.pt")], ()).unsettled == {("", "a.pt")}
+    assert len(intake.look(now, (), ()).arrivals) == 1
+
+
+def test_what_waits_and_was_not_found_is_gone(incoming: Path) -> None:
+    (incoming / "a.pt").write_bytes(b"x")
+    listing = Intake(str(incoming), settle=0.0).sweep(now_of(incoming) + LATER, (), waiting=[("", "a.pt"), ("digits", "b.pt")])
+    assert listing.gone == {("digits", "b.pt")}
+
+
+def test_a_look_never_goes_through_a_link_in_place_of_a_subfolder(incoming: Path, tmp_path: Path) -> None:
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "a.pt").write_bytes(b"x")
+    (incoming / "digits").symlink_to(tmp_path / "private")
+    listing = Intake(str(incoming), settle=0.0).look(now_of(incoming) + LATER, [("digits", "a.pt")], ("digits",))
+    assert listing == Listing(gone=frozenset({("digits", "a.pt")}))
+
+
+def test_a_subfolder_of_a_rubric_is_no_arrival_when_it_is_touched(incoming: Path) -> None:
+    (incoming / "digits").mkdir()
+    (incoming / "new").mkdir()
+    listing = Intake(str(incoming), settle=0.0).look(now_of(incoming) + LATER, [("", "digits"), ("", "new")], ("digits",), ("new",))
+    assert listing == Listing()

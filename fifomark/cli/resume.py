@@ -1,0 +1,12 @@
+"""`fifomark resume`."""
+
+from __future__ import annotations
+
+from fifomark.cli.options import DEFAULT_SPOOL, JsonOption, SpoolOption
+from fifomark.cli.output import answered
+
+
+def resume(spool: SpoolOption = DEFAULT_SPOOL, json: JsonOption = False) -> int:
+    from fifomark.daemon.control import steer
+
+    return answered(steer(spool, "resume"), json=json)

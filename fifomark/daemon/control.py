@@ -1,0 +1,107 @@
+"""What an operator asks for at the command line: done by the daemon that holds the spool, or, where none does, by the command itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Sequence
+
+from fifomark.core.errors import InternalError
+from fifomark.core.requests import Answer, Done, Request, Verb
+from fifomark.core.states import State
+from fifomark.core.submission import Submission
+from fifomark.core.text import shown
+from fifomark.daemon.placing import place
+from fifomark.ledger.ledger import Ledger
+from fifomark.spool.lock import held, holder
+from fifomark.spool.requests import answer, ask, pending
+from fifomark.spool.spool import Spool
+
+_PATIENCE = 30.0  # seconds: a daemon answers within one, unless it is just admitting many files, or hangs
+
+
+def steer(root: str | os.PathLike[str], verb: Verb, ids: Sequence[int] = ()) -> Answer:
+    """Let `verb` be done to the submissions `ids`; SpoolError where there is no spool, InternalError where its daemon does not answer."""
+    spool = Spool(root)
+    request = Request(verb=verb, ids=tuple(dict.fromkeys(ids)))
+    if holder(spool.layout) is None:
+        with held(spool.layout), contextlib.closing(Ledger(spool.layout.ledger)) as ledger:
+            return obey(spool, ledger, request, time.time())
+    said = ask(spool.layout, request, _PATIENCE)
+    if said is None:
+        raise InternalError(f"{spool.layout.root}: its daemon did not answer within {_PATIENCE:g} s; nothing was changed")
+    return said
+
+
+def obey_requests(spool: Spool, ledger: Ledger, now: float) -> bool:
+    """Do what was asked of the daemon, and answer; whether anything was."""
+    asked = list(pending(spool.layout))
+    for path, request in asked:
+        answer(path, obey(spool, ledger, request, now))
+    return bool(asked)
+
+
+def obey(spool: Spool, ledger: Ledger, request: Request, now: float) -> Answer:
+    """Do it: what is decided is committed first, and the files follow."""
+    with ledger.batch():
+        if request.verb in ("pause", "resume"):
+            return Answer(results=(_pause(ledger, request.verb),))
+        results = [_done(spool, ledger, request.verb, id, now) for id in request.ids]
+    lost = place(spool, ledger, (ledger.get(r.id) for r in results if r.id is not None and r.done and request.verb == "retry"), now)
+    return Answer(results=tuple(_lost(r) if r.id in lost else r for r in results))
+
+
+def _lost(result: Done) -> Done:
+    return Done(id=result.id, done=False, message="its file could not come back to incoming/: something is in its way there")
+
+
+def _pause(ledger: Ledger, verb: Verb) -> Done:
+    before = ledger.steering.paused
+    ledger.steering.pause("by the operator" if verb == "pause" else None)
+    if verb == "pause":
+        return Done(id=None, done=True, message="paused already" if before else "paused: what runs goes on, nothing new is started")
+    return Done(id=None, done=True, message="goes on" if before else "was not paused")
+
+
+def _done(spool: Spool, ledger: Ledger, verb: Verb, id: int, now: float) -> Done:
+    submission = ledger.find(id)
+    if submission is None:
+        return Done(id=id, done=False, message="no submission has this id")
+    why_not = _why_not(spool, verb, submission) or _do(spool, ledger, verb, submission, now)
+    name = shown(submission.name)
+    return Done(id=id, done=why_not is None, message=f"{name}: {why_not}" if why_not else f"{name}: {_SAID[verb]}")
+
+
+_SAID = {"hold": "held", "release": "waits again", "withdraw": "withdrawn", "retry": "waits for another attempt"}
+_MAY: dict[str, tuple[tuple[State, ...], str]] = {
+    "hold": ((State.QUEUED,), "only what waits in incoming/ can be held"),
+    "release": ((State.HELD,), "only what is held can be released"),
+    "withdraw": ((State.QUEUED, State.HELD), "only what waits in incoming/ can be withdrawn"),
+    "retry": ((State.REJECTED, State.FAILED), "only what was rejected or failed can be tried again"),
+}
+
+
+def _why_not(spool: Spool, verb: Verb, submission: Submission) -> str | None:
+    states, rule = _MAY[verb]
+    if submission.state not in states or submission.moving:
+        return f"is {submission.state}; {rule}"
+    return spool.can_come_back(submission) if verb == "retry" else None
+
+
+def _do(spool: Spool, ledger: Ledger, verb: Verb, submission: Submission, now: float) -> str | None:
+    """Why it could not be done, if so."""
+    match verb:
+        case "hold":
+            ledger.steering.hold(submission.id, now)
+        case "release":
+            ledger.steering.release(submission.id, now)
+        case "retry":
+            ledger.steering.retry(submission.id, now)
+        case _:
+            try:
+                spool.withdraw(submission)  # first: were it left, it would come in again
+            except OSError as e:
+                return f"cannot be deleted from incoming/: {e.strerror}"
+            ledger.move(submission.id, State.WITHDRAWN, now, note="withdrawn by the operator")
+    return None

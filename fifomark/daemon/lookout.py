@@ -1,0 +1,57 @@
+"""When to look at incoming/, and at what: at once where something was touched, at all of it now and then."""
+
+from __future__ import annotations
+
+from fifomark.core.submission import EVERYTHING, Look
+from fifomark.settings import Settings
+from fifomark.spool.watch import Watcher
+
+PATIENCE = 1.0  # seconds after the last event in which a file is expected to settle
+_POLL = 1.0  # seconds between two sweeps where no event ever comes
+_SHARE = 0.05  # of the time that sweeps may take, however large incoming/ is
+_URGENT = 0.25  # the same where the watcher has lost sight of what happened
+
+
+class Lookout:
+    """Asked once a turn. An event says where to look; the sweep of everything, every `rescan_seconds`, finds what no event told of."""
+
+    def __init__(self, watcher: Watcher, settings: Settings, now: float) -> None:
+        self._watcher, self.settings = watcher, settings
+        self.woken = now
+        self._looked = 0.0
+        self._swept, self._cost = 0.0, 0.0
+        self._blind = True  # something was missed, or nothing was seen yet
+
+    def due(self, now: float, unsettled: bool) -> Look | None:
+        """What to look at; None for nothing. `unsettled`: whether something is still being written."""
+        touched = self._watcher.touched()
+        self._blind |= touched is None
+        if touched or touched is None:
+            self.woken = now
+        since = abs(now - self._swept)  # a clock that was set back must not stop the sweeps
+        if since >= self._rescan() or (self._blind and since >= self._cost / _URGENT):
+            self._watcher.keep_up()
+            self._blind = False
+            self._swept = self._looked = now
+            return EVERYTHING
+        if touched or (unsettled and abs(now - self._looked) >= self.pause(now, unsettled)):
+            self._looked = now
+            return Look(False, frozenset(touched or ()))
+        return None
+
+    def took(self, seconds: float) -> None:
+        """What the sweep has cost that `due` asked for."""
+        self._cost = seconds
+
+    def pause(self, now: float, unsettled: bool) -> float:
+        """Seconds until there is something to look at though nothing happens: few while a file settles, more while one is written."""
+        if self._blind:
+            return max(self._cost / _URGENT - (now - self._swept), 0.0)
+        if not unsettled:
+            return max(self._rescan() - (now - self._swept), 0.0)
+        settling = now - self.woken < PATIENCE + self.settings.settle_seconds
+        return max(self.settings.settle_seconds, 0.05) if settling else 1.0
+
+    def _rescan(self) -> float:
+        seconds = self.settings.rescan_seconds if self._watcher.watching else min(self.settings.rescan_seconds, _POLL)
+        return max(seconds, self._cost / _SHARE)

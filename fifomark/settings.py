@@ -31,6 +31,10 @@ class Retention(Record):
     max_bytes: Annotated[int, Meta(ge=0)] | None = None
     reports: bool = False
 
+    @property
+    def limits_anything(self) -> bool:
+        return (self.older_than_days, self.keep, self.max_bytes) != (None, None, None)
+
 
 class Settings(Record):
     """`slots` is "auto", or one entry a slot: "cpu", "cpu:2" (two threads), "cuda:0", "cuda:GPU-…" (a UUID).

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from fifomark.core.keeping import Pruned
-from fifomark.core.record import Record
-from fifomark.core.submission import Submission
+from fifomark.daemon.placing import place
 from fifomark.ledger.ledger import Ledger
 from fifomark.settings import Retention
 from fifomark.spool.spool import Spool
@@ -24,14 +23,6 @@ class Doomed(NamedTuple):
     id: int
     stage: Pruned
     bytes: int
-
-
-class Pruning(Record):
-    """What came of it, or would. `kept_bytes` is what the spool still keeps of submissions that have ended."""
-
-    submissions: int
-    freed_bytes: int
-    kept_bytes: int
 
 
 def plan(spool: Spool, ledger: Ledger, rules: Retention, now: float) -> list[Doomed]:
@@ -63,25 +54,6 @@ def _doom(doomed: dict[int, Doomed], spool: Spool, ledger: Ledger, ids: Iterable
     return until
 
 
-def prune(spool: Spool, ledger: Ledger, doomed: Sequence[Doomed], now: float) -> Iterator[Submission]:
-    """Take away what is `doomed`, some at a time; gives each submission once its files are gone. For who holds the spool.
-
-    As every move: the ledger says first what is to be, then the files go, then it says that they are gone.
-    """
-    for start in range(0, len(doomed), _AT_ONCE):
-        with ledger.batch():
-            for one in doomed[start : start + _AT_ONCE]:
-                ledger.retention.prune(one.id, one.stage, now)
-            marked = [ledger.get(one.id) for one in doomed[start : start + _AT_ONCE]]
-        for submission in marked:
-            spool.place(submission)
-        spool.sync()
-        with ledger.batch():
-            for submission in marked:
-                ledger.in_place(submission.id)
-        yield from marked
-
-
 class Keeper:
     """Keeps a spool's [retention] while its daemon runs, some submissions in each turn."""
 
@@ -92,8 +64,7 @@ class Keeper:
         self._doomed: list[Doomed] = []
 
     def turn(self, spool: Spool, now: float) -> bool:
-        """What is due at `now`; new rules hold at once. A file that cannot be removed is told, and tried again the next time. Returns
-        whether there is more to do."""
+        """Do what is due at `now`; new rules hold at once. Returns whether there is more to do."""
         rules = spool.settings.retention
         if rules != self._rules or now >= self._due or now < self._due - 2 * _EVERY:  # the last: the clock was set back
             self._rules, self._due = rules, now + _EVERY
@@ -101,11 +72,8 @@ class Keeper:
         if not self._doomed:
             return False
         turn, self._doomed = self._doomed[:_AT_ONCE], self._doomed[_AT_ONCE:]
-        try:
-            done = sum(1 for _ in prune(spool, self._ledger, turn, now))
-        except OSError as e:
-            self._doomed = []
-            _log.error("what is no longer kept cannot be removed: %s", e)
-        else:
-            _log.info("pruned %d submissions, %d bytes", done, sum(one.bytes for one in turn))
+        with self._ledger.batch():
+            gone = [one for one in turn if self._ledger.retention.prune(one.id, one.stage, now)]  # some may wait for another attempt by now
+        place(spool, self._ledger, [self._ledger.get(one.id) for one in gone], now)
+        _log.info("pruned %d submissions, %d bytes", len(gone), sum(one.bytes for one in gone))
         return bool(self._doomed)

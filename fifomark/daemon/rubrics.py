@@ -14,7 +14,7 @@ Rubrics = dict[str, tuple[Rubric, str]]  # by name, each with the hash that it w
 def load_rubrics(spool: Spool) -> Rubrics:
     """Every rubric of the spool; ConfigError where one or its data is wrong, the default one or a plugin of the settings is missing."""
     check_named(spool)
-    return {name: _load(spool, name) for name in spool.rubrics()}
+    return {name: load_rubric_of(spool, name) for name in spool.rubrics()}
 
 
 def check_named(spool: Spool) -> None:
@@ -46,7 +46,7 @@ def reread(spool: Spool, rubrics: Rubrics, broken: dict[str, str]) -> None:
 
 def _take(spool: Spool, name: str, found: str, rubrics: Rubrics, broken: dict[str, str] | None) -> None:
     try:
-        rubrics[name] = _load(spool, name)
+        rubrics[name] = load_rubric_of(spool, name)
     except UsageError as e:
         if broken is None:
             raise
@@ -57,7 +57,8 @@ def _take(spool: Spool, name: str, found: str, rubrics: Rubrics, broken: dict[st
         (broken if broken is not None else {}).pop(name, None)
 
 
-def _load(spool: Spool, name: str) -> tuple[Rubric, str]:
+def load_rubric_of(spool: Spool, name: str) -> tuple[Rubric, str]:
+    """The spool's rubric of this name, with its hash; ConfigError where it or its data is wrong."""
     folder = spool.layout.rubric(name)
     sha256 = _hash(folder)  # first: what changes while it is read shows as a change at the next turn
     rubric = load_rubric(folder)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
-from fifomark.core.errors import InternalError
 from fifomark.core.keeping import Pruned
 from fifomark.core.states import State
 from fifomark.ledger.events import record
@@ -31,14 +30,14 @@ class Retention:
         if last is not None:
             yield from self._ids("AND (updated_at, id) <= (?, ?) ORDER BY updated_at, id", below, last)
 
-    def prune(self, id: int, stage: Pruned, now: float) -> None:
-        """Say that no more is kept than `stage` leaves; the files go next. InternalError where the submission has not ended."""
+    def prune(self, id: int, stage: Pruned, now: float) -> bool:
+        """Say that no more is kept than `stage` leaves; the files go next. False where the submission has not ended, or is on the move."""
         row = self._db.execute(
             f"UPDATE submissions SET pruned = ?, moving = 1 WHERE id = ? AND moving = 0 AND {_ENDED} RETURNING state", (stage, id)
         ).fetchone()
-        if row is None:
-            raise InternalError(f"submission {id} has not ended, and is not to be pruned")
-        record(self._db, id, now, State(row[0]), f"pruned: {stage.name.lower()}")
+        if row is not None:
+            record(self._db, id, now, State(row[0]), f"pruned: {stage.name.lower()}")
+        return row is not None
 
     def _ids(self, tail: str, below: Pruned, values: tuple[object, ...]) -> Iterator[int]:
         """Read at once, so that the ledger may be written to while they are gone through."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterable
 
 from fifomark.core.keeping import Pruned
 from fifomark.core.submission import Submission
+from fifomark.core.text import shown
 from fifomark.spool.layout import Layout
 
+_log = logging.getLogger(__name__)
 _FOLDERS = ("done", "rejected", "failed", "originals", "logs")
 
 
@@ -46,12 +49,17 @@ def total(layout: Layout) -> int:
 
 
 def remove(layout: Layout, submission: Submission) -> set[str]:
-    """Take away what is no longer kept of it; returns the folders that have to be synced."""
+    """Take away what is no longer kept of it; returns the folders that have to be synced. What cannot be removed is told, and then a stray
+    file for fsck: it must not keep the daemon from starting."""
     touched: set[str] = set()
     for path in files(layout, submission, submission.pruned):
-        with contextlib.suppress(FileNotFoundError):
+        try:
             os.unlink(path)
-            touched.add(os.path.dirname(path))
+        except FileNotFoundError:
+            continue
+        except OSError as e:
+            _log.error("%s cannot be removed: %s", shown(path, 1000), e.strerror)
+        touched.add(os.path.dirname(path))
     return touched
 
 

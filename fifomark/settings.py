@@ -37,7 +37,8 @@ class Retention(Record):
 
 
 class Settings(Record):
-    """`slots` is "auto", or one entry a slot: "cpu", "cpu:2" (two threads), "cuda:0", "cuda:GPU-…" (a UUID).
+    """`slots` is "auto", or one entry a slot (docs/slots.md): "cpu", "cpu:2" (two threads), "cuda:0", "cuda:GPU-…", "cuda:0/2" (a half).
+    `cpu_memory_mib` is what each slot of the CPU has for a submission; the whole machine's, where nothing is said.
 
     `order`: by each file's own mtime, or by arrival, which nobody can forge. Times are in seconds. `watch`: whether the kernel says when a
     file comes, or the folder is listed every second; "auto" does the latter on network file systems. In any case all of it is listed every
@@ -48,6 +49,7 @@ class Settings(Record):
 
     schema: Literal["fifomark.settings/1"]
     slots: Literal["auto"] | tuple[str, ...] = "auto"
+    cpu_memory_mib: Positive | None = None
     sanitizers: Annotated[int, Meta(ge=1, le=64)] = 1
     default_rubric: str = "digits"
     order: Literal["mtime", "arrival"] = "mtime"
@@ -70,8 +72,6 @@ def load_settings(root: str | Path) -> Settings:
     """The settings of the spool at `root`; ConfigError names file, key, what was found and what was meant."""
     path = Path(root, FILE_NAME)
     settings = read_toml(path, Settings)
-    if isinstance(settings.slots, tuple) and not settings.slots:
-        raise ConfigError(path, "slots", "is empty", 'name at least one slot, or say slots = "auto"')
     for extension in settings.policy.extensions:
         if not extension.startswith(".") or extension != extension.lower():
             raise ConfigError(path, "policy.extensions", f"{extension!r} is no extension", "write it in lower case with its dot: '.pt'")

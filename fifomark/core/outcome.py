@@ -172,6 +172,9 @@ class Refused(Record, tag="refused"):
     findings: tuple[Finding, ...]
 
 
+DEVICE_ERROR = "device-error"  # a reason: the GPU failed its worker, which is as good as lost
+
+
 class Failed(Record, tag="failed"):
     """Safe, but it could not be marked."""
 
@@ -179,9 +182,10 @@ class Failed(Record, tag="failed"):
 
 
 class Lost(Record, tag="lost"):
-    """The worker died; `how` says by what. Made by the pool, never by a worker."""
+    """The worker died; `how` says by what, `began` whether it had come so far as to take tickets. Made by the pool, never by a worker."""
 
     how: str
+    began: bool = True
 
 
 Outcome = Sanitized | Marked | Refused | Failed | Lost

@@ -34,6 +34,7 @@ class Limits(Record):
     parse_memory_bytes: Positive = 1 << 30
     sanitize_seconds: Seconds = 600.0
     mark_seconds: Seconds = 300.0
+    mark_cpu_seconds: Seconds | None = None
     mark_memory_bytes: Positive = 8 << 30
 
 

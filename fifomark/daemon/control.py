@@ -49,6 +49,7 @@ def obey(spool: Spool, ledger: Ledger, request: Request, now: float) -> Answer:
         if request.verb in ("pause", "resume"):
             return Answer(results=(_pause(ledger, request.verb),))
         results = [_done(spool, ledger, request, id, now) for id in request.ids]
+    spool.sync()
     moves = request.verb in ("retry", "prune")
     lost = place(spool, ledger, (ledger.get(r.id) for r in results if r.id is not None and r.done and moves), now)
     return Answer(results=tuple(_lost(r) if r.id in lost else r for r in results))

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from fifomark.core.clock import utc
-from fifomark.core.errors import UsageError
+from fifomark.core.errors import ConfigError, UsageError
 from fifomark.core.inspection import Inspection
 from fifomark.core.outcome import Failed, Lost, Marked, Outcome, Reason, Refused, Sanitized
 from fifomark.core.policy import Isolation
@@ -26,9 +26,11 @@ from fifomark.core.submission import EVERYTHING, Arrival, Key, Listing, Look, Su
 from fifomark.core.text import shown
 from fifomark.daemon.attempts import exhausted, undecided
 from fifomark.daemon.control import obey_requests
+from fifomark.daemon.dispatch import bounds
 from fifomark.daemon.duplicates import duplicates
 from fifomark.daemon.placing import place
 from fifomark.daemon.rubrics import Rubrics, refresh
+from fifomark.daemon.slot_queue import SlotQueue
 from fifomark.daemon.tickets import mark_ticket, sanitize_ticket
 from fifomark.ledger.ledger import Ledger, Result
 from fifomark.marking.grade import grade
@@ -40,8 +42,8 @@ from fifomark.spool.spool import Spool
 from fifomark.workers.pool import Bounds, Ended, Pool
 
 _log = logging.getLogger(__name__)
-MAX_WAITING = 4  # sanitized submissions a slot that may wait for it: more would only pile up clean files
 MAX_ADMITTED = 5000  # submissions that one turn admits: half a second's work
+SELDOM_SECONDS = 1.0  # between two looks at what changes seldom: rubrics, and what waits for one that is gone
 BATCH = 64  # submissions that a sanitizer is handed at once, where the settings let them share a parser
 
 
@@ -50,20 +52,25 @@ class Daemon:
 
     def __init__(self, spool: Spool, ledger: Ledger, rubrics: Rubrics, sanitizers: Pool, slots: Pool, *, lenient: bool = False) -> None:
         """`lenient`: a rubric that is broken later stops its own submissions only."""
-        self.ledger, self.sanitizers, self.slots = ledger, sanitizers, slots
+        self.ledger = ledger
         self.broken: dict[str, str] = {}  # rubrics that are wrong, and why: their submissions wait
         self.closing = False  # nothing new is started any more
         self._lenient = lenient
-        self.adopt(spool, rubrics)
+        self.adopt(spool, rubrics, sanitizers, slots)
         self._to_sanitize: list[int] = []
+        self._admissible: set[int] = set()  # those of them whose owners are known to have an attempt left
+        self._seldom_at = float("-inf")
+        self._still = False  # whether nothing happened in the last turn
         self._arriving: dict[Key, Arrival] = {}  # settled, in order, and not yet admitted
         self.unsettled: frozenset[Key] = frozenset()
         self.sweep_seconds = 0.0  # what it cost to look at everything the last time
         self.settled: list[Submission] = []  # what ended in the last turn
 
-    def adopt(self, spool: Spool, rubrics: Rubrics) -> None:
-        """Go on with this spool's settings, and these rubrics."""
+    def adopt(self, spool: Spool, rubrics: Rubrics, sanitizers: Pool, slots: Pool) -> None:
+        """Go on with this spool's settings, these rubrics and these pools, of which those that are replaced must have nothing in hand."""
         self.spool, self.rubrics, self._settings = spool, rubrics, spool.settings
+        self.sanitizers, self.slots = sanitizers, slots
+        self._for_slots = SlotQueue(spool, self.ledger, rubrics, slots, self.broken)
         self._space = Space(spool.layout.root, spool.settings.min_free_bytes)
         self.short_of_space = self._space.is_short()  # nothing new is taken in
 
@@ -99,10 +106,14 @@ class Daemon:
 
     def tick(self, now: float, look: Look | None = EVERYTHING) -> bool:
         """One turn at `now` (seconds since the epoch), after a `look` at incoming/. Returns whether anything happened."""
-        refresh(self.spool, self.rubrics, self.broken if self._lenient else None)
-        self.short_of_space = self._space.is_short()
+        if seldom := not 0 <= now - self._seldom_at < SELDOM_SECONDS:
+            refresh(self.spool, self.rubrics, self.broken if self._lenient else None)
+            self.short_of_space = self._space.is_short()
+            self._seldom_at = now
         obeyed = obey_requests(self.spool, self.ledger, now)
-        ended = self.sanitizers.collect(now) + self.slots.collect(now)
+        marked = self.slots.collect(now)
+        self._for_slots.learn(marked)
+        ended = self.sanitizers.collect(now) + marked
         listing = self._look(now, look) if look is not None else None
         self._keep_logs(ended, now)
         moved: list[Submission] = []
@@ -110,13 +121,15 @@ class Daemon:
             for submission, _, outcome, _ in ended:
                 moved += self._end(submission, outcome, now)
             came = self._admit(listing, now)
-            moved += self._claim(now) + self._orphans(now)
-            started = self._begin(now)
+            moved += self._claim(now) + (self._orphans(now) if seldom or not ended else [])
+            started = [] if self.paused or self.closing else self._for_slots.begin(now)
+        self._start(started, now)  # before the files are moved: no slot waits for that
         self._place(moved, now)
         moved += self._refuse(now)
         self.settled = [submission for submission in moved if submission.state in FINAL]
-        self._dispatch(started, now)
-        return bool(obeyed or ended or came or moved or started)
+        self._sanitize(now)
+        self._still = not (obeyed or ended or came or moved or started)
+        return not self._still
 
     @property
     def paused(self) -> str | None:
@@ -145,6 +158,13 @@ class Daemon:
             if all(state.state == "out of service" for state in states):
                 return "; ".join(f"{state.slot.name}: {state.why}" for state in states)
         return None
+
+    @property
+    def blocked(self) -> str | None:
+        """Why nothing that waits can go on though there are slots, if so."""
+        if not self._still or self.paused or self.ledger.counts()[State.SANITIZING]:
+            return None
+        return self._for_slots.blocked
 
     @property
     def in_hand(self) -> int:
@@ -200,7 +220,7 @@ class Daemon:
         claims: list[Submission] = []
         waiting: set[tuple[str, str]] = set()  # for the end of others by the same owner, which may be the last that they may have
         wanted = len(self.sanitizers.free()) * self._batch
-        most = max(MAX_WAITING * len(self.slots.slots()), self._batch)
+        most = max(self._for_slots.room, self._batch)
         while len(claims) < wanted and ahead + len(claims) < most and (ready := self.ledger.next_ready(waiting, self.broken)) is not None:
             if ready.rubric in self.rubrics and undecided(self.ledger, ready, self.rubrics[ready.rubric][0].attempts):
                 waiting.add((ready.rubric, ready.owner))
@@ -209,24 +229,18 @@ class Daemon:
         self._to_sanitize += [submission.id for submission in claims]
         return claims
 
-    def _begin(self, now: float) -> list[tuple[Submission, str]]:
-        """Give each free slot the earliest submission that is ready for it; the try is committed before the work starts."""
-        started = []
-        if self.paused or self.closing:
-            return []
-        for slot in self.slots.free():
-            waiting = self.ledger.next_sanitized(self.broken)
-            if waiting is None:
-                break
-            started.append((self.ledger.begin(waiting.id, slot.name, now), slot.name))
-        return started
-
     def _orphans(self, now: float) -> list[Submission]:
-        """What waits for a rubric that the spool no longer has can never be marked."""
+        """What waits for a slot and can never be marked: its rubric is gone, or no slot is large enough."""
         moved: list[Submission] = []
-        for submission in self.ledger.in_state((State.SANITIZED,), -1):
-            if not submission.moving and submission.rubric not in self.rubrics:
-                reason = Reason(code="internal-error", message=f"its rubric {submission.rubric!r} is gone", blame="operator")
+        for submission in self._for_slots.waiting():
+            try:
+                reason = self._for_slots.hopeless(submission)
+            except ConfigError as e:
+                if not self._lenient:
+                    raise
+                self.broken[submission.rubric] = str(e)
+                continue
+            if reason is not None:
                 moved += self._settle(submission, State.FAILED, reason, now)
         return moved
 
@@ -236,7 +250,9 @@ class Daemon:
 
     def _refuse(self, now: float) -> list[Submission]:
         """Those that were claimed and are one too many for their owner, before they cost anything."""
-        claimed = [s for s in map(self.ledger.get, self._to_sanitize) if s.rubric in self.rubrics]
+        new = [id for id in self._to_sanitize if id not in self._admissible]
+        self._admissible = set(self._to_sanitize)
+        claimed = [s for s in map(self.ledger.get, new) if s.rubric in self.rubrics]
         reasons = [(s, exhausted(self.ledger, s, self.rubrics[s.rubric][0].attempts)) for s in claimed]
         refused: list[Submission] = []
         if any(reason for _, reason in reasons):
@@ -248,20 +264,22 @@ class Daemon:
             self._place(refused, now)
         return refused
 
-    def _dispatch(self, started: Iterable[tuple[Submission, str]], now: float) -> None:
+    def _start(self, started: Iterable[tuple[Submission, str]], now: float) -> None:
+        by_name = {slot.name: slot for slot in self.slots.free()}
+        for submission, name in started:
+            rubric, sha256 = self.rubrics[submission.rubric]
+            ticket = mark_ticket(self.spool, submission, rubric, sha256, self.ledger.inspection(submission.id))
+            self.slots.start([ticket], by_name[name], bounds(rubric, self._settings.limits, by_name[name], now))
+
+    def _sanitize(self, now: float) -> None:
         for slot in self.sanitizers.free():
             if not self._to_sanitize or self.closing:
                 break
             with self.ledger.batch():
                 taken = [self.ledger.try_again(id) for id in self._next_batch()]
-            bounds = Bounds(now + self._settings.limits.sanitize_seconds * len(taken))
+            limit = Bounds(now + self._settings.limits.sanitize_seconds * len(taken))
             tickets = [sanitize_ticket(self.spool, submission, self._rubric_of(submission)) for submission in taken]
-            self.sanitizers.start(tickets, slot, bounds)
-        by_name = {slot.name: slot for slot in self.slots.free()}
-        for submission, name in started:
-            rubric, sha256 = self.rubrics[submission.rubric]
-            ticket = mark_ticket(self.spool, submission, rubric, sha256, self.ledger.inspection(submission.id))
-            self.slots.start([ticket], by_name[name], self._bounds(rubric, now))
+            self.sanitizers.start(tickets, slot, limit)
 
     @property
     def _batch(self) -> int:
@@ -283,12 +301,6 @@ class Daemon:
         """None where it names a rubric that the spool has not."""
         known = self.rubrics.get(submission.rubric)
         return known[0] if known else None
-
-    def _bounds(self, rubric: Rubric, now: float) -> Bounds:
-        """What marking may cost: what the rubric says, or else the settings."""
-        own, limits = rubric.limits, self._settings.limits
-        memory = own.memory_mib << 20 if own.memory_mib is not None else limits.mark_memory_bytes
-        return Bounds(now + (own.wall_seconds or limits.mark_seconds), memory)
 
     def _keep_logs(self, ended: Iterable[Ended], now: float) -> None:
         for id, slot, _, said in ended:
@@ -327,11 +339,15 @@ class Daemon:
                 return self._again(submission, reason, now)
             case Failed(reason=reason):
                 return self._settle(submission, State.FAILED, reason, now)
+            case Lost(began=False, how=how):
+                self.ledger.uncount(id)  # it costs the slot, not the submission: nobody has looked at it
+                return self._again(self.ledger.get(id), Reason(code="internal-error", message=how, blame="operator"), now)
             case Lost(how=how):
                 return self._again(submission, Reason(code="internal-error", message=f"the worker was lost: {how}", blame="operator"), now)
 
     def _mark_again(self, id: int, why: str, now: float) -> list[Submission]:
         """By the rubric as it is now; the try that was in vain does not count."""
+        self._seldom_at = float("-inf")
         self.ledger.uncount(id)
         self.ledger.put_back(id, now, why)
         return []

@@ -92,6 +92,8 @@ def _wrong_report(path: str, submission: Submission) -> str | None:
 def _strays(layout: Layout, ledger: Ledger, folder: str) -> Iterator[Problem]:
     with os.scandir(layout.folder(folder)) as listing:
         for entry in listing:
+            if entry.name.startswith(".") and entry.name.endswith(".tmp"):
+                continue  # half written by who was killed; the next daemon removes it
             numbered = NUMBERED.match(entry.name)
             submission = ledger.find(int(numbered["id"])) if numbered else None
             if submission is None or entry.path not in _allowed(layout, submission):

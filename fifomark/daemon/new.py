@@ -14,8 +14,8 @@ _SETTINGS = """\
 # The settings of this spool. Every key may be left out; what stands here is the default.
 schema = "fifomark.settings/1"
 
-# What models are marked on. "auto": one slot for each GPU or, where there is none, for each CPU core. Or name them:
-# slots = ["cuda:0", "cuda:1"]      slots = ["cpu:2", "cpu:2"]  (two slots of two threads)
+# What models are marked on. "auto": one slot for each GPU or, where there is none, for each CPU core. Or name them (docs/slots.md):
+# slots = ["cuda:0", "cuda:1"]      slots = ["cuda:0/2", "cuda:0/2"]  (two on one GPU)      slots = ["cpu:2", "cpu:2"]  (two threads each)
 slots = "auto"
 
 # What a file dropped into incoming/ is marked against. A file in incoming/NAME/ is marked against rubrics/NAME.

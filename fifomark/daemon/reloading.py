@@ -40,7 +40,7 @@ class Reloading:
             self._next = pools or self._next
             _log.info("the settings were read again")
         reread(spool, daemon.rubrics, daemon.broken)
-        daemon.adopt(spool, daemon.rubrics)
+        daemon.adopt(spool, daemon.rubrics, daemon.sanitizers, daemon.slots)
         return self.problem is None
 
     @property
@@ -52,13 +52,14 @@ class Reloading:
         """Let new pools take over, if there are any and the old ones are idle."""
         if self._next is None or self._daemon.in_hand:
             return
-        self._daemon.sanitizers.close()
-        self._daemon.slots.close()
-        self._daemon.sanitizers, self._daemon.slots = self._next
+        daemon = self._daemon
+        daemon.sanitizers.close()
+        daemon.slots.close()
+        daemon.adopt(daemon.spool, daemon.rubrics, *self._next)
         self._next = None
         _log.info("slots and sanitizers are those of the new settings now")
 
 
 def _workers(settings: Settings) -> tuple[object, ...]:
     """What workers are made of: they are replaced where it has changed."""
-    return settings.slots, settings.sanitizers, settings.sandbox, settings.isolation
+    return settings.slots, settings.cpu_memory_mib, settings.sanitizers, settings.sandbox, settings.isolation

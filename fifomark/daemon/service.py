@@ -33,7 +33,7 @@ from fifomark.spool.spool import Spool
 from fifomark.spool.watch import Watcher, new_watcher
 from fifomark.workers.local import LocalPool
 from fifomark.workers.main import serve_marking, serve_sanitizing
-from fifomark.workers.slots import Slot, find_slots
+from fifomark.workers.slots import Slot, find_slots, pinned
 
 _log = logging.getLogger(__name__)
 _BUSY_SECONDS = 0.5  # how often overdue workers are looked for; what ends wakes the loop at once
@@ -95,8 +95,15 @@ def _pools(spool: Spool) -> Pools:
     settings = spool.settings
     posts = [Slot(name=f"sanitizer:{i}", device="cpu", visible="") for i in range(settings.sanitizers)]
     sanitizing = functools.partial(serve_sanitizing, settings.sandbox, settings.isolation)
-    slots = find_slots(settings.slots, file=spool.layout.settings)
+    slots = pinned(spool_slots(spool))
     return LocalPool(sanitizing, posts, keep_output=True), LocalPool(serve_marking, slots, keep_output=True)
+
+
+def spool_slots(spool: Spool) -> tuple[Slot, ...]:
+    """Those that its settings ask for; ConfigError where they cannot be had."""
+    settings = spool.settings
+    memory = None if settings.cpu_memory_mib is None else settings.cpu_memory_mib << 20
+    return find_slots(settings.slots, file=spool.layout.settings, cpu_memory_bytes=memory)
 
 
 def check_place(layout: Layout) -> None:
@@ -134,7 +141,7 @@ class Loop:
                 happened = self._turn()
                 if self._mode == "drain" and self._drained():
                     return
-                if why := self._daemon.stuck:
+                if why := self._daemon.stuck or (self._daemon.blocked if self._mode == "drain" else None):
                     raise InternalError(f"no slot is left to go on with: {why}")
                 if self._mode == "drain" and self._daemon.short_of_space and not self._daemon.in_hand:
                     raise InternalError(f"{self._root}: its disk is nearly full (min_free_bytes); make room, with fifomark prune for one")

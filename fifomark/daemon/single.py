@@ -19,13 +19,13 @@ from fifomark.core.report import Grade, Report
 from fifomark.core.states import State
 from fifomark.core.submission import Identity, Submission
 from fifomark.core.text import shown
+from fifomark.daemon.dispatch import bounds
 from fifomark.marking.grade import grade
 from fifomark.marking.rubric import FILE_NAME, load_rubric, rubric_sha256
 from fifomark.reports.compose import MARKED, compose, refusal
 from fifomark.sanitizer.sanitizer import Sanitizer
 from fifomark.workers.local import LocalPool
 from fifomark.workers.main import serve_marking
-from fifomark.workers.pool import Bounds
 from fifomark.workers.slots import Slot, find_slots
 
 AnyPath = str | os.PathLike[str]
@@ -106,10 +106,7 @@ class Marker:
         return outcome.evaluation, grade(outcome.evaluation, self.rubric)
 
     def _outcome(self, ticket: MarkTicket) -> Outcome:
-        limits = self.rubric.limits
-        memory = limits.memory_mib << 20 if limits.memory_mib is not None else self._limits.mark_memory_bytes
-        bounds = Bounds(time.time() + (limits.wall_seconds or self._limits.mark_seconds), memory)
-        self._pool.start([ticket], self._slot, bounds)
+        self._pool.start([ticket], self._slot, bounds(self.rubric, self._limits, self._slot, time.time()))
         while not (ended := self._pool.collect(time.time())):
             wait(self._pool.waitables(), timeout=_LOOK_SECONDS)
         if why := next((state.why for state in self._pool.slots() if state.why), None):

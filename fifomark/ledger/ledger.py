@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from fifomark.core.errors import InternalError, SpoolError
@@ -26,6 +26,7 @@ from fifomark.ledger.steering import HELD, Steering
 from fifomark.ledger.upkeep import Upkeep
 
 _ENDED = "('done', 'rejected', 'failed', 'withdrawn')"
+_BEFORE = {to: ", ".join(f"'{state}'" for state in State if to in MOVES[state]) for to in State}  # where a move may begin
 _IN_LINE = "ORDER BY order_ns, name, id"
 
 
@@ -91,18 +92,16 @@ class Ledger:
         """The earliest submission that is ready, none of `passing_over`: (rubric, owner) of those that have to wait; nor of a rubric that
         is `broken`."""
         others = f"AND (rubric, owner) NOT IN (VALUES {', '.join(['(?, ?)'] * len(passing_over))})" if passing_over else ""
+        of = f"AND rubric NOT IN ({', '.join('?' * len(broken))})" if broken else ""
         values = (*(word for pair in passing_over for word in pair), *broken)
-        where = f"state = 'queued' AND ready = 1 {others} {_rubric_not_in(broken)}"
-        return next(iter(self._select(where, f"{_IN_LINE} LIMIT 1", values)), None)
+        return next(iter(self._select(f"state = 'queued' AND ready = 1 {others} {of}", f"{_IN_LINE} LIMIT 1", values)), None)
 
     def start(self, now: float, passing_over: Collection[tuple[str, str]] = (), broken: Collection[str] = ()) -> Claim | None:
         """Take `next_ready`; its intent (SANITIZING, moving) stands with the commit of this batch."""
         ready = self.next_ready(passing_over, broken)
         if ready is None:
             return None
-        self.move(ready.id, State.SANITIZING, now)
-        self._db.execute("UPDATE submissions SET moving = 1 WHERE id = ?", (ready.id,))
-        return Claim(submission=self.get(ready.id))
+        return Claim(submission=self.move(ready.id, State.SANITIZING, now, also="moving = 1"))
 
     def has_ready(self) -> bool:
         """Whether a submission waits that could be started."""
@@ -110,13 +109,12 @@ class Ledger:
 
     def try_again(self, id: int) -> Submission:
         """Count one more try at whatever is being done with a submission; committed before the work starts."""
-        self._db.execute("UPDATE submissions SET tries = tries + 1 WHERE id = ?", (id,))
-        return self.get(id)
+        (row,) = self._db.execute(f"UPDATE submissions SET tries = tries + 1 WHERE id = ? RETURNING {COLUMNS}", (id,)).fetchall()
+        return submission_of(row)
 
     def hold(self, id: int, why: str, now: float) -> None:
         """Leave a submission where it lies in incoming/ until it is replaced or the daemon starts again."""
-        self.move(id, State.HELD, now, note=why)
-        self._db.execute("UPDATE submissions SET moving = 0, message = ? WHERE id = ?", (why, id))
+        self.move(id, State.HELD, now, why, also="moving = 0, message = ?", values=(why,))
 
     def release_held(self, now: float) -> None:
         """Let everything wait again that was held, but for what the operator holds."""
@@ -129,52 +127,48 @@ class Ledger:
         self._db.execute("UPDATE submissions SET tries = max(tries - 1, 0) WHERE id = ?", (id,))
 
     def sanitized(self, id: int, inspection: bytes, now: float) -> Submission:
-        self.move(id, State.SANITIZED, now)
-        self._db.execute("UPDATE submissions SET moving = 1, tries = 0, inspection = ? WHERE id = ?", (inspection, id))
-        return self.get(id)
+        return self.move(id, State.SANITIZED, now, also="moving = 1, tries = 0, inspection = ?", values=(inspection,))
 
-    def next_sanitized(self, broken: Collection[str] = ()) -> Submission | None:
-        """The earliest that waits for a slot, and is not of a rubric that is `broken`."""
-        where = f"state = 'sanitized' AND moving = 0 {_rubric_not_in(broken)}"
-        return next(iter(self._select(where, f"{_IN_LINE} LIMIT 1", tuple(broken))), None)
+    def ready_for_slots(self) -> Iterator[Submission]:
+        """What is sanitized and lies in its place, in line; to be read before anything of it is changed."""
+        rows = self._db.execute(f"SELECT {COLUMNS} FROM submissions WHERE state = 'sanitized' AND moving = 0 {_IN_LINE}")
+        yield from map(submission_of, rows)
 
     def begin(self, id: int, slot: str, now: float) -> Submission:
-        self.move(id, State.EVALUATING, now, note=slot)
-        self._db.execute("UPDATE submissions SET slot = ? WHERE id = ?", (slot, id))
-        return self.try_again(id)
+        """A slot has it; one more try is counted."""
+        return self.move(id, State.EVALUATING, now, slot, also="slot = ?, tries = tries + 1", values=(slot,))
 
     def put_back(self, id: int, now: float, note: str) -> Submission:
         """An evaluation that did not come to an end waits for a slot again."""
-        self.move(id, State.SANITIZED, now, note=note)
-        self._db.execute("UPDATE submissions SET slot = NULL WHERE id = ?", (id,))
-        return self.get(id)
+        return self.move(id, State.SANITIZED, now, note, also="slot = NULL")
 
     def settle(self, id: int, result: Result, report: bytes, now: float) -> Submission:
         """The end of a submission: state and report are committed together, and from then on it is never worked on again."""
-        self.move(id, result.state, now, note=result.reason)
-        self._db.execute(
-            "UPDATE submissions SET moving = 1, verdict = ?, family = ?, points = ?, points_possible = ?, "
-            "reason = ?, message = ?, report = ? WHERE id = ?",
-            (result.verdict, result.family, result.points, result.points_possible, result.reason, result.message, report, id),
-        )
-        return self.get(id)
+        values = (result.verdict, result.family, result.points, result.points_possible, result.reason, result.message, report)
+        also = "moving = 1, verdict = ?, family = ?, points = ?, points_possible = ?, reason = ?, message = ?, report = ?"
+        return self.move(id, result.state, now, result.reason, also=also, values=values)
 
     def in_place(self, id: int) -> None:
         """The files of a submission lie where its state says; what was kept to finish the move is no longer needed once it is final."""
-        self._db.execute("UPDATE submissions SET moving = 0 WHERE id = ?", (id,))
         self._db.execute(
-            f"UPDATE submissions SET inspection = NULL, report = NULL WHERE id = ? AND state IN {_ENDED}",
+            f"UPDATE submissions SET moving = 0, inspection = iif(state IN {_ENDED}, NULL, inspection), "
+            f"report = iif(state IN {_ENDED}, NULL, report) WHERE id = ?",
             (id,),
         )
 
-    def move(self, id: int, to: State, now: float, note: str | None = None) -> Submission:
-        """One legal move by compare-and-swap; InternalError where the table of moves does not have it."""
-        (found,) = self._db.execute("SELECT state FROM submissions WHERE id = ?", (id,)).fetchone() or (None,)
-        if found is None or to not in MOVES[State(found)]:
-            raise InternalError(f"submission {id} cannot go from {found} to {to}")
-        self._db.execute("UPDATE submissions SET state = ?, updated_at = ? WHERE id = ? AND state = ?", (to, now, id, found))
+    def move(
+        self, id: int, to: State, now: float, note: str | None = None, *, also: str = "id = id", values: tuple[object, ...] = ()
+    ) -> Submission:
+        """One legal move by compare-and-swap, and what else it changes in the row; InternalError where the table of moves has it not."""
+        rows = self._db.execute(
+            f"UPDATE submissions SET {also}, state = ?, updated_at = ? WHERE id = ? AND state IN ({_BEFORE[to]}) RETURNING {COLUMNS}",
+            (*values, to, now, id),
+        ).fetchall()
+        if not rows:
+            found = self.find(id)
+            raise InternalError(f"submission {id} cannot go from {found.state if found else None} to {to}")
         record(self._db, id, now, to, note)
-        return self.get(id)
+        return submission_of(rows[0])
 
     # Reading
 
@@ -193,8 +187,8 @@ class Ledger:
 
     def named_without_extension(self, name: str) -> list[Submission]:
         """Submissions dropped under `name` and an extension, newest first."""
-        start = os.fsencode(name) + b"."
-        rows = self._select("substr(name, 1, ?) = ?", "ORDER BY id DESC", (len(start), start))
+        name_bytes = os.fsencode(name)
+        rows = self._select("name > ? AND name < ?", "ORDER BY id DESC", (name_bytes + b".", name_bytes + b"/"))  # "/" follows "."
         return [submission for submission in rows if os.path.splitext(submission.name)[0] == name]
 
     def inspection(self, id: int) -> bytes | None:
@@ -232,10 +226,6 @@ class Ledger:
 
     def _select(self, where: str, tail: str, values: tuple[object, ...] = (), how: str = "") -> list[Submission]:
         return [submission_of(row) for row in self._db.execute(f"SELECT {COLUMNS} FROM submissions {how} WHERE {where} {tail}", values)]
-
-
-def _rubric_not_in(names: Collection[str]) -> str:
-    return f"AND rubric NOT IN ({', '.join('?' * len(names))})" if names else ""
 
 
 def _version(db: sqlite3.Connection) -> int:

@@ -92,6 +92,7 @@ MIGRATIONS = (
         UPDATE tallies SET n = n - 1 WHERE state = old.state;
     END;
     CREATE TABLE flags (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE INDEX by_name ON submissions (name);
     DROP INDEX newest;
     CREATE INDEX ended ON submissions (updated_at, id) WHERE state IN ('done', 'rejected', 'failed', 'withdrawn');
     """,

@@ -16,7 +16,21 @@ from fifomark import plugins
 from fifomark.core.catalogue import find
 from fifomark.core.errors import ConfigError, PluginFailed
 from fifomark.core.findings import Finding, verdict_of
-from fifomark.core.outcome import Audit, Cost, Details, Evaluation, Failed, Marked, MarkTicket, Metric, Outcome, PluginUsed, Reason, Refused
+from fifomark.core.outcome import (
+    DEVICE_ERROR,
+    Audit,
+    Cost,
+    Details,
+    Evaluation,
+    Failed,
+    Marked,
+    MarkTicket,
+    Metric,
+    Outcome,
+    PluginUsed,
+    Reason,
+    Refused,
+)
 from fifomark.core.text import shown
 from fifomark.families import registry
 from fifomark.marking import audits
@@ -28,7 +42,7 @@ from fifomark.marking.forms import not_accepted
 from fifomark.marking.metrics import Meter
 from fifomark.marking.model import Built, Material, rebuild
 from fifomark.marking.rubric import FILE_NAME
-from fifomark.marking.running import PRECISIONS, Examples, Misbehaved, OutOfMemory, Runner
+from fifomark.marking.running import PRECISIONS, Examples, Misbehaved, OutOfMemory, Runner, of_device
 from fifomark.marking.schema import Rubric
 
 __all__ = ["Bench", "evaluate"]
@@ -61,6 +75,8 @@ def evaluate(ticket: MarkTicket, bench: Bench) -> Outcome:
         return Failed(reason=Reason(code="rubric-error", message=str(e), blame="operator"))
     except Exception as e:
         _log.exception("submission %d could not be marked", ticket.submission)
+        if of_device(e):
+            return Failed(reason=Reason(code=DEVICE_ERROR, message=f"its GPU failed: {shown(str(e), 300)}", blame="operator"))
         return _failed(plugins.responsible(e) or e)
 
 

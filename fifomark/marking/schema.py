@@ -138,6 +138,7 @@ class MarkLimits(Record):
     """What one mark may cost; None: as in the settings of the spool."""
 
     wall_seconds: Seconds | None = None
+    cpu_seconds: Seconds | None = None
     memory_mib: Positive | None = None
 
 

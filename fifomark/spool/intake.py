@@ -131,7 +131,7 @@ def uploads(incoming: str) -> list[str]:
     """Names in incoming/ that an uploader is still writing under a temporary name."""
     if not os.path.isdir(incoming):
         return []
-    return [name for name, _ in _entries(incoming) if not name.startswith(".") and name.lower().endswith(UPLOAD_SUFFIXES)]
+    return [name for name in os.listdir(incoming) if not name.startswith(".") and name.lower().endswith(UPLOAD_SUFFIXES)]
 
 
 def _entries(folder: str | int) -> list[tuple[str, os.stat_result]]:

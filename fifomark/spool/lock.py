@@ -48,7 +48,7 @@ def held(layout: Layout) -> Iterator[None]:
 
 def announce(layout: Layout, holder: Holder) -> None:
     """Say who holds the spool and how its slots are."""
-    with publishing(_card(layout)) as fd:
+    with publishing(_card(layout), durable=False) as fd:
         os.write(fd, msgspec.json.encode(holder))
 
 

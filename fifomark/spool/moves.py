@@ -60,14 +60,15 @@ def sync_folder(path: str) -> None:
 
 
 @contextmanager
-def publishing(path: str) -> Iterator[int]:
-    """A descriptor to write to; what was written appears at `path` whole and fsynced, or not at all."""
+def publishing(path: str, *, durable: bool = True) -> Iterator[int]:
+    """A descriptor to write to; what was written appears at `path` whole, and fsynced if it is to outlive a power cut, or not at all."""
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
     try:
         yield fd
-        os.fsync(fd)
+        if durable:
+            os.fsync(fd)
     except BaseException:
         os.unlink(temporary)
         raise

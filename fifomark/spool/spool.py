@@ -127,6 +127,12 @@ class Spool:
         except FileNotFoundError:
             return False
 
+    def clean_bytes(self, submission: Submission) -> int:
+        """The size of its clean file while it waits for a slot; 0 where that is not there."""
+        with contextlib.suppress(FileNotFoundError):
+            return os.stat(self.layout.clean(submission)).st_size
+        return 0
+
     def _bring_back(self, submission: Submission) -> bool:
         """For another attempt: what was submitted lies in incoming/ again, and of the last attempt only the report is kept.
 
@@ -146,7 +152,9 @@ class Spool:
 
     def withdraw(self, submission: Submission) -> None:
         """Delete what waits in incoming/; OSError where that cannot be done."""
-        with opened_folder(os.path.dirname(self.layout.incoming(submission))) as folder, contextlib.suppress(FileNotFoundError):
+        path = os.path.dirname(self.layout.incoming(submission))
+        self._unsynced.add(path)  # were it to come back after a power cut, it would be submitted again
+        with opened_folder(path) as folder, contextlib.suppress(FileNotFoundError):
             os.unlink(submission.name, dir_fd=folder)
 
     def can_come_back(self, submission: Submission) -> str | None:

@@ -17,7 +17,7 @@ from fifomark.core.outcome import Failed, MarkTicket, Outcome, Reason, Sanitized
 from fifomark.core.policy import Isolation
 from fifomark.core.text import shown
 from fifomark.sandbox.enter import Strictness
-from fifomark.workers.local import READY
+from fifomark.workers.post import READY, SPENT, UNFIT
 from fifomark.workers.process import BOOT_FAILURE
 from fifomark.workers.slots import Slot
 
@@ -56,11 +56,20 @@ def serve_marking(connection: Connection, slot: Slot) -> None:
     try:
         from fifomark.marking.evaluation import Bench, evaluate
 
-        bench = Bench(device=slot.device, threads=slot.threads)
-    except Exception:
+        bench = Bench(device=slot.device, threads=slot.threads, share=slot.share)
+    except Exception as e:
         traceback.print_exc()
+        connection.send_bytes(UNFIT + shown(f"{type(e).__name__}: {e}", 300).encode())
         sys.exit(BOOT_FAILURE)
-    _serve(connection, MarkTicket, lambda tickets: (evaluate(ticket, bench) for ticket in tickets))
+
+    def judge(tickets: Sequence[MarkTicket]) -> Iterator[Outcome]:
+        for ticket in tickets:
+            outcome = evaluate(ticket, bench)
+            if not bench.is_fit():
+                connection.send_bytes(SPENT)
+            yield outcome
+
+    _serve(connection, MarkTicket, judge)
 
 
 T = TypeVar("T", SanitizeTicket, MarkTicket)

@@ -119,6 +119,11 @@ def test_what_belongs_to_no_submission_goes_to_lost_and_found(mixed: Bench, path
     assert problems(mixed) == []
 
 
+def test_what_a_killed_writer_left_half_written_is_no_problem(mixed: Bench) -> None:
+    (mixed.root / "done/.00000001-a1.json.tmp").write_text("half")
+    assert problems(mixed) == []
+
+
 def test_counts_that_are_wrong_are_counted_again(mixed: Bench) -> None:
     mixed.ledger._db.execute("UPDATE tallies SET n = 5 WHERE state = 'done'")
     assert problems(mixed) == [("ledger", None, None)]

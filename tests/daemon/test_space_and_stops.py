@@ -10,6 +10,7 @@ from daemon_bench import Bench
 
 from fifomark.core.outcome import Failed, Reason
 from fifomark.core.states import State
+from fifomark.spool.spool import Spool
 
 
 @pytest.fixture
@@ -21,6 +22,10 @@ def lenient(tmp_path: Path) -> Bench:
     return Bench(bench.root, lenient=True)
 
 
+def reload(bench: Bench) -> None:
+    bench.daemon.adopt(Spool(bench.root), bench.daemon.rubrics, bench.sanitizers, bench.slots)
+
+
 def states(bench: Bench) -> dict[str, State]:
     return {submission.name: submission.state for submission in bench.ledger.in_state(tuple(State), -1)}
 
@@ -29,15 +34,14 @@ def test_on_a_full_disk_nothing_new_is_taken_and_what_was_taken_is_marked(bench:
     bench.drop("ada.pt")
     bench.tick()
     bench.settle("min_free_bytes = 1_000_000_000_000_000")
-    bench.daemon.adopt(type(bench.spool)(bench.root), bench.daemon.rubrics)
+    reload(bench)
     bench.drop("bob.pt")
     bench.tick(9)
     assert states(bench) == {"ada.pt": State.DONE, "bob.pt": State.QUEUED}
     assert "nearly full" in bench.daemon.notices[0]
-    bench.settle("")
-    text = (bench.root / "fifomark.toml").read_text()
-    (bench.root / "fifomark.toml").write_text(text.replace("min_free_bytes = 1_000_000_000_000_000", "min_free_bytes = 0"))
-    bench.daemon.adopt(type(bench.spool)(bench.root), bench.daemon.rubrics)
+    settings = bench.root / "fifomark.toml"
+    settings.write_text(settings.read_text().replace("min_free_bytes = 1_000_000_000_000_000", "min_free_bytes = 0"))
+    reload(bench)
     bench.drain()
     assert states(bench)["bob.pt"] is State.DONE
     assert bench.daemon.notices == ()

@@ -14,8 +14,8 @@ import pytest
 
 from fifomark.core.outcome import Failed, MarkTicket, Outcome, Refused, Sanitized, SanitizeTicket
 from fifomark.core.policy import Isolation, Limits, Policy
-from fifomark.workers.local import READY
 from fifomark.workers.main import _outcomes, serve_sanitizing
+from fifomark.workers.post import READY
 from fifomark.workers.slots import Slot
 
 

@@ -12,8 +12,9 @@ import msgspec
 import pytest
 
 from fifomark.core.outcome import Failed, Lost, MarkTicket, Reason
-from fifomark.workers.local import READY, LocalPool
+from fifomark.workers.local import LocalPool
 from fifomark.workers.pool import Bounds, Ended
+from fifomark.workers.post import READY
 from fifomark.workers.slots import Slot
 from fifomark.workers.tape import HEAD, TAIL, Tape
 

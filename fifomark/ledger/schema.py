@@ -124,8 +124,10 @@ MIGRATIONS = (
 
 
 def migrate(connection: sqlite3.Connection) -> int:
-    """Bring the ledger up to this version's tables; returns the version it had. A newer ledger is left alone."""
+    """Bring the ledger up to this version's tables, at once: nobody ever reads one that is half way. Returns the version it had; a newer
+    ledger is left alone."""
     (found,) = connection.execute("PRAGMA user_version").fetchone()
-    for version in range(found, len(MIGRATIONS)):
-        connection.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[version]} PRAGMA user_version = {version + 1}; COMMIT;")
+    if found < len(MIGRATIONS):
+        steps = "".join(MIGRATIONS[found:])
+        connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {len(MIGRATIONS)}; COMMIT;")
     return int(found)

@@ -142,7 +142,8 @@ def test_what_runs_may_end_and_nothing_new_is_started(spool: Path, start: Start,
 
 def test_what_does_not_end_within_the_grace_time_is_put_back_and_costs_no_try(spool: Path, start: Start) -> None:
     settings = spool / "fifomark.toml"
-    settings.write_text("grace_seconds = 0.5\n" + settings.read_text().replace("max_attempts = 3", "max_attempts = 1"))
+    text = settings.read_text().replace("grace_seconds = 60.0", "grace_seconds = 0.5")
+    settings.write_text(text.replace("max_attempts = 3", "max_attempts = 1"))
     daemon = start("serve")
     occupy(spool)
     daemon.send_signal(signal.SIGTERM)
@@ -224,7 +225,7 @@ def everything(listening: socket.socket) -> list[str]:
 @pytest.mark.parametrize(("verb", "code"), [("serve", 0), ("drain", 128 + signal.SIGHUP)])
 def test_a_terminal_that_is_gone_stops_what_ran_in_it(spool: Path, verb: str, code: int) -> None:
     settings = spool / "fifomark.toml"
-    settings.write_text("grace_seconds = 0.0\n" + settings.read_text())
+    settings.write_text(settings.read_text().replace("grace_seconds = 60.0", "grace_seconds = 0.0"))
     drop_two(spool)
     child, terminal = pty.fork()
     if child == 0:
@@ -288,7 +289,7 @@ def test_what_a_model_says_is_kept_with_its_submission_for_the_operator_only(spo
     text = log.read_text()
     assert "a word of the model\\x1b[31m\n" in text
     assert "and a complaint\n" in text
-    assert " on cpu:0\n" in text
+    assert " on cpu\n" in text
     assert (log.stat().st_mode & 0o777, log.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     assert not (spool / "logs/00000002-bob.pt.log").exists()  # it said nothing
 

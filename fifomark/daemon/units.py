@@ -15,6 +15,8 @@ from fifomark.spool.layout import Layout
 _MARGIN = 30.0  # seconds between the end of the grace time and the kill
 _WATCHDOG = 120  # seconds: a turn of the loop takes milliseconds, with a million files or a slow disk some seconds
 
+_TMP = ("/tmp", "/var/tmp")  # noqa: S108 (where systemd makes private ones)
+
 _UNIT = """\
 # fifomark: marks what is dropped into {spool}
 # Install:  sudo cp this /etc/systemd/system/{unit}  &&  sudo systemctl daemon-reload  &&  sudo systemctl enable --now {unit}
@@ -84,6 +86,7 @@ def systemd_unit(root: str | os.PathLike[str], user: str | None = None) -> str:
     ledger = os.path.dirname(os.path.realpath(Layout(spool).ledger))
     paths = dict.fromkeys((str(spool), os.path.realpath(spool), ledger))
     seen = [*paths, os.path.realpath(sys.prefix), sys.prefix, os.path.dirname(os.path.abspath(__file__))]
+    in_tmp = _below(seen, _TMP)  # a private /tmp would hide it; torch needs one to write to either way
     return _UNIT.format(
         spool=spool,
         unit="fifomark.service",
@@ -93,9 +96,9 @@ def systemd_unit(root: str | os.PathLike[str], user: str | None = None) -> str:
         command=" ".join(_argument(word) for word in [*program(), "serve", "--spool", str(spool)]),
         stop=f"{settings.grace_seconds + _MARGIN:g}",
         watchdog=_WATCHDOG,
-        paths=" ".join(map(_word, paths)),
+        paths=" ".join(map(_word, (*paths, *(_TMP if in_tmp else ())))),
         home="read-only" if _below(seen, ("/home", "/root", "/run/user")) else "yes",
-        tmp="no" if _below(seen, ("/tmp", "/var/tmp")) else "yes",  # noqa: S108 (that a spool may lie there)
+        tmp="no" if in_tmp else "yes",
         # root reads what others drop by its capabilities; nobody else has any.
         capabilities="" if account.pw_uid == 0 else "CapabilityBoundingSet=\nAmbientCapabilities=\n",
     )

@@ -72,6 +72,8 @@ def load_settings(root: str | Path) -> Settings:
     """The settings of the spool at `root`; ConfigError names file, key, what was found and what was meant."""
     path = Path(root, FILE_NAME)
     settings = read_toml(path, Settings)
+    if settings.policy.torchscript:
+        raise ConfigError(path, "policy.torchscript", "is for each rubric to say", "write torchscript = true under [model] of the rubric")
     for extension in settings.policy.extensions:
         if not extension.startswith(".") or extension != extension.lower():
             raise ConfigError(path, "policy.extensions", f"{extension!r} is no extension", "write it in lower case with its dot: '.pt'")

@@ -39,8 +39,12 @@ class Limits(Record):
 
 
 class Policy(Record):
-    """`allow` adds exact full names ("my.Config") to the plain data that is dropped without a refusal; nothing is ever imported."""
+    """`allow` adds exact full names ("my.Config") to the plain data that is dropped without a refusal; nothing is ever imported.
+
+    `torchscript`: a rubric lets the code of such an archive run in a sandbox, so that having some is no reason to refuse it.
+    """
 
     extensions: Annotated[tuple[str, ...], Meta(min_length=1)] = (".pt",)
     on_unsafe: Literal["reject", "disarm"] = "reject"
     allow: tuple[str, ...] = ()
+    torchscript: bool = False

@@ -21,7 +21,7 @@ class DaemonStatus(Record):
 
 
 class SlotStatus(Record):
-    """`state` is "free", "busy" or "out of service" (`why`); `submission` the id on it."""
+    """`state` is "free", "starting", "busy", "draining" or "out of service" (`why`); `submission` the id on it."""
 
     name: str
     state: str

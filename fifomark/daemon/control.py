@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -27,7 +26,7 @@ def steer(root: str | os.PathLike[str], verb: Verb, ids: Sequence[int] = (), sta
     spool = Spool(root)
     request = Request(verb=verb, ids=tuple(dict.fromkeys(ids)), stage=stage)
     if holder(spool.layout) is None:
-        with held(spool.layout), contextlib.closing(Ledger(spool.layout.ledger)) as ledger:
+        with held(spool.layout), Ledger(spool.layout.ledger) as ledger:
             return obey(spool, ledger, request, time.time())
     said = ask(spool.layout, request, _PATIENCE)
     if said is None:

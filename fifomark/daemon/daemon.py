@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from fifomark.core.clock import utc
-from fifomark.core.errors import ConfigError, UsageError
+from fifomark.core.errors import ConfigError, InternalError, UsageError
 from fifomark.core.inspection import Inspection
 from fifomark.core.outcome import Failed, Lost, Marked, Outcome, Reason, Refused, Sanitized
 from fifomark.core.policy import Isolation
@@ -77,6 +77,7 @@ class Daemon:
     def recover(self, now: float) -> int:
         """Finish what an earlier daemon left half done (docs/recovery.md); returns how many submissions that were."""
         self.spool.remove_temporaries()
+        self.spool.sync_all()
         forget_answers(self.spool.layout)
         with self.ledger.batch():
             self.ledger.release_held(now)
@@ -114,6 +115,8 @@ class Daemon:
         marked = self.slots.collect(now)
         self._for_slots.learn(marked)
         ended = self.sanitizers.collect(now) + marked
+        if any(isinstance(one.outcome, Sanitized) for one in ended):
+            self.spool.keep_clean()
         listing = self._look(now, look) if look is not None else None
         self._keep_logs(ended, now)
         moved: list[Submission] = []
@@ -268,8 +271,9 @@ class Daemon:
         by_name = {slot.name: slot for slot in self.slots.free()}
         for submission, name in started:
             rubric, sha256 = self.rubrics[submission.rubric]
-            ticket = mark_ticket(self.spool, submission, rubric, sha256, self.ledger.inspection(submission.id))
-            self.slots.start([ticket], by_name[name], bounds(rubric, self._settings.limits, by_name[name], now))
+            limit = bounds(rubric, self._settings.limits, by_name[name], now)
+            ticket = mark_ticket(self.spool, submission, rubric, sha256, self.ledger.inspection(submission.id), limit, now)
+            self.slots.start([ticket], by_name[name], limit)
 
     def _sanitize(self, now: float) -> None:
         for slot in self.sanitizers.free():
@@ -333,6 +337,8 @@ class Daemon:
                 return self._mark_again(id, "its rubric is wrong", now)
             case Failed(reason=Reason(code="rubric-error") as reason):
                 raise UsageError(reason.message)  # stops the marking, and puts back what is in hand
+            case Failed(reason=Reason(code="disk-error") as reason):
+                raise InternalError(f"{reason.message}; what is in hand was put back: see to the disk, and start again")
             case Failed(reason=Reason(code="rubric-changed") as reason):
                 return self._mark_again(id, reason.message, now)
             case Failed(reason=Reason(code="internal-error") as reason):

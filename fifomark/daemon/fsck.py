@@ -44,6 +44,12 @@ def check(layout: Layout, ledger: Ledger) -> Iterator[Problem]:
         yield from _strays(layout, ledger, folder)
 
 
+def known_to_a_ledger(layout: Layout) -> str | None:
+    """The path in the spool of one file that got its id from a ledger; None where there is none."""
+    numbered = ((folder, name) for folder in CHECKED for name in os.listdir(layout.folder(folder)) if NUMBERED.fullmatch(name))
+    return next((shown(os.path.join(*found)) for found in numbered), None)
+
+
 def _missing(layout: Layout, submission: Submission) -> Iterator[Problem]:
     for places in needed(layout, submission):
         if not any(map(os.path.lexists, places)):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping
 
@@ -40,7 +39,7 @@ def look(root: str | os.PathLike[str], lines: int = 20) -> Status:
     held_by = holder(layout)
     counts, waiting, recent, paused = dict.fromkeys(State, 0), [], [], None
     if ledger is not None:
-        with contextlib.closing(ledger):
+        with ledger:
             counts = ledger.counts()
             waiting = ledger.in_state(_WAITING, lines)
             recent = ledger.recent(lines)

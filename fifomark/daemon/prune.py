@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from itertools import islice
 from typing import NamedTuple
 
 from fifomark.core.keeping import Pruned
@@ -15,6 +16,7 @@ from fifomark.spool.spool import Spool
 _log = logging.getLogger(__name__)
 _EVERY = 3600.0  # seconds from one look at what may go to the next
 _AT_ONCE = 100  # submissions whose files go in one turn of the daemon, so that nobody waits for it
+_LOOK_AHEAD = 1000  # submissions, for the same reason
 
 
 class Doomed(NamedTuple):
@@ -25,19 +27,21 @@ class Doomed(NamedTuple):
     bytes: int
 
 
-def plan(spool: Spool, ledger: Ledger, rules: Retention, now: float) -> list[Doomed]:
-    """What `rules` no longer keep at `now`, first what ended first."""
-    most = Pruned.REPORT if rules.reports else Pruned.FILES
+def plan(spool: Spool, ledger: Ledger, rules: Retention, now: float, most: int | None = None) -> list[Doomed]:
+    """What `rules` no longer keep at `now`, first what ended first; of what goes by age or number, no more than `most` by each."""
+    stage = Pruned.REPORT if rules.reports else Pruned.FILES
     doomed: dict[int, Doomed] = {}
     if rules.older_than_days is not None:
-        _doom(doomed, spool, ledger, ledger.retention.ended_before(now - rules.older_than_days * 86400, most), most)
+        old = ledger.retention.ended_before(now - rules.older_than_days * 86400, stage)
+        _doom(doomed, spool, ledger, islice(old, most), stage)
     if rules.keep is not None:
-        _doom(doomed, spool, ledger, ledger.retention.beyond(rules.keep, most), most)
+        _doom(doomed, spool, ledger, islice(ledger.retention.beyond(rules.keep, stage), most), stage)
     if rules.max_bytes is not None:
         left: float = spool.kept_bytes() - sum(one.bytes for one in doomed.values()) - rules.max_bytes
-        for stage in (stage for stage in Pruned if Pruned.NOTHING < stage <= most):  # the clean files of all outlive what was submitted
+        for next_stage in range(Pruned.SUBMITTED, stage + 1):  # the clean files of all outlive what was submitted
             if left > 0:
-                left = _doom(doomed, spool, ledger, ledger.retention.ended_before(now + 1e9, stage), stage, left)
+                everything = ledger.retention.ended_before(float("inf"), Pruned(next_stage))
+                left = _doom(doomed, spool, ledger, everything, Pruned(next_stage), left)
     return list(doomed.values())
 
 
@@ -68,7 +72,9 @@ class Keeper:
         rules = spool.settings.retention
         if rules != self._rules or now >= self._due or now < self._due - 2 * _EVERY:  # the last: the clock was set back
             self._rules, self._due = rules, now + _EVERY
-            self._doomed = plan(spool, self._ledger, rules, now)
+            self._doomed = plan(spool, self._ledger, rules, now, _LOOK_AHEAD)
+            if len(self._doomed) >= _LOOK_AHEAD:
+                self._due = now  # there is more
         if not self._doomed:
             return False
         turn, self._doomed = self._doomed[:_AT_ONCE], self._doomed[_AT_ONCE:]

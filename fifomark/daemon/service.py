@@ -7,8 +7,9 @@ import functools
 import logging
 import os
 import signal
+import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import wait
 from typing import Literal, NamedTuple
 
@@ -16,6 +17,7 @@ from fifomark.core.errors import InternalError, SpoolError
 from fifomark.core.text import shown
 from fifomark.daemon.announcing import Announcing
 from fifomark.daemon.daemon import Daemon
+from fifomark.daemon.fsck import known_to_a_ledger
 from fifomark.daemon.logs import log_as, logging_to_stderr
 from fifomark.daemon.lookout import PATIENCE, Lookout
 from fifomark.daemon.notify import Notifier
@@ -74,7 +76,7 @@ def run(
     sanitizers, slots = _pools(spool)
     with contextlib.ExitStack() as stack:
         stack.enter_context(held(spool.layout))
-        ledger = stack.enter_context(contextlib.closing(Ledger(spool.layout.ledger)))
+        ledger = stack.enter_context(Ledger(spool.layout.ledger))
         handler = stack.enter_context(logging_to_stderr(log_format or spool.settings.log_format, log_level))
         notifier = stack.enter_context(contextlib.closing(Notifier()))
         signals = stack.enter_context(Signals())
@@ -82,11 +84,9 @@ def run(
         loop = Loop(daemon, mode, on_turn, signals, notifier)
         if log_format is None:
             loop.on_reload = lambda settings: log_as(handler, settings.log_format)
-        try:
+        with _releasing(daemon):
             loop.run()
-        finally:
-            daemon.release(time.time())
-            loop.tell()
+        loop.tell()
         return Ending(daemon.idle, tuple(sorted(name for _, name in daemon.unsettled)), signals.stopped_by, daemon.paused)
 
 
@@ -107,12 +107,26 @@ def spool_slots(spool: Spool) -> tuple[Slot, ...]:
 
 
 def check_place(layout: Layout) -> None:
-    """SpoolError where the ledger would not be safe."""
+    """SpoolError where the ledger would not be safe, or is gone: with a new one, ids would be given out again."""
     if over_network(layout.ledger):
         raise SpoolError(
             f"{layout.ledger}: lies on a network file system, where SQLite may lose it; put it on a disk of this machine: "
             f"ln -s /var/lib/fifomark/ledger.sqlite3 {layout.ledger}"
         )
+    if (not layout.ledger.exists() or layout.ledger.stat().st_size == 0) and (known := known_to_a_ledger(layout)):
+        raise SpoolError(f"{layout.ledger}: is gone or empty, though it knew {known}; make a new one with: fifomark fsck --rebuild")
+
+
+@contextlib.contextmanager
+def _releasing(daemon: Daemon) -> Iterator[None]:
+    """At the end what is in hand is put back. Where that fails after something else did, that is told; recovery puts it back."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError, sqlite3.Error):
+            daemon.release(time.time())
+        raise
+    daemon.release(time.time())
 
 
 class Loop:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import sqlite3
 from collections.abc import Iterator
 
@@ -20,7 +21,7 @@ class Retention:
 
     def ended_before(self, moment: float, below: Pruned) -> Iterator[int]:
         """Ids of what ended before `moment` (seconds since the epoch) and of which less than `below` is gone, first what ended first."""
-        yield from self._ids("AND updated_at < ? ORDER BY updated_at, id", below, (moment,))
+        yield from self._ids("updated_at < ?", below, (moment,))
 
     def beyond(self, newest: int, below: Pruned) -> Iterator[int]:
         """The same of all but the `newest`, whatever has been taken away of those."""
@@ -28,7 +29,7 @@ class Retention:
             f"SELECT updated_at, id FROM submissions WHERE {_ENDED} ORDER BY updated_at DESC, id DESC LIMIT 1 OFFSET ?", (newest,)
         ).fetchone()
         if last is not None:
-            yield from self._ids("AND (updated_at, id) <= (?, ?) ORDER BY updated_at, id", below, last)
+            yield from self._ids("(updated_at, id) <= (?, ?)", below, last)
 
     def prune(self, id: int, stage: Pruned, now: float) -> bool:
         """Say that no more is kept than `stage` leaves; the files go next. False where the submission has not ended, or is on the move."""
@@ -39,9 +40,9 @@ class Retention:
             record(self._db, id, now, State(row[0]), f"pruned: {stage.name.lower()}")
         return row is not None
 
-    def _ids(self, tail: str, below: Pruned, values: tuple[object, ...]) -> Iterator[int]:
-        """Read at once, so that the ledger may be written to while they are gone through."""
-        stages = ", ".join(str(int(stage)) for stage in Pruned if stage < below)
-        where = f"{_ENDED} AND pruned < 3 AND pruned IN ({stages}) AND moving = 0"
-        for (id,) in self._db.execute(f"SELECT id FROM submissions WHERE {where} {tail}", values).fetchall():
+    def _ids(self, further: str, below: Pruned, values: tuple[object, ...]) -> Iterator[int]:
+        """As they are asked for, so that the first of a million cost nothing; nothing may be written meanwhile."""
+        query = f"SELECT updated_at, id FROM submissions WHERE {_ENDED} AND pruned < 3 AND pruned = ? AND moving = 0 AND {further}"
+        stages = [self._db.execute(f"{query} ORDER BY updated_at, id", (stage, *values)) for stage in Pruned if stage < below]
+        for _, id in heapq.merge(*stages):
             yield int(id)

@@ -89,7 +89,7 @@ class Bench:
         random.seed(run.seed)  # a factory may draw from any of them
         np.random.seed(run.seed % (1 << 32))
         torch.set_num_threads(run.threads or self.threads)
-        torch.use_deterministic_algorithms(True)
+        torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms imports inductor, which takes a second
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False

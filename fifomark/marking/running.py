@@ -39,6 +39,10 @@ class Misbehaved(Exception):
         self.finding = finding
 
 
+class TookTooLong(Exception):
+    """The model was given all the time that it may take."""
+
+
 class OutOfMemory(Exception):
     """It did not fit into memory: fewer examples at once may."""
 
@@ -90,6 +94,8 @@ class Runner:
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)  # what goes wrong on a GPU is told later
             return outputs
+        except (Misbehaved, TookTooLong):
+            raise
         except Exception as e:
             if isinstance(e, (torch.OutOfMemoryError, MemoryError)) or any(words in str(e) for words in _NO_MEMORY):
                 raise OutOfMemory from e

@@ -135,6 +135,8 @@ def report(seen: Report) -> str:
         lines += [f"  assumed: {sentence}" for sentence in seen.model.assumed]
     lines += [f"  would run: {call}" for call in seen.would_run]
     if seen.evaluation:
+        if seen.evaluation.sandbox is not None:
+            lines.append(f"  its own TorchScript was run, locked in by {seen.evaluation.sandbox}")
         lines += _measured(seen.evaluation.metrics, seen.evaluation.audits)
     if seen.grade:
         lines += _criteria(seen.grade.criteria) + _late(seen.grade.late) + _result(seen.grade)

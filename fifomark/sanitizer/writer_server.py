@@ -20,7 +20,7 @@ import msgspec
 from fifomark.core.errors import InternalError
 from fifomark.sandbox.enter import WRITING, InForce, Strictness, enter
 from fifomark.sanitizer import messages
-from fifomark.sanitizer.messages import Greeting, Request
+from fifomark.sanitizer.messages import Answer, Greeting, Request
 from fifomark.sanitizer.parser_client import Asked, ParserClient
 from fifomark.sanitizer.parser_server import clamped, ignore_stops
 
@@ -60,17 +60,31 @@ class _Taken(NamedTuple):
 
 def _serve(control: socket.socket, parser: ParserClient) -> None:
     """Answer requests in their order. The parser reads what comes next while we read the weights of small files."""
-    from fifomark.sanitizer.answering import answered
-
     taken = _take(control, parser)
     while True:
-        seen = parser.told(taken.asked)
-        ahead = _take(control, parser) if _is_small(taken.request) and _readable(control) else None
-        answers = answered(taken.request, taken.fds, seen)
-        for fd in taken.fds:
-            os.close(fd)
-        messages.send(control, msgspec.json.encode(answers))
-        taken = ahead or _take(control, parser)
+        taken = _answered(control, parser, taken) or _take(control, parser)
+
+
+def _answered(control: socket.socket, parser: ParserClient, taken: _Taken) -> _Taken | None:
+    """Answer a request: all that it is about at once, unless some of it takes its time. Gives the next one, where that was there early."""
+    from fifomark.sanitizer.answering import answered
+
+    answers: list[Answer] = []
+    ahead: _Taken | None = None
+
+    def send() -> None:
+        if answers:
+            messages.send(control, msgspec.json.encode(answers))
+            answers.clear()
+
+    for answer in answered(taken.request, taken.fds, parser.told(taken.asked, idle=send)):
+        answers.append(answer)
+        if ahead is None and _is_small(taken.request) and _readable(control):
+            ahead = _take(control, parser)
+    for fd in taken.fds:
+        os.close(fd)
+    messages.send(control, msgspec.json.encode(answers))
+    return ahead
 
 
 def _take(control: socket.socket, parser: ParserClient) -> _Taken:

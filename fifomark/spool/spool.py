@@ -95,10 +95,15 @@ class Spool:
         """Add to what was said on stdout and stderr while it was worked on."""
         kept.append_log(self.layout.log(submission), said)
 
+    def keep_clean(self) -> None:
+        """Make the names last that the sanitizer has given to clean files: before the ledger relies on them."""
+        sync_folder(self.layout.folder("evaluating"))
+
     def forget_clean(self, submission: Submission) -> None:
         """Remove what an interrupted sanitizing may have left: it is written again."""
-        _remove(self.layout.unpublished(submission))
-        _remove(self.layout.clean(submission))
+        for path in (self.layout.unpublished(submission), self.layout.clean(submission)):
+            if _remove(path):
+                self._unsynced.add(os.path.dirname(path))
 
     def remove_temporaries(self) -> None:
         """Remove what writers that were killed left half written; for the start of a daemon, when none is at work."""
@@ -113,6 +118,12 @@ class Spool:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # a subfolder of incoming/ is its owners' to remove
                 sync_folder(folder)
         self._unsynced.clear()
+
+    def sync_all(self) -> None:
+        """fsync every folder: an earlier daemon may have moved files and not come to it, and what follows is to build on that."""
+        self._unsynced |= {self.layout.folder(folder) for folder in FOLDERS}
+        self._unsynced |= {os.path.join(self.layout.folder("incoming"), rubric) for rubric in self.rubrics()}
+        self.sync()
 
     def _claim(self, submission: Submission) -> bool:
         folder, name = os.path.split(self.layout.incoming(submission))
@@ -179,9 +190,13 @@ class Spool:
             raise InternalError(f"{target} is in the way of {source}; move it aside and start again") from e
 
 
-def _remove(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
+def _remove(path: str) -> bool:
+    """Whether it was there."""
+    try:
         os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def make_folders(layout: Layout) -> None:

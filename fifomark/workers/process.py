@@ -43,6 +43,9 @@ class Worker:
             theirs.close()
             if tape is not None:
                 tape.writer.close()
+        assert self.pid is not None
+        # By the kernel's word: what a worker starts may outlive it, and holds its end of every pipe, of multiprocessing's sentinel too.
+        self._death = os.pidfd_open(self.pid)
 
     @property
     def pid(self) -> int | None:
@@ -58,8 +61,8 @@ class Worker:
 
     @property
     def waitables(self) -> Sequence[Connection | int]:
-        """What becomes ready when it says something, or dies: what it started may hold its end of the pipe open."""
-        return (self.connection, self._process.sentinel)
+        """What becomes ready when it says something, or dies."""
+        return (self.connection, self._death)
 
     def send(self, message: bytes) -> None:
         """OSError where the worker is gone."""
@@ -107,7 +110,7 @@ class Worker:
         if self._process.is_alive():
             self._process.kill()  # it may not have come to lead its group yet
         self._process.join(_LAST_SECONDS)
-        self.connection.close()
+        self._close()
 
     def _kill_what_it_left(self) -> None:
         """Also when it is gone itself: what it started may not be."""
@@ -115,6 +118,12 @@ class Worker:
         tree.kill(self._started)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
+
+    def _close(self) -> None:
+        self.connection.close()
+        if self._death >= 0:
+            os.close(self._death)
+            self._death = -1
 
     def stop(self, grace: float) -> None:
         """Let an idle worker go: it ends when its pipe closes; killed after `grace` seconds."""
@@ -139,5 +148,5 @@ def _main(connection: Connection, slot: Slot, serve: Serve, parent: int, output:
         with contextlib.suppress(OSError):  # they may have been taken from us since
             os.sched_setaffinity(0, slot.cores)
     os.environ.update(slot.environment())
-    with contextlib.suppress(EOFError, BrokenPipeError):
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent has gone, perhaps with something of ours unread
         serve(connection, slot)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from fifomark.core.states import State
 from fifomark.daemon.control import obey
 from fifomark.daemon.fsck import check
 from fifomark.daemon.prune import Keeper, plan
+from fifomark.daemon.rebuild import rebuild
+from fifomark.ledger.ledger import Ledger
 from fifomark.settings import Retention
 
 DAY = 86400.0
@@ -157,3 +160,12 @@ def test_attempts_and_history_outlive_the_files(ended: Bench) -> None:
     assert [row.name for row in ended.ledger.recent(9)] == ["slow.pt", "eve.pt", "ada.pt"]
     notes = [move.note for move in ended.ledger.history.after(0) if move.submission == 1]
     assert notes[-1] == "pruned: report"
+
+
+def test_a_ledger_that_is_made_again_knows_that_only_reports_are_kept(ended: Bench) -> None:
+    keep(ended, keep=1)
+    ended.ledger.close()
+    list(rebuild(ended.spool, ended.now))
+    with closing(Ledger(ended.spool.layout.ledger)) as ledger:
+        assert [ledger.get(id).pruned for id in (1, 2, 3)] == [Pruned.FILES, Pruned.FILES, Pruned.NOTHING]
+        assert list(check(ended.spool.layout, ledger)) == []

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import wait
 from typing import Literal, NamedTuple
 
-from fifomark.core.errors import InternalError, SpoolError
+from fifomark.core.errors import InternalError, SpoolError, UsageError
 from fifomark.core.text import shown
 from fifomark.daemon.announcing import Announcing
 from fifomark.daemon.daemon import Daemon
@@ -201,6 +201,8 @@ class Loop:
         if self._reloading.reload():
             self._lookout.settings = self._daemon.spool.settings
             self.on_reload(self._daemon.spool.settings)
+        if self._mode == "drain" and self._daemon.broken:  # it would wait for ever
+            raise UsageError(next(iter(self._daemon.broken.values())))
         self._notifier.ready()
 
     def _turn(self) -> bool:

@@ -48,7 +48,7 @@ class Settings(Record):
     """
 
     schema: Literal["fifomark.settings/1"]
-    slots: Literal["auto"] | tuple[str, ...] = "auto"
+    slots: Literal["auto"] | Annotated[tuple[str, ...], Meta(min_length=1)] = "auto"
     cpu_memory_mib: Positive | None = None
     sanitizers: Annotated[int, Meta(ge=1, le=64)] = 1
     default_rubric: str = "digits"

@@ -161,6 +161,10 @@ class Spool:
         _remove(self.layout.failed(submission))
         return os.path.lexists(target)
 
+    def is_back(self, submission: Submission) -> bool:
+        """Whether `_bring_back` has moved what was submitted: what is left to do of it is to be finished then."""
+        return not any(map(os.path.lexists, self.layout.submitted(submission)))
+
     def withdraw(self, submission: Submission) -> None:
         """Delete what waits in incoming/; OSError where that cannot be done."""
         path = os.path.dirname(self.layout.incoming(submission))

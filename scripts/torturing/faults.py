@@ -65,17 +65,20 @@ class Wrong(NamedTuple):
 
 
 class Scenario:
-    """`template` is copied for every trial, into `folder`."""
+    """A spool with a few files, which is copied for every trial, and what is done with it: a drain, or, where that is done already, another
+    attempt (`retry`) at what did not end well."""
 
-    def __init__(self, folder: Path, isolation: str) -> None:
-        self._folder, self._template = folder, folder / "template"
+    def __init__(self, folder: Path, isolation: str, *, retry: bool) -> None:
+        self._folder, self._template = folder, folder / "template" / "spool"
+        self._template.parent.mkdir()
         new_spool(self._template, isolation=isolation, max_attempts=3, settle_seconds=0.0)
         self.dropped: list[Dropped] = [drop(self._template, kind, i, mtime=1000.0 + i) for i, kind in enumerate(KINDS)]
+        self._work, self._drained = (again, True) if retry else (drain, False)
 
     def steps(self) -> list[Call]:
         """Every call of a run without faults."""
         root = self._fresh("steps")
-        ended = stepping.run(lambda: drain(root), str(root), lambda call: None)
+        ended = stepping.run(lambda: self._work(root), str(root), lambda call: None)
         assert ended.exit_code == 0, f"without faults it ends with {ended.exit_code}"
         assert not (wrong := oracle.check(root, self.dropped, at_rest=True)), wrong
         shutil.rmtree(root.parent)
@@ -84,7 +87,7 @@ class Scenario:
     def attempt(self, trial: Trial) -> list[Wrong]:
         root = self._fresh(f"{os.getpid()}")
         disk = Disk(root, root.parent / "kept")
-        ended = stepping.run(lambda: drain(root), str(root), _decider(trial, disk))
+        ended = stepping.run(lambda: self._work(root), str(root), _decider(trial, disk))
         call = next((str(call) for call in ended.calls if call.number == trial.at), "never reached")
         if trial.how == "power":
             disk.cut()
@@ -102,19 +105,35 @@ class Scenario:
         return [Wrong(trial, call, what) for what in wrong]
 
     def _fresh(self, name: str) -> Path:
-        """A copy of the template, beside an empty folder `kept`."""
+        """A copy of the template, beside an empty folder `kept`. It is drained here where that comes first: the ledger knows inodes."""
         folder = self._folder / name
         (folder / "kept").mkdir(parents=True)
-        return Path(shutil.copytree(self._template, folder / "spool"))
+        root = Path(shutil.copytree(self._template, folder / "spool"))
+        if self._drained:
+            assert stepping.plainly(lambda: drain(root)) == 0
+        return root
 
 
 def drain(root: Path) -> int:
-    """`fifomark drain` in this process, what it says going to a file beside the spool."""
+    """`fifomark drain` in this process."""
     service.LocalPool = EagerPool  # type: ignore[misc,assignment]
+    _write_beside(root)
+    return fifomark(["drain", "--spool", str(root)])
+
+
+def again(root: Path) -> int:
+    """`fifomark retry` of what was rejected or failed, and a drain."""
+    ids = [str(int(path.name[:8])) for folder in ("rejected", "failed") for path in sorted((root / folder).glob("*.json"))]
+    _write_beside(root)
+    fifomark(["retry", *ids, "--spool", str(root)])
+    return drain(root)
+
+
+def _write_beside(root: Path) -> None:
+    """From now on what this process says goes to a file beside the spool, and to nobody else."""
     said = os.open(root.parent / "stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(said, 2)
     sys.stderr = open(2, "w", closefd=False, buffering=1)  # noqa: SIM115 (until we end)
-    return fifomark(["drain", "--spool", str(root)])
 
 
 def _stderr(root: Path) -> str:
@@ -167,6 +186,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="how many at once")
     parser.add_argument("--seed", type=int, default=0, help="chooses where a recovery is killed")
     parser.add_argument("--isolation", choices=("submission", "batch"), default="submission")
+    parser.add_argument("--retry", action="store_true", help="try again what did not end well, instead of all from its beginning")
     parser.add_argument("--only", choices=("kill", "power", "twice", "error"), help="one kind of trial")
     parser.add_argument("--list", action="store_true", help="print the steps, and end")
     return parser.parse_args()
@@ -184,7 +204,7 @@ def main() -> int:
     options = parsed()
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="fifomark-faults-") as folder:
-        _scenario = Scenario(Path(folder), options.isolation)
+        _scenario = Scenario(Path(folder), options.isolation, retry=options.retry)
         steps = _scenario.steps()
         if options.list:
             print("\n".join(f"{call.number:4} {call}" for call in steps))

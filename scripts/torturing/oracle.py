@@ -29,14 +29,16 @@ FINAL = ("done", "rejected", "failed", "withdrawn")
 FOLDERS = ("incoming", "sanitizing", "evaluating", "done", "rejected", "failed", "originals")
 _TEMPORARY = re.compile(r"\..+\.tmp$")
 
-# From which state to which. Nothing leaves a final state: nobody asks for that here.
+# From which state to which. Nothing leaves a final state, but for what is tried again.
 _STEPS = {
     "": {"queued"},
-    "queued": {"sanitizing", "held"},
+    "queued": {"sanitizing", "held", "rejected", "failed"},  # the last two: a retry that was taken back
     "held": {"queued"},
     "sanitizing": {"sanitized", "rejected", "failed", "held"},
     "sanitized": {"evaluating", "failed"},
     "evaluating": {"sanitized", "done", "rejected", "failed"},
+    "rejected": {"queued"},
+    "failed": {"queued"},
 }
 
 
@@ -51,6 +53,7 @@ class Cell(NamedTuple):
 # By (state, moving). A clean file is "hidden" while nobody may rely on it.
 _CELLS = {
     ("queued", 0): Cell({"incoming"}, {"-"}, {"-"}),
+    ("queued", 1): Cell({"rejected", "failed", "originals", "incoming"}, {"-", "failed"}, {"-", "rejected", "failed"}),  # a retry
     ("held", 0): Cell({"incoming"}, {"-"}, {"-"}),
     ("sanitizing", 1): Cell({"incoming", "sanitizing"}, {"-"}, {"-"}),
     ("sanitizing", 0): Cell({"sanitizing"}, {"-", "hidden"}, {"-"}),
@@ -71,6 +74,7 @@ class Row(NamedTuple):
     name: str
     state: str
     moving: int
+    attempt: int
     reason: str | None
     order: tuple[int, bytes, int]
 
@@ -153,6 +157,11 @@ def _one(
             if (body := spool.root.joinpath(*file).read_bytes()) and hashlib.sha256(body).hexdigest() != one.sha256:
                 yield f"what was dropped was changed ({place}, {len(body)} bytes)"
     if row:
+        for attempt in range(1, row.attempt):
+            earlier = ("originals", f"{row.id:08d}-{os.path.splitext(one.name)[0]}.attempt-{attempt}.json")
+            explained.add(earlier)
+            if earlier not in spool.files and not row.moving:
+                yield f"the report of attempt {attempt} is gone"
         yield from _told(spool, one, row, history.get(row.id, []), places, known)
     if at_rest and (row is None or row.moving or (row.state, row.reason) != one.ending):
         yield f"ends as {(row.state, row.reason, row.moving) if row else 'nothing'}, not as {one.ending}"
@@ -186,14 +195,25 @@ def _told(
     for before, after in zip(["", *states], states, strict=False):
         if after not in _STEPS.get(before, ()):
             yield f"went from {before or 'nowhere'} to {after}: {states}"
+    again = sum(state in FINAL for state in _kept(states)[:-1])
+    if again != row.attempt - 1:
+        yield f"had {again} attempts before this, and its row says that it is number {row.attempt}: {states}"
     if not states or states[-1] != row.state:
         yield f"its row says {row.state}, its history {states}"
-    if one.name in known:
-        return
+    if one.name in known or row.state == "queued":
+        return  # with a report it is the last attempt's
     for file in places["report"].values():
         yield from _report(spool, one, row, states, file, places["clean"])
     if row.state in FINAL and not row.moving:
         known.add(one.name)
+
+
+def _kept(states: list[str]) -> list[str]:
+    """Without retries that were taken back."""
+    taken_back = {
+        i for i in range(1, len(states)) if states[i - 1] == "queued" and states[i] in FINAL and i > 1 and states[i - 2] == states[i]
+    }
+    return [state for i, state in enumerate(states) if i not in taken_back and i + 1 not in taken_back]
 
 
 def _report(
@@ -209,7 +229,7 @@ def _report(
         yield f"its report says {told}, the ledger {(row.id, row.state, row.reason, one.name, one.size)}"
     if report.submission.sha256 not in (one.sha256, None) or (report.submission.sha256 is None and row.state == "done"):
         yield f"its report has another file's sha256: {report.submission.sha256}"
-    if [step.state.value for step in report.timeline] != states:
+    if [step.state.value for step in report.timeline] != _kept(states):
         yield f"its report's timeline is {[step.state.value for step in report.timeline]}, its history {states}"
     if (row.state == "done") != (report.grade is not None):
         yield f"is {row.state}, and its report has the grade {report.grade}"
@@ -221,10 +241,12 @@ def _report(
 
 def _overtaken(spool: Spool) -> Iterator[str]:
     """Whoever was taken while an earlier one was ready: for reading, and for marking."""
-    order = {row.id: row.order for rows in spool.rows.values() for row in rows}
+    # A retry has left its first place in the line.
+    once = {id for id, events in spool.history().items() if sum(event.state == "queued" for event in events) == 1}
+    order = {row.id: row.order for rows in spool.rows.values() for row in rows if row.id in once}
     waiting: list[tuple[int, bytes, int]] = []
     sanitized: dict[int, float] = {}
-    for event in spool.events:
+    for event in (event for event in spool.events if event.submission in order):
         mine = order[event.submission]
         if mine in waiting[(at := bisect_left(waiting, mine)) : at + 1]:
             del waiting[at]
@@ -246,10 +268,9 @@ def _read(root: Path) -> Spool:
     files = {(folder, entry.name) for folder in FOLDERS for entry in os.scandir(root / folder)}
     rows: dict[str, list[Row]] = {}
     with _tables(root) as db:
-        for id, name, state, moving, reason, order in db.execute(
-            "SELECT id, name, state, moving, reason, order_ns FROM submissions ORDER BY id"
-        ):
-            rows.setdefault(os.fsdecode(name), []).append(Row(id, os.fsdecode(name), state, moving, reason, (order, name, id)))
+        found = db.execute("SELECT id, name, state, moving, attempt, reason, order_ns FROM submissions ORDER BY id")
+        for id, name, state, moving, attempt, reason, order in found:
+            rows.setdefault(os.fsdecode(name), []).append(Row(id, os.fsdecode(name), state, moving, attempt, reason, (order, name, id)))
         events = [Event(*event) for event in db.execute("SELECT submission, at, state FROM events ORDER BY rowid")]
     return Spool(root, rows, events, files)
 

@@ -14,8 +14,11 @@ from pathlib import Path
 import psutil
 
 _LAST_WORDS = "no slot is left to go on with"  # what a daemon may end with by itself, when every worker was killed before it was ready
-# What Python itself says in a process that was being started when its parent died.
-_HALF_STARTED = re.compile(r"Traceback \(most recent call last\):\n(?:  .*\n)*(?:EOFError: Ran out of input|_pickle\.UnpicklingError: .*)")
+# What a process says that was being started when its parent died, or when its child was killed that it was starting.
+_LAST = (
+    r"EOFError: Ran out of input|_pickle\.UnpicklingError: .*|fifomark\.core\.errors\.InternalError: the (?:writer|parser) cannot be st.*"
+)
+_HALF_STARTED = re.compile(rf"Traceback \(most recent call last\):\n(?:  .*\n)*(?:{_LAST})")
 _FOLDERS = ("done", "rejected", "failed")
 
 

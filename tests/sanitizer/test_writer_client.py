@@ -261,6 +261,16 @@ def test_honest_files_do_not_wait_for_one_that_takes_its_time(tmp_path: Path) ->
     assert told[1][0] - told[0][0] > 1
 
 
+def test_what_a_slow_writer_has_done_is_not_held_back_by_the_rest(tmp_path: Path) -> None:
+    body = "\n    for i, one in enumerate(honest(request, fds, seen)):\n        time.sleep(i % 2 and 1.5)\n        yield one"
+    (tmp_path / "a.pt").write_bytes(builders.logistic())
+    told = []
+    with replaced(body, isolation=Isolation.BATCH) as sanitizer:
+        for _ in sanitizer.inspect_all([Job(tmp_path / "a.pt")] * 4):
+            told.append(time.monotonic())
+    assert told[3] - told[1] > 1  # the first two came before the last began
+
+
 def test_an_answer_about_another_file_is_not_believed(file: Path) -> None:
     body = "\n    (one,) = honest(request, fds, seen)\n    other = msgspec.structs.replace(one.inspection, path='x')"
     body += "\n    return [messages.Answer(inspection=other)]"

@@ -63,7 +63,7 @@ def run(
     on_turn: OnTurn = lambda _: None,
     *,
     log_format: LogFormat | None = None,
-    log_level: int = logging.INFO,
+    log_level: int = logging.WARNING,
 ) -> Ending:
     """Serve the spool until a signal comes, or drain it until nothing waits. `log_format` stands above that of the settings.
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import builders
 import msgspec
+import psutil
 import pytest
 
 from fifomark.daemon.look import look
@@ -322,3 +323,23 @@ def test_a_drain_for_cron_is_silent_where_all_is_well_or_another_holds_the_spool
 def _run(command: list[str]) -> tuple[int, str, str]:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     return done.returncode, done.stdout, done.stderr
+
+
+def test_a_daemon_that_waits_costs_next_to_nothing_and_looks_less_often_than_every_second(spool: Path, start: Start) -> None:
+    daemon = start("serve")
+    (spool / "incoming/ada.pt").write_bytes(builders.logistic())
+    until(lambda: states(spool) == {"done": 1})
+    time.sleep(3)
+    everyone = [psutil.Process(daemon.pid), *psutil.Process(daemon.pid).children(recursive=True)]
+    assert len(everyone) >= 4
+
+    def spent() -> tuple[float, int]:
+        seconds = sum(sum(process.cpu_times()[:2]) for process in everyone)
+        status = Path(f"/proc/{daemon.pid}/task/{daemon.pid}/status").read_text()  # of the loop's own thread
+        return seconds, int(status.split("voluntary_ctxt_switches:")[1].split()[0])
+
+    seconds, sleeps = spent()
+    time.sleep(12)
+    more_seconds, more_sleeps = spent()
+    assert more_seconds - seconds < 0.12  # one per cent of a core
+    assert more_sleeps - sleeps < 12

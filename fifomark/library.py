@@ -122,11 +122,13 @@ def mark_model(
     """The report on the file at `path`, marked against the rubric (its folder, or its rubric.toml) in a process of its own.
 
     `slot` is where it runs: "cpu", "cpu:2" (two threads), "cuda:0". ConfigError where the rubric is wrong, FileNotFoundError where there is
-    no such file; whatever is wrong with the model stands in the report. Call it where `__main__` may be imported again, as with any
-    multiprocessing.
+    no such file; whatever is wrong with the model stands in the report. In a script the call stands below
+    `if __name__ == "__main__":`, as with any multiprocessing.
     """
     from fifomark.daemon.single import Marker
+    from fifomark.workers.guard import needs_guard
 
+    needs_guard("mark_model()")
     _must_exist(path)
     with Marker(rubric, limits, policy, slot) as marker:
         return marker.mark(path)

@@ -72,8 +72,10 @@ class FIFOModelQueue:
         Where `function` raised or its worker died, FunctionFailed is raised in the result's place, or returned with `on_error="return"`.
         """
         from fifomark.workers.function import Processing
+        from fifomark.workers.guard import needs_guard
         from fifomark.workers.slots import find_slots
 
+        needs_guard("FIFOModelQueue.process()")
         if on_error not in ("raise", "return"):
             raise UsageError(f'on_error must be "raise" or "return", not {on_error!r}')
         return self._process(Processing(function, find_slots(slots, file="FIFOModelQueue.process")), on_error)

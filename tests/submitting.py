@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec.structs import replace
 from torch import nn
 
 from fifomark.core.inspection import Inspection
-from fifomark.core.outcome import Evaluation, Failed, Marked, MarkTicket, Outcome, Refused
+from fifomark.core.outcome import Evaluation, Failed, Marked, MarkTicket, Original, Outcome, Refused
 from fifomark.core.policy import Limits, Policy
 from fifomark.marking.evaluation import Bench, evaluate
 from fifomark.marking.model import Material
@@ -20,17 +21,17 @@ from fifomark.sanitizer.sanitizer import Sanitizer
 
 
 @cache
-def _sanitizer() -> Sanitizer:
+def sanitizer() -> Sanitizer:
     """One for all tests: to start it costs more than a file."""
-    sanitizer = Sanitizer(Limits(), Policy())
-    atexit.register(sanitizer.close)
-    return sanitizer
+    made = Sanitizer(Limits(), Policy())
+    atexit.register(made.close)
+    return made
 
 
 def sanitized(saved: object, folder: Path) -> tuple[dict[str, torch.Tensor], Inspection]:
     """The clean weights of whatever torch.save makes of `saved`, and its inspection."""
     torch.save(saved, folder / "submitted.pt")
-    seen = _sanitizer().inspect(folder / "submitted.pt", clean_to=folder / "sanitized.pt")
+    seen = sanitizer().inspect(folder / "submitted.pt", clean_to=folder / "sanitized.pt")
     assert seen.clean is not None, seen.findings
     return torch.load(folder / "sanitized.pt", weights_only=True), seen
 
@@ -51,6 +52,23 @@ def whole(saved: object, rubric: Path, bench: Bench | None = None) -> Outcome:
     """How marking ends for what torch.save makes of `saved`."""
     weights, seen = sanitized(saved, rubric)
     return outcome_of(weights, rubric, bench, form=seen.form, layers=seen.layers)
+
+
+def ran(script: bytes, rubric: Path, bench: Bench | None = None, **changes: Any) -> Outcome:
+    """How marking ends for a TorchScript archive that the rubric lets run; `changes` are to its ticket's Original."""
+    submitted = rubric / "script.pt"
+    submitted.write_bytes(script)
+    seen = sanitizer().inspect(submitted, clean_to=str(rubric / "clean.pt"), policy=Policy(torchscript=True))
+    assert seen.clean is not None, seen.findings
+    ticket = MarkTicket(
+        submission=1,
+        path=str(rubric / "clean.pt"),
+        rubric=str(rubric),
+        rubric_sha256=rubric_sha256(rubric),
+        form=seen.form,
+        original=replace(Original(path=str(submitted), sha256=seen.sha256), **changes),
+    )
+    return evaluate(ticket, bench or Bench())
 
 
 def evaluated(outcome: Outcome) -> Evaluation:

@@ -53,19 +53,29 @@ def check(
 
 @app.command()
 def new(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to make it; rubrics/NAME of a spool, for one.")],
-    data: Annotated[Path, typer.Option(metavar="FILE", help="The examples: .npz, .safetensors, .csv, .jsonl or .parquet.")],
+    folder: Annotated[Path | None, typer.Argument(metavar="FOLDER", help="Where to make it; rubrics/NAME of a spool, for one.")] = None,
+    data: Annotated[Path | None, typer.Option(metavar="FILE", help="The examples: .npz, .safetensors, .csv, .jsonl or .parquet.")] = None,
     model: Annotated[Path | None, typer.Option(metavar="FILE", help="A reference model: its family and shapes are taken from it.")] = None,
     input: Annotated[str | None, typer.Option(metavar="NAME", help="The array or column of the inputs. What is usual: x.")] = None,
     label: Annotated[str | None, typer.Option(metavar="NAME", help="The array or column of the labels. What is usual: y.")] = None,
 ) -> None:
-    """Write a rubric for a data file: what can be told from the data and a reference model is filled in, the rest is marked."""
+    """Write a rubric for a data file: what can be told from the data and a reference model is filled in, the rest is marked.
+
+    Without FOLDER or --data, in a terminal, it asks; little, and with a guess where there is one.
+    """
+    from fifomark.cli.dialogue import Asked, dialogue
     from fifomark.daemon.drafting import draft
 
     for file in (data, model):
         if file is not None and is_missing(file):
             raise UsageError(f"{shown(str(file))}: no such file")
-    made = draft(folder, data, model, input=input, label=label)
+    asked = Asked(folder, data, model, input, label)
+    if folder is None or data is None:
+        asked = dialogue(asked)
+    assert asked.folder is not None
+    assert asked.data is not None
+    folder, model = asked.folder, asked.model
+    made = draft(folder, asked.data, model, input=asked.input, label=asked.label, decide=asked.decide)
     print(f"wrote {shown(str(made.path))}")
     for question in made.questions:
         print(f"  look at {question}")

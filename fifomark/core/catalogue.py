@@ -175,6 +175,11 @@ RULES: Mapping[str, Rule] = {
         Level.WARNING,
         "An example must be judged by itself: check batch_first, and that no state is kept from one call to the next.",
     ),
+    "FM610": Rule(
+        "TorchScript that reaches for what is not its own",
+        Level.UNSAFE,
+        "Take what opens files, connects or starts programs out of the model: forward may compute only. Save it with torch.jit.save again.",
+    ),
     # FM7xx: the contest. Whose the other submission is stands in the evidence, for the operator's eyes.
     "FM701": Rule("another owner's weights, exactly", Level.WARNING, _OWN_WORK),
     "FM702": Rule("another owner's weights, rearranged", Level.WARNING, _OWN_WORK),

@@ -24,7 +24,8 @@ class Reason(Record):
 
 
 class Metric(Record):
-    """One number on one split of `n` examples. `value` is None where it could not be had; `reason` then says why.
+    """One number on one split of `n` examples. `value` is None where it could not be had; `reason` then says why, or why there is no
+    interval although the rubric wants one.
 
     `ci95` is the 95 % interval; `method` how it was had ("wilson", "bootstrap"), or how a number of the model itself was measured.
     """
@@ -82,7 +83,8 @@ class PluginUsed(Record):
 class Evaluation(Record):
     """A model's mark: the numbers, and what they were measured with.
 
-    `source` is what made the model: "factory models:Net", "family cnn", or "tree", the layers that were pickled with the weights.
+    `source` is what made the model: "factory models:Net", "family cnn", "tree", the layers that were pickled with the weights, or
+    "torchscript", its own code; `sandbox` then says what bound the process that ran it.
     `declared` is what the rubric said about the architecture, `assumed` what nobody said and was taken for granted.
     """
 
@@ -97,6 +99,7 @@ class Evaluation(Record):
     assumed: tuple[str, ...] = ()
     torch_version: str = ""
     source: str = ""
+    sandbox: str | None = None
     details: tuple[Details, ...] = ()
     plugins: tuple[PluginUsed, ...] = ()
 
@@ -132,10 +135,21 @@ class SanitizeTicket(Record, tag="sanitize"):
     families: tuple[str, ...] = ()
 
 
+class Original(Record):
+    """The submission as it came, whose code the rubric lets run: where it lies, the hash that its inspection had, and what bounds it."""
+
+    path: str
+    sha256: str | None
+    sandbox: Literal["auto", "required", "best-effort", "off"] = "auto"
+    seconds: float = 300.0
+    memory_bytes: int | None = None
+
+
 class MarkTicket(Record, tag="mark"):
     """Mark the clean file at `path` against the rubric in the folder `rubric`, which must still have the hash `rubric_sha256`.
 
-    `form` and `layers` are those of its inspection, `families` as in SanitizeTicket. With `baseline` nothing is read: what knows nothing of
+    `form` and `layers` are those of its inspection, `families` as in SanitizeTicket, `original` a TorchScript archive that may be run. With
+    `baseline` nothing is read: what knows nothing of
     its input is marked instead.
     """
 
@@ -146,6 +160,7 @@ class MarkTicket(Record, tag="mark"):
     form: Form | None = None
     layers: tuple[Layer, ...] = ()
     families: tuple[str, ...] = ()
+    original: Original | None = None
     baseline: bool = False
 
 
@@ -172,6 +187,9 @@ class Refused(Record, tag="refused"):
     findings: tuple[Finding, ...]
 
 
+DEVICE_ERROR = "device-error"  # a reason: the GPU failed its worker, which is as good as lost
+
+
 class Failed(Record, tag="failed"):
     """Safe, but it could not be marked."""
 
@@ -179,9 +197,10 @@ class Failed(Record, tag="failed"):
 
 
 class Lost(Record, tag="lost"):
-    """The worker died; `how` says by what. Made by the pool, never by a worker."""
+    """The worker died; `how` says by what, `began` whether it had come so far as to take tickets. Made by the pool, never by a worker."""
 
     how: str
+    began: bool = True
 
 
 Outcome = Sanitized | Marked | Refused | Failed | Lost

@@ -34,12 +34,17 @@ class Limits(Record):
     parse_memory_bytes: Positive = 1 << 30
     sanitize_seconds: Seconds = 600.0
     mark_seconds: Seconds = 300.0
+    mark_cpu_seconds: Seconds | None = None
     mark_memory_bytes: Positive = 8 << 30
 
 
 class Policy(Record):
-    """`allow` adds exact full names ("my.Config") to the plain data that is dropped without a refusal; nothing is ever imported."""
+    """`allow` adds exact full names ("my.Config") to the plain data that is dropped without a refusal; nothing is ever imported.
+
+    `torchscript`: a rubric lets the code of such an archive run in a sandbox, so that having some is no reason to refuse it.
+    """
 
     extensions: Annotated[tuple[str, ...], Meta(min_length=1)] = (".pt",)
     on_unsafe: Literal["reject", "disarm"] = "reject"
     allow: tuple[str, ...] = ()
+    torchscript: bool = False

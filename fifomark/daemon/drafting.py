@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from itertools import chain, pairwise
 from math import prod
 from pathlib import Path
@@ -17,8 +18,9 @@ from fifomark.core.errors import UsageError
 from fifomark.core.inspection import Inspection
 from fifomark.core.weights import TensorSpec
 from fifomark.families import registry
-from fifomark.families.family import REQUIRED, Match
-from fifomark.families.layers import Kind
+from fifomark.families.family import REQUIRED, Fact, Match, NotAllowed, did_you_mean
+from fifomark.families.layers import Kind, Leaf
+from fifomark.families.resnet import written_out
 from fifomark.marking.data.hashing import sha256_of
 from fifomark.marking.data.loading import open_file
 from fifomark.marking.data.source import BadData, Source, is_flat, nearest
@@ -38,30 +40,81 @@ class Draft(NamedTuple):
     questions: tuple[str, ...]
 
 
-def draft(folder: Path, data: Path, model: Path | None, *, input: str | None = None, label: str | None = None) -> Draft:
-    """Make `folder` with a copy of the data and a rubric for it.
+class Question(NamedTuple):
+    """A fact of the reference model that its file cannot tell: its name in the rubric, what it means, a guess."""
+
+    name: str
+    fact: Fact
+    guess: bool | int | float | str
+
+    def answer(self, text: str) -> object:
+        """What was typed, as a value of the fact. UsageError where it is none."""
+        value: object = text
+        if isinstance(self.guess, bool):
+            value = {"true": True, "yes": True, "y": True, "false": False, "no": False, "n": False}.get(text.lower(), text)
+        elif isinstance(self.guess, (int, float)):
+            with suppress(ValueError):
+                value = float(text) if isinstance(self.guess, float) else int(text)
+        try:
+            if self.fact.allowed and value not in self.fact.allowed:
+                raise NotAllowed("", "is not allowed", did_you_mean(value, self.fact.allowed))
+            return self.fact.parse(value)
+        except NotAllowed as e:
+            raise UsageError(f"{text}: {e}" + (f" ({e.hint})" if e.hint else "")) from e
+
+
+class Columns(NamedTuple):
+    """What the data has, and which of it inputs and labels seem to be; None where nothing says so."""
+
+    names: tuple[str, ...]
+    noun: str
+    input: str | None
+    label: str | None
+
+
+def columns(data: Path) -> Columns:
+    """UsageError where the data cannot be read."""
+    source = _opened(data)
+    there = tuple(source.names)
+    label = next((name for name in _LABELS if name in there), None)
+    return Columns(there, source.noun, next((name for name in _INPUTS if name in there), None), label)
+
+
+def check_free(folder: Path) -> None:
+    """UsageError where there is a rubric already."""
+    if os.path.lexists(folder / FILE_NAME):
+        raise UsageError(f"{folder / FILE_NAME}: is there already; choose another folder")
+
+
+Decide = Callable[[Question], object]
+
+
+def draft(
+    folder: Path, data: Path, model: Path | None, *, input: str | None = None, label: str | None = None, decide: Decide | None = None
+) -> Draft:
+    """Make `folder` with a copy of the data and a rubric for it; `decide` answers what only a person knows, where there is one.
 
     UsageError where there is a rubric already, where the data cannot be read or its labels not be found, or where the model is refused.
     """
+    check_free(folder)
     target = folder / FILE_NAME
-    if os.path.lexists(target):
-        raise UsageError(f"{target}: is there already; choose another folder")
+    source = _opened(data)
     try:
-        source = open_file(data)
         names = _names(source, input, label)
         values = source.read([*names.inputs, names.label])
     except BadData as e:
-        raise UsageError(f"{data}: {e.problem}" + (f" ({e.hint})" if e.hint else "")) from e
+        raise _unreadable(data, e) from e
     seen = _inspected(model) if model is not None else None
     # Columns of single numbers stand side by side.
     shape = (len(names.inputs),) if is_flat(values[names.inputs[0]]) else tuple(np.shape(values[names.inputs[0]])[1:])
     kept = folder / "data" / data.name
     kept.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(data, kept)
+    task = _task(np.asarray(values[names.label]), seen)
     parts = [
         _about(folder),
-        _task(np.asarray(values[names.label]), seen),
-        _model(seen, shape),
+        task,
+        _model(seen, shape, 'type = "token-classification"' in task, decide),
         _input(np.asarray(values[names.inputs[0]]), shape, seen),
         _data(kept, folder, names),
     ]
@@ -72,6 +125,17 @@ def draft(folder: Path, data: Path, model: Path | None, *, input: str | None = N
         target,
         tuple(f"{below.split(' = ')[0].strip()}: {line.removeprefix(_LOOK)}" for line, below in pairwise(lines) if line.startswith(_LOOK)),
     )
+
+
+def _opened(data: Path) -> Source:
+    try:
+        return open_file(data)
+    except BadData as e:
+        raise _unreadable(data, e) from e
+
+
+def _unreadable(data: Path, error: BadData) -> UsageError:
+    return UsageError(f"{data}: {error.problem}" + (f" ({error.hint})" if error.hint else ""))
 
 
 class _Names(NamedTuple):
@@ -141,7 +205,7 @@ def _width(seen: Inspection | None) -> int | None:
     return shapes[-1][0] if shapes else None
 
 
-def _model(seen: Inspection | None, shape: tuple[int, ...]) -> list[str]:
+def _model(seen: Inspection | None, shape: tuple[int, ...], per_token: bool, decide: Decide | None) -> list[str]:
     specs = [TensorSpec(name=t.name, dtype=t.dtype, shape=t.shape) for t in seen.weights.tensors] if seen and seen.weights else []
     match = registry.match(specs) if specs else None
     if match is None:
@@ -154,15 +218,25 @@ def _model(seen: Inspection | None, shape: tuple[int, ...]) -> list[str]:
     lines = ["[model]", f'families = ["{match.family}"]', "", f"[model.{match.family}]"]
     facts = registry.family(match.family).facts
     asked = {name: fact for name, fact in facts.items() if fact.matters(match)}
-    told = [(f"{_LOOK}{fact.meaning}", f"{name} = {_toml(_guess(name, fact.default, match, shape))}") for name, fact in asked.items()]
+    guesses = {name: _guess(name, fact.default, match, shape) for name, fact in asked.items()}
+    if per_token and "pooling" in guesses:
+        guesses["pooling"] = "none"
+    told = [_fact(name, fact, guesses[name], decide) for name, fact in asked.items()]
     return [*lines, *chain.from_iterable(told)] if told else lines[:2]
+
+
+def _fact(name: str, fact: Fact, guess: object, decide: Decide | None) -> list[str]:
+    """The lines of one fact: decided, or guessed and to be looked at."""
+    if decide is not None and isinstance(guess, (bool, int, float, str)) and name != "layers":
+        return [f"{name} = {_toml(decide(Question(name, fact, guess)))}"]
+    return [f"{_LOOK}{fact.meaning}", f"{name} = {_toml(guess)}"]
 
 
 def _guess(name: str, default: object, match: Match, shape: tuple[int, ...]) -> object:
     if default is not REQUIRED:
         return default
     if name == "layers":
-        return _layers(match, shape)
+        return _layers(match, shape) if isinstance(written_out(match.layers), Leaf) else "resnet"
     width = next((size for leaf in match.layers.of(Kind.ATTENTION) for size in leaf.shape[-1:]), 4)
     return next(heads for heads in (4, 8, 2, 1) if width % heads == 0)
 

@@ -9,7 +9,7 @@ from fifomark.core.inspection import Inspection
 from fifomark.core.outcome import Fingerprint
 from fifomark.core.submission import Submission
 from fifomark.ledger.ledger import Ledger
-from fifomark.marking.fingerprint import ALIKE, NEAR, distance, likeness
+from fifomark.marking.fingerprint import ALIKE, NEAR, distances, likenesses
 
 
 def duplicates(ledger: Ledger, submission: Submission, seen: Inspection | None, fingerprint: Fingerprint | None) -> tuple[Finding, ...]:
@@ -32,10 +32,11 @@ def _finding(ledger: Ledger, submission: Submission, exact: str, fingerprint: Fi
     if (other := known.permuted(submission, fingerprint)) is not None:
         message = "another owner has handed in the same numbers, in another order or under other names"
         return _told("FM702", message, ledger.get(other))
-    if not fingerprint.sketch:
+    near = known.near(submission, fingerprint) if fingerprint.sketch else []
+    if not near:
         return None
-    mine, near = fingerprint.sketch, known.near(submission, fingerprint)
-    compared = ((distance(mine, sketch), likeness(mine, sketch), id) for id, sketch in near)
+    mine, sketches = fingerprint.sketch, [sketch for _, sketch in near]
+    compared = zip(distances(mine, sketches).tolist(), likenesses(mine, sketches).tolist(), (id for id, _ in near), strict=True)
     copies = sorted((apart, alike, id) for apart, alike, id in compared if apart <= NEAR or alike >= ALIKE)
     if not copies:
         return None

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from msgspec.structs import replace
+
 from fifomark.core.errors import ConfigError, InternalError, UsageError
 from fifomark.core.inspection import Inspection
 from fifomark.core.outcome import Evaluation, Failed, Lost, Marked, MarkTicket, Outcome, Reason, Refused
@@ -19,13 +21,14 @@ from fifomark.core.report import Grade, Report
 from fifomark.core.states import State
 from fifomark.core.submission import Identity, Submission
 from fifomark.core.text import shown
+from fifomark.daemon.dispatch import bounds
+from fifomark.daemon.tickets import original
 from fifomark.marking.grade import grade
 from fifomark.marking.rubric import FILE_NAME, load_rubric, rubric_sha256
 from fifomark.reports.compose import MARKED, compose, refusal
 from fifomark.sanitizer.sanitizer import Sanitizer
 from fifomark.workers.local import LocalPool
 from fifomark.workers.main import serve_marking
-from fifomark.workers.pool import Bounds
 from fifomark.workers.slots import Slot, find_slots
 
 AnyPath = str | os.PathLike[str]
@@ -41,8 +44,9 @@ class Marker:
 
     def __init__(self, rubric: AnyPath, limits: Limits | None = None, policy: Policy | None = None, slot: str | None = None) -> None:
         self._folder = str(rubric_folder(rubric))
-        self._limits, self._policy = limits or Limits(), policy or Policy()
         self.rubric, self._sha256 = load_rubric(self._folder), rubric_sha256(self._folder)
+        self._limits = limits or Limits()
+        self._policy = replace(policy or Policy(), torchscript=self.rubric.model.torchscript)
         self._slot = _slot(slot)
         self._pool = LocalPool(serve_marking, [self._slot])
         self._sanitizer = Sanitizer(self._limits, self._policy)
@@ -64,7 +68,8 @@ class Marker:
             inspection = self._sanitizer.inspect(path, clean_to=clean)
             if inspection.verdict.refuses:
                 return self._report(submission, State.REJECTED, refusal(inspection.findings), timeline, inspection=inspection)
-            timeline.append((State.EVALUATING, time.time()))
+            timeline.append((State.EVALUATING, now := time.time()))
+            limit = bounds(self.rubric, self._limits, self._slot, now)
             outcome = self._outcome(
                 MarkTicket(
                     submission=0,
@@ -73,6 +78,7 @@ class Marker:
                     rubric_sha256=self._sha256,
                     form=inspection.form,
                     layers=inspection.layers if self.rubric.model.trees else (),
+                    original=original(self.rubric, inspection.form, inspection.sha256, os.path.realpath(path), limit, now),
                 )
             )
         state, reason, parts = self._ending(outcome)
@@ -106,14 +112,11 @@ class Marker:
         return outcome.evaluation, grade(outcome.evaluation, self.rubric)
 
     def _outcome(self, ticket: MarkTicket) -> Outcome:
-        limits = self.rubric.limits
-        memory = limits.memory_mib << 20 if limits.memory_mib is not None else self._limits.mark_memory_bytes
-        bounds = Bounds(time.time() + (limits.wall_seconds or self._limits.mark_seconds), memory)
-        self._pool.start([ticket], self._slot, bounds)
+        self._pool.start([ticket], self._slot, bounds(self.rubric, self._limits, self._slot, time.time()))
         while not (ended := self._pool.collect(time.time())):
             wait(self._pool.waitables(), timeout=_LOOK_SECONDS)
         if why := next((state.why for state in self._pool.slots() if state.why), None):
-            raise InternalError(f"no slot to mark on: {why}")
+            raise InternalError(f"no slot to mark on: {why} (what it said stands on stderr)")
         return ended[0].outcome
 
     def _ending(self, outcome: Outcome) -> tuple[State, Reason, dict[str, Any]]:

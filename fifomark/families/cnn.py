@@ -1,19 +1,20 @@
 """Convolutional network.
 
-Strides, paddings and poolings cannot be read from weights: `layers` declares them, and is checked against the file.
+Strides, paddings, poolings and ways around cannot be read from weights: `layers` declares them, and is checked against the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from fifomark.core.errors import CannotBuild
 from fifomark.core.findings import Finding
+from fifomark.families import resnet
 from fifomark.families.census import pointwise, share, two_networks
 from fifomark.families.chain import breaks
 from fifomark.families.checks import bounded, inside_layers, misfit
-from fifomark.families.cnn_spec import Entry, parse
+from fifomark.families.cnn_spec import Entry, parse, walk
 from fifomark.families.family import CONVINCING, Fact, Family, Match
 from fifomark.families.layers import Kind, Layers, Leaf, listed
 
@@ -59,18 +60,27 @@ class CNN(Family):
         from fifomark.families import cnn_net
 
         self.refuse(self.invariants(match))
-        entries: tuple[Entry, ...] = declared["layers"]
-        taken = self._paired(match.layers, entries)
+        entries: tuple[Entry, ...] = self._written_out(match.layers) if declared["layers"] == "resnet" else declared["layers"]
+        taken = self._paired(match.layers, tuple(walk(entries)))
         return cnn_net.build(self.name, match.layers, entries, taken, input_shape)
 
-    def _paired(self, layers: Layers, entries: tuple[Entry, ...]) -> Mapping[int, Leaf]:
-        """The leaf of each entry that has parameters, by its position. Convolutions, norms and linear layers each in their own order."""
+    def _written_out(self, layers: Layers) -> tuple[Entry, ...]:
+        found = resnet.written_out(layers)
+        if isinstance(found, Leaf):
+            advice = "Build the network with torchvision.models.resnet18 or one of its kind, and train it again."
+            self.refuse([misfit(found.weight, "no ResNet as torchvision's has this there", advice)])
+        entries = parse(found)
+        assert not isinstance(entries, str)
+        return entries
+
+    def _paired(self, layers: Layers, entries: Sequence[Entry]) -> Mapping[str, Leaf]:
+        """The leaf of each entry that has parameters, by its place. Convolutions, norms and linear layers each in their own order."""
         if strange := [leaf for leaf in layers.leaves if leaf.kind not in (*_LANES, Kind.COUNTER)]:
             advice = "Submit a model that has just the layers that the task lists."
             raise CannotBuild(
                 self.name, f"nothing in `layers` takes {listed(strange)}", advice, [misfit(strange[0].weight, "not in `layers`")]
             )
-        taken: dict[int, Leaf] = {}
+        taken: dict[str, Leaf] = {}
         for lane in ("conv", "norm", "linear", "prelu"):
             wanted = [entry for entry in entries if entry.lane == lane]
             there = [leaf for leaf in layers.leaves if _LANES.get(leaf.kind) == lane]

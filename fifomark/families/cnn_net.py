@@ -10,15 +10,15 @@ from torch import nn
 
 from fifomark.core.text import shown
 from fifomark.families import nets
-from fifomark.families.cnn_spec import Entry
+from fifomark.families.cnn_spec import JOINTS, Entry, walk
 from fifomark.families.layers import Kind, Layers, Leaf
 
 _AS_LISTED = "Build the model with the layers that the task lists, and train it again."
 _CHECK_INPUT = "Check the input size that the task asks for, and the layers that it lists."
 
 
-def build(family: str, layers: Layers, entries: Sequence[Entry], taken: Mapping[int, Leaf], input_shape: tuple[int, ...]) -> nets.Net:
-    """`taken`: the leaf of each entry that has parameters, by its position.
+def build(family: str, layers: Layers, entries: Sequence[Entry], taken: Mapping[str, Leaf], input_shape: tuple[int, ...]) -> nets.Net:
+    """`taken`: the leaf of each entry that has parameters, by its place, in the order of the entries.
 
     CannotBuild with findings where an entry and its leaf differ, or where what arrives at a layer has not the shape that it takes.
     """
@@ -30,20 +30,82 @@ def build(family: str, layers: Layers, entries: Sequence[Entry], taken: Mapping[
         model.suppose(f"examples are given a channel axis: {first} takes one channel")
     if layers.of(Kind.BATCHNORM):
         model.suppose("batch norm eps = 1e-05 (torch's default) where `layers` does not say")
-    if [leaf.path for leaf in layers.leaves if leaf.kind is not Kind.COUNTER] != [taken[at].path for at in sorted(taken)]:
+    ordered = [taken[entry.at].path for entry in walk(entries) if entry.at in taken]
+    if [leaf.path for leaf in layers.leaves if leaf.kind is not Kind.COUNTER] != ordered:
         model.suppose("convolutions, norms and linear layers are each taken in the order of the file, whatever stands between them there")
-    x = torch.empty((2, *input_shape), device="meta")  # two examples without numbers: a misfit is said of the layer where it happens
-    for entry in entries:
-        leaf = taken.get(entry.at)
-        module = _parametrised(model, entry, leaf, x.shape[1:]) if leaf else _plain(entry)
-        x = _tried(model, entry, module, x, leaf or next(iter(taken.values())))
-        model.then(model.hold(leaf.path, module) if leaf else module)
+    kind = torch.int64 if entries[0].name == "embedding" else torch.float32
+    x = torch.empty((2, *input_shape), dtype=kind, device="meta")  # without numbers: a misfit is said of the layer where it happens
+    for step in _steps(model, entries, taken, x)[0]:
+        model.then(step)
     return model.net()
 
 
-def _tried(model: nets.Assembly, entry: Entry, module: nn.Module, x: torch.Tensor, anchor: Leaf) -> torch.Tensor:
+def _steps(
+    model: nets.Assembly, entries: Sequence[Entry], taken: Mapping[str, Leaf], x: torch.Tensor
+) -> tuple[list[nets.Step], torch.Tensor]:
+    """What runs, in its order, and the shape of what comes out of it where `x` goes in."""
+    steps: list[nets.Step] = []
+    for entry in entries:
+        leaf = taken.get(entry.at)
+        if entry.name in JOINTS:
+            step, anchor = _joint(model, entry, taken, x)
+        else:
+            step = _parametrised(model, entry, leaf, x.shape[1:]) if leaf else _plain(entry)
+            anchor = leaf or next(iter(taken.values()))
+        x = _tried(model, entry, step, x, anchor)
+        steps.append(model.hold(leaf.path, step) if leaf and isinstance(step, nn.Module) else step)
+        if entry.options.get("channels") == "first":
+            steps.append(_channels_first)
+            x = _channels_first(x)
+    return steps, x
+
+
+def _channels_first(x: torch.Tensor) -> torch.Tensor:
+    """(N, T, C) → (N, C, T)"""
+    return x.transpose(1, 2)
+
+
+def _joint(model: nets.Assembly, entry: Entry, taken: Mapping[str, Leaf], x: torch.Tensor) -> tuple[nets.Step, Leaf]:
+    """Ways side by side and how they come together, and the last layer on them, of which a misfit is told."""
+    ways = [_steps(model, way, taken, x)[0] for way in entry.ways]
+    inside = [taken[part.at] for part in walk(entry.ways[0]) if part.at in taken]
+    join = _JOINED[entry.name]
+
+    def joined(x: torch.Tensor) -> torch.Tensor:
+        outcomes = []
+        for way in ways:
+            y = x
+            for step in way:
+                y = step(y)
+            outcomes.append(y)
+        return join(outcomes)
+
+    return joined, inside[-1] if inside else next(iter(taken.values()))
+
+
+def _summed(ways: Sequence[torch.Tensor]) -> torch.Tensor:
+    if ways[0].shape != ways[1].shape:
+        raise ValueError(f"the sum of {_times(ways[0].shape[1:])} and {_times(ways[1].shape[1:])}")
+    return ways[0] + ways[1]
+
+
+def _gated(ways: Sequence[torch.Tensor]) -> torch.Tensor:
+    gate, x = ways
+    while gate.dim() < x.dim():
+        gate = gate.unsqueeze(-1)  # one number a channel
+    return gate * x
+
+
+_JOINED: Mapping[str, Callable[[Sequence[torch.Tensor]], torch.Tensor]] = {
+    "residual": _summed,
+    "parallel": lambda ways: torch.cat(list(ways), dim=1),
+    "gate": _gated,
+}
+
+
+def _tried(model: nets.Assembly, entry: Entry, step: nets.Step, x: torch.Tensor, anchor: Leaf) -> torch.Tensor:
     try:
-        output: torch.Tensor = module.eval()(x)
+        output: torch.Tensor = (step.eval() if isinstance(step, nn.Module) else step)(x)
     except (RuntimeError, ValueError, IndexError) as e:
         arrives = _times(tuple(x.shape[1:]))
         model.refuse(anchor, f"{entry} does not fit what arrives there, {arrives} an example ({shown(str(e))})", _CHECK_INPUT)
@@ -57,6 +119,8 @@ def _parametrised(model: nets.Assembly, entry: Entry, leaf: Leaf, arrives: Seque
         del options["kernel"]
         options["groups"] = _groups(model, entry, leaf, arrives)
         return nets.layer(model.family, leaf, transposed=entry.transposed, **{name: _per_axis(value) for name, value in options.items()})
+    if entry.name == "embedding":
+        return nets.embedding(model.family, leaf)
     if entry.lane == "linear":
         return nets.layer(model.family, leaf)
     if entry.lane == "prelu":
@@ -121,6 +185,16 @@ def _stock(name: str) -> Callable[..., nn.Module]:
     return layer
 
 
+class _GlobalMaximum(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flatten(2).amax(2)
+
+
+class _Unsqueeze(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.unsqueeze(1)
+
+
 class _GlobalAverage(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.flatten(2).mean(2)
@@ -128,6 +202,8 @@ class _GlobalAverage(nn.Module):
 
 _PLAIN: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = {
     "globalavgpool": lambda _: _GlobalAverage(),
+    "globalmaxpool": lambda _: _GlobalMaximum(),
+    "unsqueeze": lambda _: _Unsqueeze(),
     "flatten": lambda _: nn.Flatten(),
     "dropout": lambda _: nn.Identity(),  # models are marked in eval mode
     "dropout2d": lambda _: nn.Identity(),

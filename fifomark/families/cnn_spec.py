@@ -5,11 +5,20 @@
 
 Names are those of torch.nn in lower case (underscores do not count). A bare value stands for the first option. Widths are read from
 the file; groups too, after the first convolution, from the channels that arrive and those that the weight has.
+
+Where what arrives goes several ways, these stand for what comes out (lists of layers, in the order of the file; [] hands on what arrives):
+
+    { residual = [ … ] }            the sum of what arrives and what the layers make of it
+    { residual = { body = [ … ], shortcut = [ … ] } }       the sum of both
+    { parallel = [[ … ], [ … ]] }   what each list makes of it, one behind the other along the channels
+    { gate = [ … ] }                the product: squeeze and excitation
+
+    layers = "resnet"               a ResNet whose layers are called as torchvision's are: fifomark.families.resnet
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from fifomark.families.family import NotAllowed, did_you_mean
@@ -25,11 +34,12 @@ class Option(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """One step: its position in the list, its name, all its options."""
+    """One step: its place in the list ("[3]", or "[3].residual.body[0]"), its name, all its options; `ways` are the lists inside it."""
 
-    at: int
+    at: str
     name: str
     options: Mapping[str, Any]
+    ways: tuple[tuple[Entry, ...], ...] = ()
 
     @property
     def lane(self) -> Lane:
@@ -45,32 +55,69 @@ class Entry(NamedTuple):
         return int(self.name[-2])
 
     def __str__(self) -> str:
-        return f"layers[{self.at}] {self.name}"
+        return f"layers{self.at} {self.name}"
 
 
-def parse(value: object) -> tuple[Entry, ...]:
-    """NotAllowed says which entry is wrong and what was meant."""
+def parse(value: object) -> tuple[Entry, ...] | str:
+    """The entries, or the name of a LAYOUT. NotAllowed says which entry is wrong and what was meant."""
+    if isinstance(value, str) and value in LAYOUTS:
+        return value
     if not isinstance(value, list | tuple) or not value:
-        raise NotAllowed("", "must be a list of layers", "for example [{ conv2d = { kernel = 3 } }, { relu = {} }]")
-    return tuple(_entry(at, item) for at, item in enumerate(value))
+        hint = did_you_mean(value, LAYOUTS) if isinstance(value, str) else "for example [{ conv2d = { kernel = 3 } }, { relu = {} }]"
+        raise NotAllowed("", "must be a list of layers", hint)
+    entries = _entries("", value, MAX_DEPTH)
+    if late := next((entry for entry in walk(entries) if entry.name == "embedding" and entry.at != "[0]"), None):
+        raise NotAllowed(late.at, "an embedding takes the tokens themselves", "it can only be the first layer")
+    return entries
 
 
-def _entry(at: int, item: object) -> Entry:
+def walk(entries: Sequence[Entry]) -> Iterator[Entry]:
+    """Every entry, those of inner lists after the one that has them: the order of the file."""
+    for entry in entries:
+        yield entry
+        for way in entry.ways:
+            yield from walk(way)
+
+
+def _entries(key: str, value: object, depth: int) -> tuple[Entry, ...]:
+    if not isinstance(value, list | tuple):
+        raise NotAllowed(key, f"must be a list of layers, found {value!r}")
+    if not depth:
+        raise NotAllowed(key, f"lists of layers are nested more than {MAX_DEPTH} deep")
+    return tuple(_entry(f"{key}[{at}]", item, depth) for at, item in enumerate(value))
+
+
+def _entry(key: str, item: object, depth: int) -> Entry:
     table = {item: {}} if isinstance(item, str) else item
     if not isinstance(table, Mapping) or len(table) != 1:
-        raise NotAllowed(f"[{at}]", f"{item!r} is not one layer", "write { maxpool2d = 2 } or { relu = {} }")
+        raise NotAllowed(key, f"{item!r} is not one layer", "write { maxpool2d = 2 } or { relu = {} }")
     written, given = next(iter(table.items()))
     name = str(written).replace("_", "").lower()
+    if name in JOINTS:
+        return Entry(key, name, {}, _ways(f"{key}.{written}", name, given, depth - 1))
     if name not in ENTRIES:
-        raise NotAllowed(f"[{at}]", f"{written!r} is no layer", did_you_mean(name, tuple(ENTRIES)))
+        raise NotAllowed(key, f"{written!r} is no layer", did_you_mean(name, (*ENTRIES, *JOINTS)))
     options = ENTRIES[name]
     if not isinstance(given, Mapping):
         if not options:
-            raise NotAllowed(f"[{at}].{written}", f"takes no option, found {given!r}", f"write {{ {written} = {{}} }}")
+            raise NotAllowed(f"{key}.{written}", f"takes no option, found {given!r}", f"write {{ {written} = {{}} }}")
         given = {next(iter(options)): given}
-    entry = Entry(at, name, _options(f"[{at}].{written}", options, given))
-    _axes(f"[{at}].{written}", entry)
+    entry = Entry(key, name, _options(f"{key}.{written}", options, given))
+    _axes(f"{key}.{written}", entry)
     return entry
+
+
+def _ways(key: str, name: str, given: object, depth: int) -> tuple[tuple[Entry, ...], ...]:
+    """The lists inside an entry; for a residual body and shortcut, for a gate what is multiplied and by what."""
+    if name == "parallel":
+        if not isinstance(given, list | tuple) or len(given) < 2:
+            raise NotAllowed(key, "must be two or more lists of layers", "write { parallel = [[…], […]] }")
+        return tuple(_entries(f"{key}[{at}]", way, depth) for at, way in enumerate(given))
+    if name == "residual" and isinstance(given, Mapping):
+        if strange := next((part for part in given if part not in ("body", "shortcut")), None):
+            raise NotAllowed(f"{key}.{strange}", "unknown option", did_you_mean(strange, ("body", "shortcut")))
+        return tuple(_entries(f"{key}.{part}", given.get(part, []), depth) for part in ("body", "shortcut"))
+    return _entries(key, given, depth), ()
 
 
 def _axes(key: str, entry: Entry) -> None:
@@ -124,6 +171,9 @@ _CONV = {"kernel": _SIZED, "stride": _STEP, "padding": _PAD_OR_SAME, "dilation":
 _TURNED = _CONV | {"padding": _PAD, "output_padding": _PAD}
 _POOL = {"kernel": _SIZED, "stride": _SIZED._replace(default=None), "padding": _PAD, "ceil_mode": _CEIL}
 
+MAX_DEPTH = 8
+LAYOUTS = ("resnet",)
+JOINTS = ("residual", "parallel", "gate")
 ENTRIES: Mapping[str, Mapping[str, Option]] = {
     **{f"conv{d}d": _CONV for d in (1, 2, 3)},
     **{f"convtranspose{d}d": _TURNED for d in (1, 2, 3)},
@@ -135,6 +185,9 @@ ENTRIES: Mapping[str, Mapping[str, Option]] = {
     **{f"{kind}pool{d}d": _POOL for kind in ("max", "avg") for d in (1, 2, 3)},
     **{f"adaptive{kind}pool{d}d": {"size": _SIZED._replace(default=1)} for kind in ("max", "avg") for d in (1, 2, 3)},
     "globalavgpool": {},
+    "globalmaxpool": {},
+    "embedding": {"channels": Option(lambda value: value in ("first", "last"), '"first" or "last"', "first")},
+    "unsqueeze": {},
     "flatten": {},
     "dropout": {"p": Option(_number, "a number", 0.5)},
     "dropout2d": {"p": Option(_number, "a number", 0.5)},
@@ -146,5 +199,6 @@ LANES: Mapping[str, Lane] = {
     **{name: "conv" for name in ENTRIES if name.startswith("conv")},
     **{name: "norm" for name in ENTRIES if "norm" in name},
     "linear": "linear",
+    "embedding": "linear",  # a matrix: names and shapes do not tell the two apart
     "prelu": "prelu",
 }

@@ -99,7 +99,9 @@ def _plan(layers: Layers) -> Encoder | str:
     if wrapped := [leaf for leaf in inside if not leaf.plain and isinstance(found[0], Block)]:
         return f"{listed(wrapped)} is behind a {wrapping(wrapped[0].tensors)} inside nn.TransformerEncoderLayer"
     rest = [leaf for leaf in layers.leaves if leaf not in inside and leaf.kind is not Kind.COUNTER]
-    if strange := [leaf for leaf in rest if leaf.kind in (Kind.ATTENTION, Kind.RECURRENT, Kind.CELL, Kind.BATCHNORM, Kind.SCALE)]:
+    unfit = (Kind.ATTENTION, Kind.RECURRENT, Kind.CELL, Kind.BATCHNORM)
+    width = found[0].width
+    if strange := [leaf for leaf in rest if leaf.kind in unfit or (leaf.kind is Kind.SCALE and leaf.shape != (width,))]:
         return f"beside the encoder layers there is {listed(strange)}"
     return _assigned(layers, found, rest)
 
@@ -116,7 +118,7 @@ def _assigned(layers: Layers, found: tuple[Block, ...] | tuple[Written, ...], re
     if positions is None:
         positions = _position_table(tables, rest, width)
     stem = _stem([leaf for leaf in rest if leaf is not positions], width, early)
-    norms = [leaf for leaf in rest if leaf.kind is Kind.NORM]
+    norms = [leaf for leaf in rest if leaf.kind in (Kind.NORM, Kind.SCALE)]
     linears = [leaf for leaf in rest if leaf.kind in _LINEAR and leaf not in (stem, positions)]
     used = {stem, positions, cls, *norms, *linears}
     if left := [leaf for leaf in rest if leaf not in used]:

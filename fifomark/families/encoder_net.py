@@ -26,7 +26,7 @@ def build(family: str, layers: Layers, seen: Encoder, declared: Mapping[str, Any
     tokens = _entrance(model, seen, declared, input_shape)
     _positions(model, seen, tokens)
     for norm in seen.token_norms:
-        model.run(norm)
+        _norm(model, norm, declared)
         model.suppose(f"{norm} is applied to the tokens, before the encoder layers")
     for block in seen.blocks:
         if isinstance(block, Written):
@@ -35,14 +35,21 @@ def build(family: str, layers: Layers, seen: Encoder, declared: Mapping[str, Any
             model.then(_layer(model, block, declared))
     _say(model, seen, declared)
     for norm in seen.norms:
-        model.run(norm)
+        _norm(model, norm, declared)
         model.suppose(f"{norm} is applied after the encoder layers, before pooling")
     model.then(_POOLINGS[declared["pooling"]])
     for norm in seen.head_norms:
-        model.run(norm)
+        _norm(model, norm, declared)
         model.suppose(f"{norm} is applied after pooling")
     model.chain(seen.head, declared["head_activation"])
     return model.net()
+
+
+def _norm(model: nets.Assembly, leaf: Leaf, declared: Mapping[str, Any]) -> None:
+    if leaf.kind is Kind.SCALE:
+        model.then(model.hold(leaf.path, nets.bare_norm(model.family, leaf, declared["bare_norm"], declared["norm_eps"])))
+    else:
+        model.run(leaf)
 
 
 def _say(model: nets.Assembly, seen: Encoder, declared: Mapping[str, Any]) -> None:
@@ -52,6 +59,10 @@ def _say(model: nets.Assembly, seen: Encoder, declared: Mapping[str, Any]) -> No
             first, second = block.norms
             model.suppose(f"{first} goes with the attention, {second} with the feed-forward part, in every block")
             model.suppose("dot products are divided by the root of the width of a head")
+            if block.gate:
+                model.suppose(f"the activation is that of the gate, {block.gate}; it multiplies {block.widen}")
+            if declared["rotary"] != "none":
+                model.suppose(f"queries and keys are turned by their positions, {declared['rotary']}, base {declared['rotary_base']:g}")
             if block.masks and not declared["causal"]:
                 model.suppose(f"no step looks at later ones: the file holds a mask, {block.masks[0]}")
 
@@ -195,6 +206,7 @@ def _channels_last(x: torch.Tensor) -> torch.Tensor:
 
 
 _POOLINGS: Mapping[str, nets.Step] = {
+    "none": lambda x: x,
     "mean": lambda x: x.mean(1),
     "max": lambda x: x.max(1).values,
     "cls": lambda x: x[:, 0],

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 import torch
 from torch import nn
-from torch.nn.functional import gelu, silu
+from torch.nn.functional import gelu, linear, silu
 
 from fifomark.core.errors import CannotBuild
 from fifomark.core.text import shown
@@ -189,6 +189,30 @@ def _convolution(leaf: Leaf, transposed: bool = False, groups: int = 1, **option
         return cast(nn.Module, turned(first, second * groups, tuple(kernel), bias=leaf.bias, groups=groups, **options))
     made: Any = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(kernel) - 1]
     return cast(nn.Module, made(second * groups, first, tuple(kernel), bias=leaf.bias, groups=groups, **options))
+
+
+def bare_norm(family: str, leaf: Leaf, kind: str, eps: float) -> nn.Module:
+    """A norm without bias: "rms" or "layer"."""
+    if kind == "rms":
+        return fitted(family, leaf, lambda: nn.RMSNorm(leaf.shape, eps=eps))
+    return fitted(family, leaf, lambda: nn.LayerNorm(leaf.shape, eps=eps, bias=False))
+
+
+class Turned(nn.Module):
+    """A linear layer whose weight is (in, out)."""
+
+    def __init__(self, inputs: int, outputs: int, bias: bool) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(inputs, outputs))
+        self.bias: nn.Parameter | None
+        self.register_parameter("bias", nn.Parameter(torch.zeros(outputs)) if bias else None)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return linear(x, self.weight.T, self.bias)
+
+
+def turned(family: str, leaf: Leaf) -> nn.Module:
+    return fitted(family, leaf, lambda: Turned(leaf.shape[0], leaf.shape[1], leaf.bias))
 
 
 def prelu(family: str, leaf: Leaf) -> nn.Module:

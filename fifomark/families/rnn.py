@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from fifomark.core.errors import CannotBuild
 from fifomark.core.findings import Finding
+from fifomark.families.by_hand import ByHand, by_hand
 from fifomark.families.census import recurrent, share, steps
 from fifomark.families.chain import ACTIVATIONS, NORMS, in_order
 from fifomark.families.checks import bounded, inside_layers, misfit
-from fifomark.families.family import CONVINCING, FACTORY, Fact, Family, Match
+from fifomark.families.family import CONVINCING, FACTORY, Fact, Family, Match, NotAllowed
 from fifomark.families.layers import Kind, Layers, Leaf, listed
 from fifomark.families.promises import graph
 from fifomark.families.recurrence import Recurrence, broken, gates_sentence, recurrence
@@ -26,13 +27,25 @@ _FACTORY = f"Build it so, or {FACTORY}"
 
 class Plan(NamedTuple):
     embedding: Leaf | None
-    stack: tuple[Recurrence, ...]
+    stack: tuple[Recurrence | ByHand, ...]
     norm: Leaf | None
     head: tuple[Leaf, ...]
 
 
 def _vanilla(match: Match) -> bool:
-    return match.read.get("cell") == "rnn"
+    plan = _plan(match.layers)
+    return match.read.get("cell") == "rnn" if plan is None else any(seen.cell == "rnn" for seen in plan.stack)
+
+
+def _shares_matrices(match: Match) -> bool:
+    seen = by_hand(match.layers)
+    return seen is not None and seen.ordered
+
+
+def _order(value: object) -> object:
+    if value != "torch" and (type(value) is not str or sorted(value) not in (sorted("ifgo"), sorted("rzn"))):
+        raise NotAllowed("", f'must be "torch", or the letters ifgo of an LSTM or rzn of a GRU in their order, found {value!r}')
+    return value
 
 
 def _has_hidden_head(match: Match) -> bool:
@@ -45,11 +58,17 @@ class RNN(Family):
     facts: ClassVar[Mapping[str, Fact]] = {
         "batch_first": Fact("true: axis 1 of the batch is time; false: the layers were made to read axis 0 as time", True, (True, False)),
         "pooling": Fact(
-            "what of the outputs goes on: the last step, their mean or maximum, or the final hidden state of each direction",
+            "what of the outputs goes on: the last, their mean or maximum, the final hidden state of each direction; or all of them (none)",
             "last",
-            ("last", "mean", "max", "final_hidden"),
+            ("last", "mean", "max", "final_hidden", "none"),
         ),
         "nonlinearity": Fact("that of a plain nn.RNN", "tanh", ("tanh", "relu"), matters=_vanilla),
+        "gate_order": Fact(
+            "of a cell by hand: which gate comes first in a matrix of all of them, and so on (ifgo, or rzn of a GRU)",
+            "torch",
+            parse=_order,
+            matters=_shares_matrices,
+        ),
         "activation": Fact("what stands between the linear layers at the end", "relu", ACTIVATIONS, matters=_has_hidden_head),
     }
 
@@ -92,21 +111,24 @@ class RNN(Family):
 
 def _plan(layers: Layers) -> Plan | None:
     """None where the layers are not an embedding (or none), recurrent layers in a chain, and linear layers in a chain."""
-    stack = [recurrence(leaf) for leaf in layers.of(*_RECURRENT)]
+    ours = by_hand(layers)
+    stack: list[Recurrence | ByHand | None] = [ours] if ours else [recurrence(leaf) for leaf in layers.of(*_RECURRENT)]
     known = tuple(seen for seen in stack if seen)
     if not known or len(known) != len(stack) or any(b.input_size != a.output_size for a, b in pairwise(known)):
         return None
     norms = layers.of(*NORMS)
     if len(norms) > 1 or any(norm.shape != (known[-1].output_size,) for norm in norms):
         return None
-    linears = layers.of(*_LINEAR)
+    linears = [leaf for leaf in layers.of(*_LINEAR) if ours is None or leaf not in ours.leaves]
     embedding = next((leaf for leaf in linears if _embeds(leaf, known[0], layers)), None)
     rest = [leaf for leaf in linears if leaf is not embedding]
     head = in_order(rest) if rest else ()
+    if ours and head and head[0].shape[1] != ours.hidden_size:
+        return None  # it takes the input as well, perhaps: who knows what was written by hand
     return None if head is None else Plan(embedding, known, norms[0] if norms else None, head)
 
 
-def _embeds(leaf: Leaf, first: Recurrence, layers: Layers) -> bool:
+def _embeds(leaf: Leaf, first: Recurrence | ByHand, layers: Layers) -> bool:
     """A matrix as wide as what the recurrent layer takes, before it in the file, or else too wide for what it gives."""
     if leaf.kind is not Kind.MATRIX or leaf.shape[1] != first.input_size:
         return False

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from fifomark.families import nets
+from fifomark.families import by_hand_net, nets
+from fifomark.families.by_hand import ByHand
 from fifomark.families.layers import Layers
 from fifomark.families.recurrence import Recurrence
 
@@ -24,6 +25,9 @@ def build(family: str, layers: Layers, plan: Plan, declared: Mapping[str, Any], 
     model = nets.Assembly(family, layers)
     _entrance(model, plan, input_shape)
     for seen in plan.stack:
+        if isinstance(seen, ByHand):
+            model.then(by_hand_net.step(model, seen, declared))
+            continue
         module = model.hold(seen.leaf.path, _recurrent(family, seen, declared))
         pooling = declared["pooling"] if seen is plan.stack[-1] else None
         if seen.single:
@@ -80,7 +84,7 @@ class _Layer:
         if self.pooling == "final_hidden":
             hidden: torch.Tensor = state[0] if isinstance(state, tuple) else state
             return torch.cat(tuple(hidden[-self.directions :]), dim=1)
-        return _pooled(outputs, self.pooling)
+        return pooled(outputs, self.pooling)
 
 
 class _Unrolled:
@@ -97,11 +101,12 @@ class _Unrolled:
             outputs.append(state[0] if isinstance(state, tuple) else state)
         if self.pooling == "final_hidden":
             return outputs[-1]
-        return _pooled(torch.stack(outputs, self.time), self.pooling)
+        return pooled(torch.stack(outputs, self.time), self.pooling)
 
 
-def _pooled(outputs: torch.Tensor, pooling: str | None) -> torch.Tensor:
-    if pooling == "last":
+def pooled(outputs: torch.Tensor, pooling: str | None) -> torch.Tensor:
+    """`outputs` are (N, T, H)."""
+    if pooling in ("last", "final_hidden"):  # the latter of one direction
         return outputs[:, -1]
     if pooling == "mean":
         return outputs.mean(1)

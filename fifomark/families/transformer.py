@@ -1,4 +1,5 @@
-"""Transformer: attention in torch's own layers or written by hand. Encoders of either kind can be built."""
+"""Transformer: attention in torch's own layers or written by hand. Stacks of blocks that see one sequence can be built: encoders, and
+decoders of language models."""
 
 from __future__ import annotations
 
@@ -47,6 +48,23 @@ def _is_written(match: Match) -> bool:
     return isinstance(seen, Encoder) and isinstance(seen.blocks[0], Written)
 
 
+def _has_bare_norms(match: Match) -> bool:
+    seen = plan(match.layers)
+    return isinstance(seen, Encoder) and any(leaf.kind is Kind.SCALE for leaf in match.layers.leaves)
+
+
+def _may_turn(match: Match) -> bool:
+    """By hand, and without positions in the file."""
+    seen = plan(match.layers)
+    return isinstance(seen, Encoder) and seen.positions is None and isinstance(seen.blocks[0], Written) and not seen.blocks[0].stock
+
+
+def _base(value: object) -> object:
+    if type(value) not in (int, float) or not 1 < float(str(value)) <= 1e12:
+        raise NotAllowed("", f"must be a number above 1, found {value!r}")
+    return float(str(value))
+
+
 def _is_fused(match: Match) -> bool:
     seen = plan(match.layers)
     return isinstance(seen, Encoder) and any(isinstance(one, Written) and one.site.fused and not one.stock for one in seen.blocks)
@@ -61,9 +79,9 @@ class Transformer(Family):
             "whether each norm comes before its attention or feed-forward part, as in nn.TransformerEncoderLayer", False, (False, True)
         ),
         "pooling": Fact(
-            "what of the tokens goes on: their mean or maximum, the class token, the first or the last",
+            "what of the tokens goes on: their mean or maximum, the class token, the first or the last; or each of them (none)",
             "mean",
-            ("mean", "cls", "first", "last", "max"),
+            ("mean", "cls", "first", "last", "max", "none"),
         ),
         "head_activation": Fact("what stands between the linear layers at the end", "relu", ACTIVATIONS, matters=_has_hidden_head),
         "causal": Fact("whether no token looks at later ones", False, (False, True)),
@@ -73,6 +91,14 @@ class Transformer(Family):
             ("qkv", "per_head"),
             matters=_is_fused,
         ),
+        "rotary": Fact(
+            "which numbers of a head are turned together by the position: its two halves (Hugging Face), or neighbours (LLaMA's own)",
+            "none",
+            ("none", "halves", "pairs"),
+            matters=_may_turn,
+        ),
+        "rotary_base": Fact("how slow the slowest of them turns", 10_000.0, parse=_base, matters=lambda _: False),  # said with `rotary`
+        "bare_norm": Fact("what a norm without bias is", "rms", ("rms", "layer"), matters=_has_bare_norms),
         "norm_eps": Fact("what hand-written blocks' norms add to the variance", 1e-5, parse=_eps, matters=_is_written),
         "scale_embedding": Fact("whether embeddings are multiplied by the root of their width", False, (False, True), matters=_embeds),
     }

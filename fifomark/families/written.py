@@ -12,6 +12,7 @@ from fifomark.families.layers import Kind, Layers, Leaf, listed
 _DEEP = 16  # modules of a path that are looked through, from below
 _MOST = 256  # attentions; no honest encoder has more
 _LINEAR = (Kind.LINEAR, Kind.MATRIX)
+_GATES = ("w1", "w_1", "linear_v")  # LLaMA's own name is w1, for the gate
 _MASKS = ("mask", "bias", "tril", "causal_mask", "attn_mask")
 
 
@@ -19,7 +20,8 @@ _MASKS = ("mask", "bias", "tril", "causal_mask", "attn_mask")
 class Written:
     """One block: its path, its attention, what projects the attention's output (None: nothing does), feed-forward part, norms.
 
-    `norms`: that of the attention, that of the feed-forward part. `masks`: buffers that hide later steps.
+    `norms`: that of the attention, that of the feed-forward part. `masks`: buffers that hide later steps. `gate`: what the widened numbers
+    are multiplied with (SwiGLU and its kind). Where the attention is turned, every matrix is (in, out), as GPT-2 has them.
     """
 
     path: str
@@ -29,6 +31,7 @@ class Written:
     narrow: Leaf
     norms: tuple[Leaf, Leaf]
     masks: tuple[Leaf, ...]
+    gate: Leaf | None = None
 
     @property
     def width(self) -> int:
@@ -37,7 +40,8 @@ class Written:
     @property
     def leaves(self) -> tuple[Leaf, ...]:
         out = (self.out,) if self.out and self.out not in self.site.leaves else ()
-        return (*self.site.leaves, *out, self.widen, self.narrow, *self.norms, *self.masks)
+        gate = (self.gate,) if self.gate else ()
+        return (*self.site.leaves, *out, self.widen, *gate, self.narrow, *self.norms, *self.masks)
 
     @property
     def anchor(self) -> Leaf:
@@ -49,8 +53,13 @@ class Written:
         return self.anchor.kind is Kind.ATTENTION
 
     @property
+    def inner(self) -> int:
+        """How many numbers all queries have together."""
+        return _inner(self.site)
+
+    @property
     def feedforward(self) -> int:
-        return self.widen.shape[0]
+        return self.widen.shape[1 if self.site.turned else 0]
 
 
 def written(layers: Layers) -> tuple[Written, ...] | str:
@@ -98,7 +107,7 @@ def _block(place: str, site: Site, members: Sequence[Leaf]) -> Written | str:
         return flaw
     rest = [leaf for leaf in members if leaf not in site.leaves]
     masks = tuple(leaf for leaf in rest if leaf.kind is Kind.OTHER and leaf.last in _MASKS and leaf.shape[-1:] == leaf.shape[-2:-1])
-    norms = [leaf for leaf in rest if leaf.kind is Kind.NORM and leaf.shape == (site.width,)]
+    norms = [leaf for leaf in rest if leaf.kind in (Kind.NORM, Kind.SCALE) and leaf.shape == (site.width,)]
     linears = [leaf for leaf in rest if leaf.kind in _LINEAR]
     known = {*masks, *norms, *linears}
     if place and (strange := [leaf for leaf in rest if leaf not in known and leaf.kind is not Kind.COUNTER]):
@@ -107,13 +116,28 @@ def _block(place: str, site: Site, members: Sequence[Leaf]) -> Written | str:
         return f"two norms of {site.width} are expected beside it, there are {len(norms)}" + (f": {listed(norms)}" if norms else "")
     out = _out(place, site, linears)
     others = [leaf for leaf in linears if leaf is not out and leaf not in site.leaves]
-    pairs = [(a, b) for a, b in pairwise(others) if a.shape == b.shape[::-1] and a.shape[1] == site.width]
-    if len(pairs) != 1 or (place and len(others) != 2):
-        wanted = f"two layers from {site.width} to some width and back are expected beside it"
+    feed = _feed_forward(place, site, others)
+    if feed is None:
+        wanted = f"two layers from {site.width} to some width and back are expected beside it, or three with a gate"
         return f"{wanted}, there are {listed(others, 4) or 'none'}"
     if out is None and _inner(site) != site.width:
         return f"a layer from {_inner(site)} back to {site.width} is expected beside it"
-    return Written(place, site, out, *pairs[0], (norms[0], norms[1]), masks)
+    widen, narrow, gate = feed
+    return Written(place, site, out, widen, narrow, (norms[0], norms[1]), masks, gate)
+
+
+def _feed_forward(place: str, site: Site, others: Sequence[Leaf]) -> tuple[Leaf, Leaf, Leaf | None] | None:
+    """What widens, what narrows, and the gate; None where it is neither the two of them nor the three."""
+    arrives = 0 if site.turned else 1
+    pairs = [(a, b) for a, b in pairwise(others) if a.shape == b.shape[::-1] and a.shape[arrives] == site.width]
+    if len(pairs) == 1 and (not place or len(others) == 2):
+        return *pairs[0], None
+    wide = [leaf for leaf in others if leaf.shape[arrives] == site.width]
+    narrow = [leaf for leaf in others if leaf not in wide]
+    if not place or len(wide) != 2 or len(narrow) != 1 or any(leaf.shape != narrow[0].shape[::-1] for leaf in wide):
+        return None
+    gate = next((leaf for leaf in wide if "gate" in leaf.last.lower() or leaf.last.lower() in _GATES), wide[0])
+    return next(leaf for leaf in wide if leaf is not gate), narrow[0], gate
 
 
 def _flaw(site: Site) -> str | None:
@@ -126,11 +150,12 @@ def _flaw(site: Site) -> str | None:
         return "its projections are no linear layers"
     if site.fused:
         rows = first.shape[0]
-        return "its weights are (in, out)" if site.turned else None if rows % 3 == 0 else f"{rows} rows are not three times the same"
+        return None if site.turned or rows % 3 == 0 else f"{rows} rows are not three times the same"
     if len(site.leaves) != (4 if _listed(site) else 3):
         return "keys and values, or queries and keys, are one matrix"
-    if len({leaf.shape for leaf in site.leaves}) != 1:
-        return "queries, keys and values have different shapes"
+    query, key, *others = site.leaves
+    if any(leaf.shape != key.shape for leaf in others) or query.shape[1] != key.shape[1] or query.shape[0] % key.shape[0]:
+        return "queries, keys and values have different shapes, and not those of several queries to a key"
     return None
 
 
@@ -141,7 +166,8 @@ def _listed(site: Site) -> bool:
 
 def _inner(site: Site) -> int:
     """How many numbers the heads give together."""
-    return site.leaves[0].shape[0] // 3 if site.fused else site.leaves[0].shape[0]
+    outputs = site.leaves[0].shape[1 if site.turned else 0]
+    return outputs // 3 if site.fused else outputs
 
 
 def _out(place: str, site: Site, linears: Sequence[Leaf]) -> Leaf | None:
@@ -150,7 +176,8 @@ def _out(place: str, site: Site, linears: Sequence[Leaf]) -> Leaf | None:
         return site.leaves[1]
     if _listed(site):
         return site.leaves[3]
-    fitting = [leaf for leaf in linears if leaf.shape == (site.width, _inner(site))]
+    shape = (_inner(site), site.width) if site.turned else (site.width, _inner(site))
+    fitting = [leaf for leaf in linears if leaf.shape == shape]
     for above in (site.path, site.path.rpartition(".")[0]):
         if above and above != place:
             near = [leaf for leaf in fitting if leaf.path.startswith(above + ".")]

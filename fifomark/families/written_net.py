@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from fifomark.families import nets
+from fifomark.families.layers import Kind, Leaf
 from fifomark.families.written import Written
 
 _AS_ASKED = "Build the model as the task asks, and train it again."
@@ -18,12 +19,35 @@ _AS_ASKED = "Build the model as the task asks, and train it again."
 def run(model: nets.Assembly, block: Written, declared: Mapping[str, Any]) -> None:
     """The block held and run next."""
     attend = _stock(model, block, declared) if block.stock else _by_hand(model, block, declared)
-    norms = [model.hold(norm.path, nets.layer(model.family, norm, eps=declared["norm_eps"])) for norm in block.norms]
-    ends = [model.hold(leaf.path, nets.layer(model.family, leaf)) for leaf in (block.widen, block.narrow)]
+    norms = [model.hold(norm.path, _norm(model, norm, declared)) for norm in block.norms]
+    widen, narrow = (model.hold(leaf.path, _linear(model, block, leaf)) for leaf in (block.widen, block.narrow))
+    gate = model.hold(block.gate.path, _linear(model, block, block.gate)) if block.gate else None
     for mask in block.masks:
         model.hold(mask.path, torch.zeros(mask.shape, dtype=getattr(torch, mask.weight.dtype)))
-    feed = nn.Sequential(ends[0], nets.ACTIVATIONS[declared["activation"]](), ends[1])
+    feed = _Feed(widen, nets.ACTIVATIONS[declared["activation"]](), narrow, gate)
     model.then(_Block(attend, feed, norms[0], norms[1], declared["norm_first"]))
+
+
+def _norm(model: nets.Assembly, leaf: Leaf, declared: Mapping[str, Any]) -> nn.Module:
+    if leaf.kind is Kind.SCALE:
+        return nets.bare_norm(model.family, leaf, declared["bare_norm"], declared["norm_eps"])
+    return nets.layer(model.family, leaf, eps=declared["norm_eps"])
+
+
+def _linear(model: nets.Assembly, block: Written, leaf: Leaf) -> nn.Module:
+    return nets.turned(model.family, leaf) if block.site.turned else nets.layer(model.family, leaf)
+
+
+class _Feed:
+    """narrow(f(widen(x))), or narrow(f(gate(x)) · widen(x))."""
+
+    def __init__(self, widen: nn.Module, activation: nn.Module, narrow: nn.Module, gate: nn.Module | None) -> None:
+        self.widen, self.activation, self.narrow, self.gate = widen, activation, narrow, gate
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        wide = self.activation(self.widen(x)) if self.gate is None else self.activation(self.gate(x)) * self.widen(x)
+        narrowed: torch.Tensor = self.narrow(wide)
+        return narrowed
 
 
 class _Block:
@@ -39,26 +63,58 @@ class _Block:
 
 
 class _Attention:
-    """Scaled dot products over `heads`. `project` gives query, key and value of x, each (N, T, inner)."""
+    """Scaled dot products over heads of `size`. `project` gives query, key and value of x, each (N, T, a multiple of `size`); `turn` makes
+    of queries and keys (N, heads, T, size) what depends on their positions."""
 
-    def __init__(self, project: nets.Step, out: nn.Module | None, heads: int, causal: bool) -> None:
-        self.project, self.out, self.heads, self.causal = project, out, heads, causal
+    def __init__(self, project: nets.Step, out: nn.Module | None, size: int, causal: bool, turn: nets.Step | None) -> None:
+        self.project, self.out, self.size, self.causal, self.turn = project, out, size, causal, turn
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        q, k, v = (each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in self.project(x))
+        q, k, v = (each.unflatten(-1, (-1, self.size)).transpose(1, 2) for each in self.project(x))
+        if self.turn is not None:
+            q, k = self.turn(q), self.turn(k)
+        if k.shape[1] != q.shape[1]:  # several queries to a key
+            k, v = (each.repeat_interleave(q.shape[1] // each.shape[1], dim=1) for each in (k, v))
         mixed = scaled_dot_product_attention(q, k, v, is_causal=self.causal).transpose(1, 2).flatten(2)
         return self.out(mixed) if self.out is not None else mixed
 
 
 def _by_hand(model: nets.Assembly, block: Written, declared: Mapping[str, Any]) -> nets.Step:
     site, heads = block.site, declared["nhead"]
-    inner = site.leaves[0].shape[0] // (3 if site.fused else 1)
-    if inner % heads:
-        model.refuse(site.leaves[0], f"{inner} is no multiple of nhead = {heads}", _AS_ASKED)
-    held = [model.hold(leaf.path, nets.layer(model.family, leaf)) for leaf in site.leaves if leaf is not block.out]
-    out = model.hold(block.out.path, nets.layer(model.family, block.out)) if block.out else None
+    if block.inner % heads:
+        model.refuse(site.leaves[0], f"{block.inner} is no multiple of nhead = {heads}", _AS_ASKED)
+    size = block.inner // heads
+    for leaf in site.leaves[1:] if not site.fused else ():
+        if leaf.shape[0] % size:
+            model.refuse(leaf, f"{leaf.shape[0]} is no multiple of {size}, the width of one of {heads} heads", _AS_ASKED)
+    held = [model.hold(leaf.path, _linear(model, block, leaf)) for leaf in site.leaves if leaf is not block.out]
+    out = model.hold(block.out.path, _linear(model, block, block.out)) if block.out else None
     project = _Fused(held[0], heads, declared["fused_order"]) if site.fused else _Separate(*held)  # query, key, value, as sites list them
-    return _Attention(project, out, heads, _causal(block, declared))
+    return _Attention(project, out, size, _causal(block, declared), _rotary(model, block, size, declared))
+
+
+def _rotary(model: nets.Assembly, block: Written, size: int, declared: Mapping[str, Any]) -> nets.Step | None:
+    if declared["rotary"] == "none":
+        return None
+    if size % 2:
+        model.refuse(block.anchor, f"heads of {size} have no pairs to turn, as rotary = {declared['rotary']} asks", _AS_ASKED)
+    return _Turn(declared["rotary"] == "halves", declared["rotary_base"])
+
+
+class _Turn:
+    """Rotary positions (Su et al., RoFormer, 2021): number i of a head and its partner are turned by position · base^(−2i / size)."""
+
+    def __init__(self, halves: bool, base: float) -> None:
+        self.halves, self.base = halves, base
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        steps, size = x.shape[-2:]
+        speeds = self.base ** (-torch.arange(0, size, 2, device=x.device, dtype=torch.float32) / size)
+        angles = torch.arange(steps, device=x.device, dtype=torch.float32)[:, None] * speeds
+        cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+        one, other = x.chunk(2, dim=-1) if self.halves else (x[..., 0::2], x[..., 1::2])
+        turned = (one * cos - other * sin, other * cos + one * sin)
+        return torch.cat(turned, dim=-1) if self.halves else torch.stack(turned, dim=-1).flatten(-2)
 
 
 class _Separate:

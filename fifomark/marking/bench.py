@@ -44,11 +44,14 @@ class LoadedRubric:
 
 
 class Bench:
-    def __init__(self, device: str = "cpu", threads: int = 1) -> None:
-        """`device` is "cpu" or "cuda" (the first GPU that the process sees; InternalError where it sees none)."""
-        if device == "cuda" and not torch.cuda.is_available():
-            raise InternalError("this slot is a GPU, but torch sees none")
-        self.device, self.threads = torch.device(device, 0) if device == "cuda" else torch.device(device), threads
+    def __init__(self, device: str = "cpu", threads: int = 1, share: float = 1.0) -> None:
+        """`device` is "cpu" or "cuda", the one GPU that the process sees, of whose memory it takes no more than `share`.
+
+        InternalError where it sees none, or several, or one that cannot add.
+        """
+        self.device, self.threads, self._share = torch.device("cpu"), threads, share
+        if device == "cuda":
+            self.device = _gpu(share)
         self._loaded: dict[str, LoadedRubric] = {}
 
     def load(self, ticket: MarkTicket) -> LoadedRubric:
@@ -62,9 +65,18 @@ class Bench:
             del known
             read = _read(ticket)
             device = torch.device("cpu") if read.rubric.run.device == "cpu" else self.device
-            room = _room(device) - sum(bytes_on(device, other.splits) for other in self._loaded.values())
+            room = int(_room(device) * self._share) - sum(bytes_on(device, other.splits) for other in self._loaded.values())
             self._loaded[ticket.rubric] = known = replace(read, splits=kept(read.splits, device, room))
         return known
+
+    def is_fit(self) -> bool:
+        """Whether the device still works for this process: CUDA's errors stay with a process until its end."""
+        if self.device.type == "cuda":
+            try:
+                torch.cuda.synchronize(self.device)
+            except RuntimeError:
+                return False
+        return True
 
     def prepare(self, loaded: LoadedRubric) -> torch.device:
         """The state of torch that a mark starts from, whatever ran before it; returns the device that the rubric wants it on."""
@@ -77,11 +89,25 @@ class Bench:
         random.seed(run.seed)  # a factory may draw from any of them
         np.random.seed(run.seed % (1 << 32))
         torch.set_num_threads(run.threads or self.threads)
-        torch.use_deterministic_algorithms(True)
+        torch.set_deterministic_debug_mode("error")  # use_deterministic_algorithms imports inductor, which takes a second
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
         return torch.device("cpu") if run.device == "cpu" else self.device
+
+
+def _gpu(share: float) -> torch.device:
+    """Tried before the first model comes to it: what fails here is the slot's fault, and nobody else's."""
+    if not torch.cuda.is_available():
+        raise InternalError("this slot is a GPU, but torch sees none")
+    if (seen := torch.cuda.device_count()) != 1:
+        raise InternalError(f"this slot is one GPU, but torch sees {seen}: something has changed CUDA_VISIBLE_DEVICES")
+    device = torch.device("cuda", 0)
+    if share < 1:
+        torch.cuda.set_per_process_memory_fraction(share, device)
+    if float(torch.ones(8, device=device).sum()) != 8:
+        raise InternalError("this slot is a GPU that cannot add")
+    return device
 
 
 def _read(ticket: MarkTicket) -> LoadedRubric:

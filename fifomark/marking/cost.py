@@ -6,7 +6,7 @@ Measured on the data's own first examples, and only where the rubric asks for it
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import median, quantiles
 from time import perf_counter
@@ -23,12 +23,13 @@ from fifomark.core.outcome import Metric
 from fifomark.marking.metric_names import BUILT_IN
 from fifomark.marking.running import Examples, Runner
 from fifomark.marking.schema import Rubric
+from fifomark.marking.scripts import Script
 
 _WARM_UP, _LEAST, _MOST, _SECONDS = 5, 30, 300, 1.0  # runs of one example
 
 METHODS: Mapping[str, str] = {
     "parameters": "trained numbers, ties once",
-    "bytes": "of parameters and buffers, ties once",
+    "bytes": "of parameters and buffers as they are run (run.precision), ties once",
     "macs": "torch.utils.flop_counter / 2, one example, without fused kernels",
     "latency_ms": "median, one example at a time",
     "latency_p90_ms": "90th percentile, one example at a time",
@@ -66,9 +67,15 @@ def macs(runner: Runner, examples: Examples) -> int:
 
     torch's own counter, which says nothing of kernels that are fused: attention and recurrent layers are run without these.
     """
+    inputs = runner.placed(_first(examples, 1))
+    return runner.model.macs(inputs) if isinstance(runner.model, Script) else macs_of(runner.model, inputs)
+
+
+def macs_of(model: nn.Module, inputs: Sequence[Tensor]) -> int:
+    """The same for all of `inputs`."""
     counter = FlopCounterMode(display=False)
     with _unfused(), torch.no_grad(), counter:
-        runner.model(*runner.placed(_first(examples, 1)))
+        model(*inputs)
     return counter.get_total_flops() // 2
 
 
@@ -112,10 +119,15 @@ def _peak(runner: Runner, examples: Examples, batch: int) -> int:
         with torch.inference_mode():
             runner.model(*inputs)
         return torch.cuda.max_memory_allocated(runner.device)
+    return runner.model.peak_bytes(inputs) if isinstance(runner.model, Script) else peak_bytes_of(runner.model, inputs)
+
+
+def peak_bytes_of(model: nn.Module, inputs: Sequence[Tensor]) -> int:
+    """Bytes of the tensors that are alive at once while the model runs on the CPU: its own, `inputs`, and what it makes of them."""
     watch = _Alive()
     with _unfused(), torch.no_grad(), watch:
-        runner.model(*inputs)
-    return watch.most + _bytes(runner.model) + sum(tensor.nbytes for tensor in inputs)
+        model(*inputs)
+    return watch.most + _bytes(model) + sum(tensor.nbytes for tensor in inputs)
 
 
 class _Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]

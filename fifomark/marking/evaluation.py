@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -16,7 +17,21 @@ from fifomark import plugins
 from fifomark.core.catalogue import find
 from fifomark.core.errors import ConfigError, PluginFailed
 from fifomark.core.findings import Finding, verdict_of
-from fifomark.core.outcome import Audit, Cost, Details, Evaluation, Failed, Marked, MarkTicket, Metric, Outcome, PluginUsed, Reason, Refused
+from fifomark.core.outcome import (
+    DEVICE_ERROR,
+    Audit,
+    Cost,
+    Details,
+    Evaluation,
+    Failed,
+    Marked,
+    MarkTicket,
+    Metric,
+    Outcome,
+    PluginUsed,
+    Reason,
+    Refused,
+)
 from fifomark.core.text import shown
 from fifomark.families import registry
 from fifomark.marking import audits
@@ -28,8 +43,9 @@ from fifomark.marking.forms import not_accepted
 from fifomark.marking.metrics import Meter
 from fifomark.marking.model import Built, Material, rebuild
 from fifomark.marking.rubric import FILE_NAME
-from fifomark.marking.running import PRECISIONS, Examples, Misbehaved, OutOfMemory, Runner
+from fifomark.marking.running import PRECISIONS, Examples, Misbehaved, OutOfMemory, Runner, TookTooLong, of_device
 from fifomark.marking.schema import Rubric
+from fifomark.marking.scripts import Script
 
 __all__ = ["Bench", "evaluate"]
 
@@ -55,18 +71,23 @@ def evaluate(ticket: MarkTicket, bench: Bench) -> Outcome:
     except Misbehaved as e:
         plugin = plugins.responsible(e)
         return Refused(findings=(e.finding,)) if plugin is None else _failed(plugin)
+    except TookTooLong:
+        return Failed(reason=Reason(code="limit-exceeded", message="it took longer than it may", blame="submitter"))
     except RubricChanged as e:
         return Failed(reason=Reason(code="rubric-changed", message=str(e), blame="operator"))
     except ConfigError as e:
         return Failed(reason=Reason(code="rubric-error", message=str(e), blame="operator"))
     except Exception as e:
         _log.exception("submission %d could not be marked", ticket.submission)
+        if of_device(e):
+            return Failed(reason=Reason(code=DEVICE_ERROR, message=f"its GPU failed: {shown(str(e), 300)}", blame="operator"))
         return _failed(plugins.responsible(e) or e)
 
 
 def _built(ticket: MarkTicket, loaded: LoadedRubric, weights: dict[str, Tensor]) -> Built | Refused:
     families = registry.with_plugins((*ticket.families, *loaded.rubric.model.families))
-    given = Material(weights, ticket.form, ticket.layers, families)
+    original = ticket.original if loaded.rubric.model.torchscript and ticket.form == "torchscript" else None
+    given = Material(weights, ticket.form, ticket.layers, families, original)
     return rebuild(given, loaded.rubric, os.path.join(ticket.rubric, FILE_NAME), loaded.factory)
 
 
@@ -81,6 +102,11 @@ def _failed(error: Exception) -> Failed:
 
 
 def _marked(built: Built, loaded: LoadedRubric, device: torch.device, started: float) -> Marked | Refused:
+    with closing(built):
+        return _run(built, loaded, torch.device("cpu") if isinstance(built.model, Script) else device, started)
+
+
+def _run(built: Built, loaded: LoadedRubric, device: torch.device, started: float) -> Marked | Refused:
     rubric = loaded.rubric
     runner = Runner(built.model, rubric.task, device, PRECISIONS[rubric.run.precision])
     try:
@@ -105,6 +131,7 @@ def _marked(built: Built, loaded: LoadedRubric, device: torch.device, started: f
         assumed=built.assumed,
         torch_version=str(torch.__version__),  # a TorchVersion is more than a string
         source=built.source,
+        sandbox=built.model.sandbox.words if isinstance(built.model, Script) else None,
         details=seen.details,
         plugins=tuple(_plugins(rubric, built.family)),
     )

@@ -8,7 +8,7 @@ others trained at least 0.021; copies are alike by 0.997 and more, models traine
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import TYPE_CHECKING
 
@@ -47,37 +47,52 @@ def fingerprint(weights: Mapping[str, Tensor]) -> Fingerprint:
     return Fingerprint(permuted=_sha256(multisets), shapes=_sha256(map(str, shapes)), size=size, sketch=sketch)
 
 
-def likeness(one: bytes, other: bytes) -> float:
-    """How much alike two sketches of models with the same shapes are, number by number: an estimate of the cosine between their weights,
-    1 for the same and about 0 for two trainings. Hidden units that changed places are not seen through."""
-    a, b = (np.frombuffer(sketch, "<f4").reshape(-1, _ROW)[:, 1 + _FEATURES :].ravel().astype(np.float64) for sketch in (one, other))
-    size = float(np.sqrt((a @ a) * (b @ b))) if len(a) == len(b) else 0.0
-    return float(a @ b) / size if size else 0.0
+def likenesses(one: bytes, others: Sequence[bytes]) -> Floats:
+    """How much alike a sketch and each of `others`, of models with the same shapes, are, number by number: estimates of the cosine between
+    their weights, 1 for the same and about 0 for two trainings. Hidden units that changed places are not seen through."""
+    a, b = _rows(one)[:, 1 + _FEATURES :].ravel(), _stacked(one, others)[:, :, 1 + _FEATURES :].reshape(len(others), -1)
+    sizes = np.sqrt((a @ a) * (b * b).sum(axis=1))
+    alike: Floats = np.divide(b @ a, sizes, out=np.zeros(len(others)), where=sizes > 0)
+    return alike
 
 
-def distance(one: bytes, other: bytes) -> float:
-    """How far apart two sketches of models with the same shapes are: the mean over their matrices of how much the features differ.
-
-    Matrices of one shape are matched with those that are nearest, in whatever order each file has them.
+def distances(one: bytes, others: Sequence[bytes]) -> Floats:
+    """How far apart a sketch and each of `others`, of models with the same shapes, are: the mean over their matrices of how much the
+    features differ. Matrices of one shape are matched with those that are nearest, in whatever order each file has them.
     """
-    a, b = (np.frombuffer(sketch, "<f4").reshape(-1, _ROW)[:, : 1 + _FEATURES].astype(np.float64) for sketch in (one, other))
-    if a.shape != b.shape or not len(a):
-        return float("inf")
-    apart: list[float] = []
+    a, b = _rows(one)[:, : 1 + _FEATURES], _stacked(one, others)[:, :, : 1 + _FEATURES]
+    if not len(a):
+        return np.full(len(others), np.inf)
+    apart = np.zeros(len(others))
     for shape in np.unique(a[:, 0]):
-        apart += _matched(a[a[:, 0] == shape, 1:], b[b[:, 0] == shape, 1:])
-    return float(np.mean(apart)) if len(apart) == len(a) else float("inf")
+        which = a[:, 0] == shape  # numbered in the order in which the matrices stand: the same for all that have the same shapes
+        apart += _matched(a[which, 1:], b[:, which, 1:])
+    return np.where((b[:, :, 0] == a[:, 0]).all(axis=1), apart / len(a), np.inf)
 
 
-def _matched(a: Floats, b: Floats) -> Iterator[float]:
-    """The distance of each row of `a` to a row of `b` of its own, nearest pairs first."""
-    x, y = a[:, None, :], b[None, :, :]
+def _matched(a: Floats, b: Floats) -> Floats:
+    """The sum of the distances of each row of `a` (n, features) to a row of its own of each of `b` (others, n, features), nearest first."""
+    x, y = a[None, :, None, :], b[:, None, :, :]
     largest = np.maximum(np.maximum(np.abs(x), np.abs(y)), 1e-30)
-    table = np.sqrt((((x - y) / largest) ** 2).mean(axis=2))
-    for _ in range(min(table.shape)):
-        row, column = np.unravel_index(np.argmin(table), table.shape)
-        yield float(table[row, column])
-        table[row, :], table[:, column] = np.inf, np.inf
+    table = np.sqrt((((x - y) / largest) ** 2).mean(axis=3))
+    others, n = np.arange(len(b)), len(a)
+    total = np.zeros(len(b))
+    for _ in range(n):
+        row, column = np.divmod(table.reshape(len(b), -1).argmin(axis=1), n)
+        total += table[others, row, column]
+        table[others, row, :], table[others, :, column] = np.inf, np.inf
+    return total
+
+
+def _rows(sketch: bytes) -> Floats:
+    return np.frombuffer(sketch, "<f4").reshape(-1, _ROW).astype(np.float64)
+
+
+def _stacked(one: bytes, others: Sequence[bytes]) -> Floats:
+    """(others, matrices, _ROW). One that has not as many matrices is of other shapes: as far away as can be, and like nothing."""
+    strange = np.zeros((len(one) // (4 * _ROW), _ROW))
+    strange[:, 0] = -1
+    return np.array([_rows(other) if len(other) == len(one) else strange for other in others]).reshape(len(others), -1, _ROW)
 
 
 def _sketch(matrices: list[Tensor]) -> tuple[bytes, float]:

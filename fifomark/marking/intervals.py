@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import sqrt
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,13 +21,20 @@ def wilson95(right: int, n: int) -> tuple[float, float]:
     return max(0.0, (middle - half) / (1 + _Z95**2 / n)), min(1.0, (middle + half) / (1 + _Z95**2 / n))
 
 
-def bootstrap95(measure: Callable[[Tensor], float | None], n: int, seed: int) -> tuple[float, float] | None:
+class Bootstrap(NamedTuple):
+    """`interval` is None where some of the draws, `without`, have no number: the others would be a choice among them."""
+
+    interval: tuple[float, float] | None
+    without: int
+
+
+def bootstrap95(measure: Callable[[Tensor], float | None], n: int, seed: int) -> Bootstrap:
     """The percentile bootstrap (B. Efron, Annals of Statistics 7, 1979): `measure` gives the metric of the examples at the indices that it
-    is given, n of n drawn with replacement, RESAMPLES times. None where a resample has no number."""
+    is given, n of n drawn with replacement, RESAMPLES times."""
     draws = torch.Generator().manual_seed(seed)
     values = [measure(torch.randint(n, (n,), generator=draws)) for _ in range(RESAMPLES)]
     numbers = torch.tensor([value for value in values if value is not None], dtype=torch.float64)
     if len(numbers) < RESAMPLES:
-        return None
+        return Bootstrap(None, RESAMPLES - len(numbers))
     low, high = numbers.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return low, high
+    return Bootstrap((low, high), 0)

@@ -24,7 +24,7 @@ from fifomark.core.errors import ConfigError
 from fifomark.core.outcome import Details, Metric
 from fifomark.core.text import shown
 from fifomark.marking.details import tally_of
-from fifomark.marking.intervals import bootstrap95, wilson95
+from fifomark.marking.intervals import RESAMPLES, Bootstrap, bootstrap95, wilson95
 from fifomark.marking.metric_names import BUILT_IN
 from fifomark.marking.python import load_callable
 from fifomark.marking.schema import MetricRule, Rubric, Task
@@ -51,6 +51,10 @@ class Predictions:
     task: Task
     outputs: Tensor
     labels: Tensor
+
+    def copied(self) -> Predictions:
+        """The same, for a function that may write to what it is given."""
+        return Predictions(self.task, self.outputs.clone(), self.labels.clone())
 
     @cached_property
     def counted(self) -> tuple[Tensor, Tensor]:
@@ -154,10 +158,10 @@ class Meter:
 
     def _computed(self, rule: MetricRule, everything: Predictions | None) -> Metric:
         better = rule.higher_is_better
-        interval, method = None, None
+        interval, method, reason = None, None, None
         if function := self._own.get(rule.id):
             assert everything is not None
-            value = asked(function, rule, everything)
+            value = asked(function, rule, everything.copied())
         else:
             metric = self._metrics[rule.id]
             better = _better(rule, metric)
@@ -170,7 +174,11 @@ class Meter:
         if rule.interval == "none":
             interval = None
         elif rule.interval == "bootstrap" and everything is not None and value is not None:
-            interval, method = self._resampled(rule, everything), "bootstrap"
+            (interval, without), method = self._resampled(rule, everything), "bootstrap"
+            if without:
+                reason = (
+                    f"no interval: {without} of {RESAMPLES} draws of the examples have no {rule.kind}, as where a class is not among them"
+                )
         return Metric(
             id=rule.id,
             split=self._split,
@@ -178,7 +186,7 @@ class Meter:
             n=self._examples,
             ci95=interval,
             higher_is_better=better,
-            reason=None if value is not None else self._troubles.get(rule.id, f"{rule.kind} gives no finite number on this data"),
+            reason=reason if value is not None else self._troubles.get(rule.id, f"{rule.kind} gives no finite number on this data"),
             method=method if interval else None,
         )
 
@@ -191,7 +199,7 @@ class Meter:
             self._troubles[rule.id] = f"{rule.kind}: {shown(_first_line(e), 300)}"
             return None
 
-    def _resampled(self, rule: MetricRule, everything: Predictions) -> tuple[float, float] | None:
+    def _resampled(self, rule: MetricRule, everything: Predictions) -> Bootstrap:
         def measure(rows: Tensor) -> float | None:
             some = Predictions(everything.task, everything.outputs[rows], everything.labels[rows])
             if function := self._own.get(rule.id):
@@ -257,13 +265,13 @@ def _quiet() -> Iterator[None]:
     """Without torchmetrics' warnings, which nobody here can act on; and without the table of n × classes² that it counts with where torch
     is to be deterministic: on the CPU it is."""
     strict = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(False)
+    torch.set_deterministic_debug_mode("default")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        torch.use_deterministic_algorithms(strict)
+        torch.set_deterministic_debug_mode("error" if strict else "default")
 
 
 def _fed(rule: MetricRule, metric: TorchMetric, seen: Predictions) -> dict[str, str]:

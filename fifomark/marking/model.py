@@ -1,6 +1,7 @@
 """From clean weights to a model that runs: recognised, checked, built and filled, or refused with what was seen and what is wanted.
 
-The sources of a model, in their order: the rubric's own class (factories), a family's builder, the tree of layers that was pickled (trees).
+The sources of a model, in their order: TorchScript's own code, where it may run (scripts), the rubric's own class (factories), a family's
+builder, the tree of layers that was pickled (trees).
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from fifomark.core.catalogue import find
-from fifomark.core.errors import CannotBuild, DeclarationMissing, UsageError
+from fifomark.core.errors import CannotBuild, ConfigError, DeclarationMissing, UsageError
 from fifomark.core.findings import Finding
 from fifomark.core.inspection import Form
 from fifomark.core.layers import Layer
-from fifomark.core.outcome import Refused
+from fifomark.core.outcome import Original, Refused
 from fifomark.core.weights import TensorSpec
 from fifomark.families import registry
 from fifomark.families.family import Family, Match, settle
@@ -26,6 +27,7 @@ from fifomark.marking.factories import Factory
 from fifomark.marking.filling import cast, fill, spec_of
 from fifomark.marking.running import PRECISIONS
 from fifomark.marking.schema import Rubric
+from fifomark.marking.scripts import NoSandbox, Script, run_script
 from fifomark.marking.trees import CannotRebuild, plant
 
 
@@ -43,15 +45,22 @@ class Built:
     source: str
     family: str | None = None
 
+    def close(self) -> None:
+        """End the process of a script; nothing where there is none."""
+        if isinstance(self.model, Script):
+            self.model.close()
+
 
 @dataclass(frozen=True)
 class Material:
-    """What was submitted: the clean weights, and what their inspection says of the file. `families` are those that are known."""
+    """What was submitted: the clean weights, and what their inspection says of the file. `families` are those that are known, `original`
+    is a TorchScript archive that may be run."""
 
     weights: Mapping[str, Tensor]
     form: Form | None = None
     layers: Sequence[Layer] = ()
     families: Mapping[str, Family] = field(default_factory=lambda: registry.FAMILIES)
+    original: Original | None = None
 
     @property
     def specs(self) -> list[TensorSpec]:
@@ -63,11 +72,15 @@ def rebuild(given: Material, rubric: Rubric, place: object, factory: Factory | N
 
     `factory` is that of the rubric, where it names one.
     """
-    built = _of_factory(given, rubric, factory) if factory else _recognised(given, rubric, place)
+    if given.original is not None:
+        built = _of_script(given, given.original, rubric, place)
+    else:
+        built = _of_factory(given, rubric, factory) if factory else _recognised(given, rubric, place)
     if isinstance(built, Refused):
         return built
     most = rubric.model.max_parameters
     if most is not None and built.parameters > most:
+        built.close()
         return _refused(find("FM506", "model", f"{built.parameters} parameters, where at most {most} are allowed"))
     return built
 
@@ -90,6 +103,30 @@ def build_model(weights: Mapping[str, Tensor], declared: Mapping[str, Any], inpu
     return _of_family(registry.family(match.family), match, weights, declared, input_shape, "build()", torch.float32)[0]
 
 
+def _of_script(given: Material, original: Original, rubric: Rubric, place: object) -> Built | Refused:
+    """Misbehaved where it cannot even be loaded."""
+    specs, wanted = given.specs, rubric.model.families
+    match = registry.match(specs, given.families)
+    if wanted and match is not None and match.family not in wanted:
+        return _refused(_wrong_family(match, given, specs, wanted))
+    try:
+        script = run_script(original, given.weights.values(), rubric)
+    except NoSandbox as e:
+        raise ConfigError(
+            place, "model.torchscript", f"a script cannot be run here: {e}", "leave it out, or mark on another machine"
+        ) from e
+    return Built(script, _held(given.weights) + script.constants // 4, {}, (), "torchscript")
+
+
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def _held(weights: Mapping[str, Tensor]) -> int:
+    """How many numbers a script holds, ties once: which of them were trained nothing tells, but that statistics were not."""
+    held = [tensor for name, tensor in weights.items() if name.rpartition(".")[2] not in _STATISTICS and tensor.numel()]
+    return sum({tensor.data_ptr(): tensor.numel() for tensor in held}.values())
+
+
 def _of_factory(given: Material, rubric: Rubric, factory: Factory) -> Built | Refused:
     if wanted := rubric.model.families:
         specs = given.specs
@@ -105,6 +142,9 @@ def _of_factory(given: Material, rubric: Rubric, factory: Factory) -> Built | Re
 def _recognised(given: Material, rubric: Rubric, place: object) -> Built | Refused:
     """By the family that the weights are of; or, where no family builds them, by the tree."""
     rules, specs = rubric.model, given.specs
+    if not rules.families and not rules.trees:
+        what = "a file of weights does not tell how a model computes, and the task takes TorchScript"
+        return _refused(find("FM504", "model", what, advice=_SCRIPT))
     match = registry.match(specs, given.families)
     if match is None or match.family not in rules.families:
         if rules.trees and (match is None or not rules.families):
@@ -176,6 +216,7 @@ def _kept_of_family(
 
 
 _NETWORKS, _MOST_KEPT = 16, 1 << 20  # so many are kept, of at most so many numbers each
+_SCRIPT = "Save the model as TorchScript: torch.jit.script(model).save('model.pt')."
 _WHOLE = "Save the whole model, torch.save(model, 'model.pt'), made of an nn.Sequential with torch.nn's own layers."
 
 

@@ -11,6 +11,7 @@ from fifomark.families import registry
 from fifomark.families.family import Family, did_you_mean, settle
 from fifomark.marking.python import check_callable
 from fifomark.marking.schema import ModelRules, Rubric
+from fifomark.sandbox.enter import available
 
 Problem = tuple[str, str, str]  # key, problem, hint
 
@@ -18,11 +19,13 @@ Problem = tuple[str, str, str]  # key, problem, hint
 def check_model(rubric: Rubric, path: Path) -> Iterator[Problem]:
     """What is wrong with [model] of the rubric at `path`; ConfigError where it says so itself."""
     rules = rubric.model
-    if not rules.families and rules.factory is None and not rules.trees:
-        yield "model", "says of no model where it comes from", 'name families = ["mlp", …], a factory = "models:Net", or trees = true'
+    if not rules.families and rules.factory is None and not rules.trees and not rules.torchscript:
+        ways = 'name families = ["mlp", …], a factory = "models:Net", trees = true, or torchscript = true'
+        yield "model", "says of no model where it comes from", ways
     yield from _check_factory(rules, path)
     if rules.trees and "module" not in rubric.submission.accept:
         yield "model.trees", "needs pickled modules, which submission.accept leaves out", 'add "module" there'
+    yield from _check_torchscript(rubric)
     if rules.factory is None:
         yield from _check_declared(rules, path)
     for family in rules.families:
@@ -57,6 +60,17 @@ def _check_factory(rules: ModelRules, path: Path) -> Iterator[Problem]:
         yield "model.trees", "and model.factory exclude each other", "a factory makes every model: leave trees out"
     if rules.declared:
         yield f"model.{next(iter(rules.declared))}", "declares facts that nobody asks for", "the factory says how a model computes"
+
+
+def _check_torchscript(rubric: Rubric) -> Iterator[Problem]:
+    if not rubric.model.torchscript:
+        return
+    if "torchscript" not in rubric.submission.accept:
+        yield "model.torchscript", "needs TorchScript, which submission.accept leaves out", 'add "torchscript" there'
+    if rubric.run.device == "cuda":
+        yield "model.torchscript", 'and run.device = "cuda" exclude each other', "a script is run on the CPU, where it can be locked in"
+    if not available().seccomp:
+        yield "model.torchscript", "cannot be kept on this machine: it has no seccomp to lock a script in", "leave it out"
 
 
 def _check_declared(rules: ModelRules, path: Path) -> Iterator[Problem]:

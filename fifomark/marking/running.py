@@ -18,6 +18,7 @@ from fifomark.marking.terms import SplitName
 
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}  # as Run.precision names them
 _ROUNDING = 1e-3  # of a sum of probabilities, in bfloat16 too
+_NO_MEMORY = ("DefaultCPUAllocator", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")  # what else than torch.OutOfMemoryError says it
 Inputs = Sequence[Tensor]  # one for each argument of the model, all with as many examples
 
 
@@ -36,6 +37,10 @@ class Misbehaved(Exception):
     def __init__(self, finding: Finding) -> None:
         super().__init__(finding.message)
         self.finding = finding
+
+
+class TookTooLong(Exception):
+    """The model was given all the time that it may take."""
 
 
 class OutOfMemory(Exception):
@@ -85,13 +90,25 @@ class Runner:
 
     def _forward(self, inputs: Inputs) -> object:
         try:
-            return self.model(*inputs)
+            outputs = self.model(*inputs)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)  # what goes wrong on a GPU is told later
+            return outputs
+        except (Misbehaved, TookTooLong):
+            raise
         except Exception as e:
-            if isinstance(e, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator" in str(e):
+            if isinstance(e, (torch.OutOfMemoryError, MemoryError)) or any(words in str(e) for words in _NO_MEMORY):
                 raise OutOfMemory from e
+            if of_device(e):
+                raise
             message = f"the forward pass raised {type(e).__name__}: {_first_line(e)}"
             evidence = "input of shape " + " and ".join(str(tuple(tensor.shape)) for tensor in inputs)
             raise Misbehaved(find("FM603", "forward", message, evidence=evidence)) from e
+
+
+def of_device(error: Exception) -> bool:
+    """Whether CUDA failed, so that nothing is known of the model; not where a model asks for what is not there (an index out of range)."""
+    return "CUDA error" in str(error) and "device-side assert" not in str(error)
 
 
 def _shaped(outputs: object, wanted: tuple[int, ...]) -> Tensor:

@@ -64,11 +64,13 @@ class Intake(Record):
 
 
 class ModelRules(Record):
-    """Where a model to mark comes from: the rubric's own class, a family's builder, or the tree of stock layers that was pickled.
+    """Where a model to mark comes from: the rubric's own class, a family's builder, the tree of stock layers that was pickled, or
+    TorchScript's own code.
 
     `factory` is a class or function of the Python beside the rubric ("models:Net"), called with `args`; the weights must fit what it
     gives. `families` are those that are built, or with a factory those that the weights may be of (none named: any). `trees`: a pickled
-    module of stock torch.nn layers in a Sequential is rebuilt from its description. `declared` holds one table of facts a family
+    module of stock torch.nn layers in a Sequential is rebuilt from its description. `torchscript`: a TorchScript archive is run as it
+    came, in a sandbox of its own, on the CPU. `declared` holds one table of facts a family
     ([model.cnn] in the file): what a file of weights cannot tell.
     """
 
@@ -76,6 +78,7 @@ class ModelRules(Record):
     factory: str | None = None
     args: dict[str, Any] = {}
     trees: bool = False
+    torchscript: bool = False
     max_parameters: Positive | None = None
     max_macs: Positive | None = None
     declared: dict[str, dict[str, Any]] = {}
@@ -138,6 +141,7 @@ class MarkLimits(Record):
     """What one mark may cost; None: as in the settings of the spool."""
 
     wall_seconds: Seconds | None = None
+    cpu_seconds: Seconds | None = None
     memory_mib: Positive | None = None
 
 

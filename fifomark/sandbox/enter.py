@@ -32,6 +32,14 @@ WRITING = (
     *("pwrite64", "sync_file_range", "memfd_create"),
     *(seccomp.THREADS, "set_robust_list", "rseq"),
 )
+# What torch needs besides to run a stranger's model: memory that it writes machine code to (oneDNN and quantised layers do), threads, time.
+RUNNING = (
+    seccomp.TRAPS,
+    seccomp.MACHINE_CODE,
+    *READING,
+    *(seccomp.THREADS, "set_robust_list", "rseq"),
+    *("sched_getaffinity", "getcpu", "nanosleep", "clock_nanosleep", "sysinfo", "uname", "getrusage"),
+)
 
 
 class InForce(NamedTuple):
@@ -39,6 +47,11 @@ class InForce(NamedTuple):
 
     landlock: int
     seccomp: bool
+
+    @property
+    def words(self) -> str:
+        kinds = (f"Landlock {self.landlock}" if self.landlock else "", "seccomp" if self.seccomp else "")
+        return " and ".join(filter(None, kinds)) or "none"
 
 
 def available() -> InForce:

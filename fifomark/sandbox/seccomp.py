@@ -10,7 +10,7 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from fifomark.sandbox.syscalls import AUDIT_ARCH, numbers, prctl
 
@@ -33,6 +33,12 @@ _BOUND = {
     "socketpair": (0, "exactly", _AF_UNIX),
 }
 THREADS = "threads"  # stands for: clone, for threads and no processes
+MACHINE_CODE = "machine code"  # stands for: mmap and mprotect without their bounds
+TRAPS = "traps"  # stands for: whoever tries what no computation does is killed by SIGSYS; there are ways to try it that hide a refusal
+
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+_OPENS = {"open": 1, "openat": 2}  # which argument has the flags
+_NEVER = ("creat", "openat2", "socket", "connect", "execve", "execveat", "fork", "vfork", "ptrace", "process_vm_readv", "process_vm_writev")
 
 
 class _Program(ctypes.Structure):
@@ -61,6 +67,10 @@ def compiled(calls: Iterable[str], machine: str | None = None) -> bytes:
                 _step(_IF_EQUAL, known["clone3"], no=1),
                 _step(_RETURN, _UNKNOWN),
             ]
+        elif name == TRAPS:
+            code += _traps(known)
+        elif name == MACHINE_CODE:
+            code += [*_allowed(known["mmap"]), *_allowed(known["mprotect"])]  # the first rule for a call decides
         elif name in known:
             code += _bound(known[name], *_BOUND[name]) if name in _BOUND else _allowed(known[name])
     return b"".join([*code, _step(_RETURN, _REFUSE)])
@@ -76,6 +86,15 @@ def install(program: bytes) -> None:
 
 def _allowed(number: int) -> list[bytes]:
     return [_step(_IF_EQUAL, number, no=1), _step(_RETURN, _ALLOW)]
+
+
+def _traps(known: Mapping[str, int]) -> list[bytes]:
+    code = [step for name in _NEVER if name in known for step in (_step(_IF_EQUAL, known[name], no=1), _step(_RETURN, _KILL))]
+    for name, flags in _OPENS.items():
+        if name in known:
+            test = [_step(_LOAD, _ARGUMENTS + 8 * flags), _step(_IF_ANY_BIT, _WRITES, no=1), _step(_RETURN, _KILL), _step(_RETURN, _REFUSE)]
+            code += [_step(_IF_EQUAL, known[name], no=len(test)), *test]
+    return code
 
 
 def _bound(number: int, argument: int, kind: str, value: int) -> list[bytes]:

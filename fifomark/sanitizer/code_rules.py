@@ -38,9 +38,16 @@ def judge(description: Description, policy: Policy) -> CodeSeen:
             found.append(finding)
             texts.update(dict.fromkeys(made if finding.code in RUNS else ()))
     if description.container == "torchscript":
-        found.append(find("FM204", "code/", "the file is a TorchScript archive: its code was left out"))
+        found.append(_script(policy))
     found.sort(key=lambda finding: -finding.level.rank)
     return CodeSeen(found[:MAX_FINDINGS], tuple(shown(text, MAX_TEXT) for text in texts)[:MAX_CALLS])
+
+
+def _script(policy: Policy) -> Finding:
+    if policy.torchscript:
+        message = "the file is a TorchScript archive: its code is run in a sandbox, as the task allows, and left out of the clean file"
+        return find("FM204", "code/", message, advice="Nothing to do: the task takes TorchScript.")
+    return find("FM204", "code/", "the file is a TorchScript archive: its code was left out")
 
 
 def disarmed(findings: Sequence[Finding]) -> list[Finding]:
@@ -64,7 +71,7 @@ def _judged(use: GlobalUse, calls: list[str], container: str | None, policy: Pol
         return find("FM205", use.where, f"{name} was left out (allowed by the operator)", level=Level.WARNING)
     if name == "builtins.getattr" and uses == {"attribute"}:
         return None  # what it fetches is a global of its own
-    if uses == {"script"} and container == "torchscript" and name.startswith("__torch__."):
+    if name.startswith("__torch__.") and container == "torchscript" and (uses == {"script"} or policy.torchscript):
         return None  # what the whole archive is, and said of it once
     if uses == {"module"} and from_unknown_package(name):
         return find("FM203", use.where, f"the class {name} is not known here: its weights were taken, its code was not")

@@ -104,9 +104,9 @@ def _form(group: Group) -> Form:
 def _nothing(description: Description, groups: Sequence[Group]) -> Finding:
     if groups or {"state", "param_groups"} <= set(description.root_keys):
         return find("FM306", "the file", "there is the state of an optimizer in this file, and no weights")
-    if description.container == "torchscript" and any("storage" in use.uses for use in description.globals):
-        frozen = "this TorchScript is frozen: its weights have become constants of its code, and have no names any more"
-        return find("FM305", "the file", frozen, advice="Save the state_dict() of the model as it was before torch.jit.freeze.")
+    if description.root == "script":
+        what = "there are no weights in this TorchScript: they are constants of its code (torch.jit.freeze), or packed (quantisation)"
+        return find("FM305", "the file", what, advice="Save the script as it was before it was frozen or quantised, or model.state_dict().")
     keys = ", ".join(description.root_keys[:_SHOWN])
     what = f"there are no weights in this file: it holds {f'a mapping with the keys {keys}' if keys else f'a {description.root}'}"
     return find("FM305", "the file", what if description.root else "there are no weights in this file")

@@ -45,7 +45,7 @@ def _remembered(specs: tuple[TensorSpec, ...]) -> FamilySeen:
 
 def judge(seen: Description, size: int, policy: Policy, limits: Limits) -> Judgement:
     """The description of a file of `size` bytes, judged: its structure, its code, which weights it holds, and where they lie."""
-    structure = _structure(seen)
+    structure = _structure(seen, policy)
     code = code_rules.judge(seen, policy)
     chosen = choose(seen)
     broken = any(f.level.rank >= Level.INVALID.rank for f in structure)
@@ -58,9 +58,15 @@ def judge(seen: Description, size: int, policy: Policy, limits: Limits) -> Judge
     return Judgement(findings, checked, chosen.form, code.would_run, trees.tree(seen, chosen))
 
 
-def _structure(seen: Description) -> list[Finding]:
+def _structure(seen: Description, policy: Policy) -> list[Finding]:
     """The parser's own findings. It is not trusted to know the catalogue."""
-    known = [find(p.code, p.where, p.message, evidence=p.evidence) for p in seen.problems if p.code in RULES]
+    # What a script runs while it is loaded is code like the rest of it, where that may run.
+    level = Level.WARNING if policy.torchscript and seen.container == "torchscript" else None
+    known = [
+        find(p.code, p.where, p.message, evidence=p.evidence, level=level if p.code == "FM201" else None)
+        for p in seen.problems
+        if p.code in RULES
+    ]
     if len(known) < len(seen.problems):
         known.append(find("FM208", "the file", "the parser's description of the file cannot be understood"))
     if seen.container is None and (seen.foreign or not known):

@@ -23,7 +23,7 @@ _LOOK_SECONDS = 0.02
 def ask(layout: Layout, request: Request, seconds: float) -> Answer | None:
     """The daemon's answer; None where none came within `seconds`, and then the request is taken back."""
     path = os.path.join(layout.folder("control"), secrets.token_hex(8) + REQUEST)
-    with publishing(path) as fd:
+    with publishing(path, durable=False) as fd:
         write_all(fd, msgspec.json.encode(request))
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -62,7 +62,7 @@ def pending(layout: Layout) -> Iterator[tuple[str, Request]]:
 
 def answer(path: str, said: Answer) -> None:
     """Answer the request at `path`, which is done with."""
-    with publishing(path + _ANSWER) as fd:
+    with publishing(path + _ANSWER, durable=False) as fd:
         write_all(fd, msgspec.json.encode(said))
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)

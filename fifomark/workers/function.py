@@ -111,8 +111,9 @@ class Processing:
         return slot.name
 
     def _ended(self, running: Iterable[str]) -> list[str]:
-        by_connection = {self._workers[name].connection: name for name in running}
-        return [by_connection[connection] for connection in wait(list(by_connection))] if by_connection else []  # type: ignore[index]
+        by_waitable = {waitable: name for name in running for waitable in self._workers[name].waitables}
+        ready = wait(list(by_waitable)) if by_waitable else []
+        return list(dict.fromkeys(by_waitable[waitable] for waitable in ready))  # type: ignore[index]
 
     def _collect(self, name: str, path: str) -> object | FunctionFailed:
         message = self._workers[name].receive()

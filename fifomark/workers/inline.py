@@ -34,7 +34,8 @@ class InlinePool:
         return ended
 
     def slots(self) -> list[SlotState]:
-        return [SlotState(slot, "free", None, None) for slot in self._slots]
+        busy = {slot: ticket.submission for ticket, slot in reversed(self._running)}
+        return [SlotState(slot, "busy" if slot in busy else "free", busy.get(slot), None) for slot in self._slots]
 
     def waitables(self) -> Sequence[Connection | int]:
         return []

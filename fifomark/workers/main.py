@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from multiprocessing.connection import Connection
 from typing import TypeVar
 
@@ -17,9 +19,11 @@ from fifomark.core.outcome import Failed, MarkTicket, Outcome, Reason, Sanitized
 from fifomark.core.policy import Isolation
 from fifomark.core.text import shown
 from fifomark.sandbox.enter import Strictness
-from fifomark.workers.local import READY
+from fifomark.workers.post import READY, SPENT, UNFIT
 from fifomark.workers.process import BOOT_FAILURE
 from fifomark.workers.slots import Slot
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def serve_sanitizing(sandbox: Strictness, isolation: Isolation, connection: Connection, slot: Slot) -> None:
@@ -29,12 +33,21 @@ def serve_sanitizing(sandbox: Strictness, isolation: Isolation, connection: Conn
     with Sanitizer(sandbox=sandbox, isolation=isolation) as sanitizer:
 
         def judge(tickets: Sequence[SanitizeTicket]) -> Iterator[Outcome]:
-            jobs = [Job(ticket.path, ticket.name, ticket.clean_path) for ticket in tickets]
-            seen = sanitizer.inspect_all(jobs, policy=tickets[0].policy, limits=tickets[0].limits)
-            for ticket, one in zip(tickets, seen, strict=True):
-                yield _sanitized(one, ticket) if isinstance(one, Inspection) else _failed(one)
+            for (policy, limits), group in groupby(tickets, lambda ticket: (ticket.policy, ticket.limits)):
+                some = list(group)
+                jobs = [Job(ticket.path, ticket.name, ticket.clean_path) for ticket in some]
+                seen = sanitizer.inspect_all(jobs, policy=policy, limits=limits)
+                for ticket, one in zip(some, seen, strict=True):
+                    yield _sanitized(one, ticket) if isinstance(one, Inspection) else unsanitized(one, ticket)
 
         _serve(connection, SanitizeTicket, judge)
+
+
+def unsanitized(error: Exception, ticket: SanitizeTicket) -> Failed:
+    """What kept a file from being read. A disk that does not take clean files is no matter of one file: every other would fail as well."""
+    if isinstance(error, OSError) and (error.errno in _FULL or error.filename == ticket.clean_path):
+        return Failed(reason=Reason(code="disk-error", message=shown(f"{ticket.clean_path}: {error.strerror}", 1000), blame="operator"))
+    return _failed(error)
 
 
 def _sanitized(seen: Inspection, ticket: SanitizeTicket) -> Outcome:
@@ -56,11 +69,20 @@ def serve_marking(connection: Connection, slot: Slot) -> None:
     try:
         from fifomark.marking.evaluation import Bench, evaluate
 
-        bench = Bench(device=slot.device, threads=slot.threads)
-    except Exception:
+        bench = Bench(device=slot.device, threads=slot.threads, share=slot.share)
+    except Exception as e:
         traceback.print_exc()
+        connection.send_bytes(UNFIT + shown(f"{type(e).__name__}: {e}", 300).encode())
         sys.exit(BOOT_FAILURE)
-    _serve(connection, MarkTicket, lambda tickets: (evaluate(ticket, bench) for ticket in tickets))
+
+    def judge(tickets: Sequence[MarkTicket]) -> Iterator[Outcome]:
+        for ticket in tickets:
+            outcome = evaluate(ticket, bench)
+            if not bench.is_fit():
+                connection.send_bytes(SPENT)
+            yield outcome
+
+    _serve(connection, MarkTicket, judge)
 
 
 T = TypeVar("T", SanitizeTicket, MarkTicket)

@@ -4,32 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from fifomark.core.outcome import Outcome, Ticket
 from fifomark.workers.slots import Slot
 
 
 class Ended(NamedTuple):
-    """A ticket's end. `submission` is the ticket's."""
+    """A ticket's end. `submission` is the ticket's, `said` what its worker wrote to stdout and stderr meanwhile."""
 
     submission: int
     slot: Slot
     outcome: Outcome
+    said: str = ""
 
 
 class Bounds(NamedTuple):
-    """What tickets may cost: until when (seconds since the epoch), and how much resident memory its worker may have (None: no bound)."""
+    """What tickets may cost: until when (seconds since the epoch), how much resident memory their worker may have, and how much CPU time
+    they may take of it (None: no bound)."""
 
     deadline: float
     memory_bytes: int | None = None
+    cpu_seconds: float | None = None
 
 
 class SlotState(NamedTuple):
-    """`submission` is the one in hand."""
+    """`submission` is the one in hand. A slot drains while what its last worker had is not given back yet; out of service it is for good,
+    or until that is given back. `why` says so in words."""
 
     slot: Slot
-    state: str  # "free", "starting", "busy", "out of service"
+    state: Literal["free", "starting", "busy", "draining", "out of service"]
     submission: int | None
     why: str | None
 

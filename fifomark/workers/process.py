@@ -8,30 +8,44 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 
+import psutil
+
+from fifomark.workers import tree
 from fifomark.workers.slots import Slot
+from fifomark.workers.tape import Tape, record
 
 MAX_MESSAGE = 256 << 20  # bytes that a child may say at once
 BOOT_FAILURE = 78  # EX_CONFIG: the worker could not be set up; starting it again would not help
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_FIRST_TO_GO = "500"  # oom_score_adj: where memory runs out, a worker goes and not the daemon
+_LAST_SECONDS = 5.0  # after SIGKILL: what hangs in a driver or a lost file system may not be gone even then
 
 Serve = Callable[[Connection, Slot], None]
 
 
 class Worker:
-    """A `spawn`ed process that runs `serve(connection, slot)`; dies with the thread that made it."""
+    """A `spawn`ed process that runs `serve(connection, slot)`; dies with the thread that made it. What it says on stdout and stderr goes to
+    `tape`, or where ours goes."""
 
-    def __init__(self, slot: Slot, serve: Serve) -> None:
+    def __init__(self, slot: Slot, serve: Serve, tape: Tape | None = None) -> None:
         context = multiprocessing.get_context("spawn")
         self.slot = slot
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_main, args=(theirs, slot, serve, os.getpid()), name=f"fifomark {slot.name}", daemon=True)
+        arguments = (theirs, slot, serve, os.getpid(), tape.writer if tape else None)
+        self._process = context.Process(target=_main, args=arguments, name=f"fifomark {slot.name}", daemon=True)
+        self._started: list[psutil.Process] = []  # what it had started when we last looked
         try:
             self._process.start()
         finally:
             theirs.close()
+            if tape is not None:
+                tape.writer.close()
+        assert self.pid is not None
+        # By the kernel's word: what a worker starts may outlive it, and holds its end of every pipe, of multiprocessing's sentinel too.
+        self._death = os.pidfd_open(self.pid)
 
     @property
     def pid(self) -> int | None:
@@ -41,16 +55,35 @@ class Worker:
     def exitcode(self) -> int | None:
         return self._process.exitcode
 
+    @property
+    def gone(self) -> bool:
+        return not self._process.is_alive()
+
+    @property
+    def waitables(self) -> Sequence[Connection | int]:
+        """What becomes ready when it says something, or dies."""
+        return (self.connection, self._death)
+
     def send(self, message: bytes) -> None:
         """OSError where the worker is gone."""
         self.connection.send_bytes(message)
 
     def receive(self) -> bytes | None:
         """What the worker said; None where it died, or said more than MAX_MESSAGE."""
+        if self.gone:
+            self._kill_what_it_left()
+            if not self.connection.poll():
+                return None
         try:
             return self.connection.recv_bytes(MAX_MESSAGE)
         except (EOFError, OSError):
             return None
+
+    def usage(self) -> tree.Usage:
+        """What it and all that it started take; what that is, is remembered for its end."""
+        assert self.pid is not None
+        self._started = tree.below(self.pid)
+        return tree.usage(self.pid, self._started)
 
     def how_it_ended(self) -> str:
         """In words, after `kill` or a death."""
@@ -60,15 +93,37 @@ class Worker:
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     def kill(self, patience: float = 0.0) -> None:
-        """End the worker, after `patience` seconds, and everything that it started (it leads a process group of its own)."""
+        """End the worker, after `patience` seconds, and everything that it started.
+
+        It leads a process group, and what leaves the group or loses its parent is still below it (a subreaper). Of a worker that died by
+        itself, what left the group is known from the last look only. Waits for the end, but not for ever: see `gone`.
+        """
         self._process.join(patience)
-        if self._process.pid is not None:
-            with contextlib.suppress(ProcessLookupError):  # also when it is gone itself: what it started may not be
-                os.killpg(self._process.pid, signal.SIGKILL)
+        pid = self._process.pid
+        assert pid is not None
+        if self._process.is_alive():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)  # it starts nothing more while we look
+            while started := tree.alive(tree.below(pid)):
+                tree.kill(started)
+        self._kill_what_it_left()
         if self._process.is_alive():
             self._process.kill()  # it may not have come to lead its group yet
-        self._process.join()
+        self._process.join(_LAST_SECONDS)
+        self._close()
+
+    def _kill_what_it_left(self) -> None:
+        """Also when it is gone itself: what it started may not be."""
+        assert self.pid is not None
+        tree.kill(self._started)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def _close(self) -> None:
         self.connection.close()
+        if self._death >= 0:
+            os.close(self._death)
+            self._death = -1
 
     def stop(self, grace: float) -> None:
         """Let an idle worker go: it ends when its pipe closes; killed after `grace` seconds."""
@@ -76,13 +131,22 @@ class Worker:
         self.kill(grace)
 
 
-def _main(connection: Connection, slot: Slot, serve: Serve, parent: int) -> None:
+def _main(connection: Connection, slot: Slot, serve: Serve, parent: int, output: Connection | None) -> None:
     os.setpgid(0, 0)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc = ctypes.CDLL(None)
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)  # the parent died before the line above
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to act on
+    if output is not None:
+        record(output)
     assert "torch" not in sys.modules
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+        score.write(_FIRST_TO_GO)
+    if slot.cores:
+        with contextlib.suppress(OSError):  # they may have been taken from us since
+            os.sched_setaffinity(0, slot.cores)
     os.environ.update(slot.environment())
-    with contextlib.suppress(EOFError, BrokenPipeError):
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent has gone, perhaps with something of ours unread
         serve(connection, slot)

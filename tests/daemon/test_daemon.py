@@ -78,6 +78,18 @@ def test_a_lost_worker_is_tried_again_and_then_fails_as_ours(bench: Bench, name:
     assert os.listdir(bench.root / "evaluating") == []
 
 
+@pytest.mark.parametrize("name", ["ada.pt", "lost-in-sanitizing.pt"])
+def test_a_worker_that_was_never_ready_costs_the_submission_no_try(bench: Bench, name: str) -> None:
+    bench.outcomes[name] = Lost(how="exit code 78", began=False)
+    bench.drop(name)
+    bench.tick(20)
+    assert bench.ledger.get(1).state is not State.FAILED
+    assert bench.ledger.get(1).tries <= 1
+    del bench.outcomes[name]
+    bench.drain()
+    assert bench.ledger.get(1).state is State.DONE
+
+
 def test_submissions_start_in_order_of_mtime(bench: Bench) -> None:
     for name, mtime in (("c.pt", 300), ("a.pt", 100), ("b.pt", 200)):
         bench.drop(name, mtime)

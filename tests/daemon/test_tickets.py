@@ -15,6 +15,7 @@ from fifomark.core.layers import Layer
 from fifomark.core.outcome import MarkTicket, Outcome, Sanitized, SanitizeTicket
 from fifomark.daemon.rubrics import load_rubrics
 from fifomark.daemon.tickets import mark_ticket, sanitize_ticket
+from fifomark.workers.pool import Bounds
 
 LAYERS = (Layer(path="", cls="torch.nn.modules.linear.Linear", attributes={"in_features": 64, "out_features": 10}),)
 
@@ -69,7 +70,7 @@ def test_plugins_of_the_settings_and_of_the_rubric_are_named_to_both_workers(ben
     rubric = replace(rubric, model=replace(rubric.model, families=("mlp", "snn", "rbf")))
     assert sanitize_ticket(spool, submission, rubric).families == ("kan", "rbf", "snn")
     assert sanitize_ticket(spool, submission, None).families == ("kan", "rbf")
-    assert mark_ticket(spool, submission, rubric, sha256, None).families == ("kan", "rbf", "snn")
+    assert mark_ticket(spool, submission, rubric, sha256, None, Bounds(90.0), 30.0).families == ("kan", "rbf", "snn")
 
 
 def test_a_plugin_of_the_settings_that_is_not_installed_stops_the_start(bench: Bench) -> None:
@@ -85,5 +86,25 @@ def test_what_an_older_ledger_keeps_of_an_inspection_is_read(bench: Bench) -> No
     kept = msgspec.to_builtins(seen())
     del kept["layers"]
     rubric, sha256 = load_rubrics(bench.spool)["digits"]
-    ticket = mark_ticket(bench.spool, submission, rubric, sha256, msgspec.json.encode(kept))
+    ticket = mark_ticket(bench.spool, submission, rubric, sha256, msgspec.json.encode(kept), Bounds(90.0), 30.0)
     assert (ticket.form, ticket.layers) == ("module", ())
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_torchscript_goes_to_the_worker_as_it_came_only_where_the_rubric_lets_it_run(bench: Bench, allowed: bool) -> None:
+    if allowed:
+        say(bench.root, "[model]", "[model]\ntorchscript = true")
+    rubric, sha256 = load_rubrics(bench.spool)["digits"]
+    bench.drop("ada.pt")
+    bench.tick()
+    submission = bench.ledger.get(1)
+    for form in ("torchscript", "state_dict"):
+        kept = replace(seen(), form=form, sha256="2" * 64)
+        ticket = mark_ticket(bench.spool, submission, rubric, sha256, msgspec.json.encode(kept), Bounds(90.0, 1 << 30), 30.0)
+        if not allowed or form != "torchscript":
+            assert ticket.original is None
+            continue
+        assert ticket.original is not None
+        assert ticket.original.path == bench.spool.layout.original(submission)
+        assert (ticket.original.sha256, ticket.original.seconds, ticket.original.memory_bytes) == ("2" * 64, 60.0, 1 << 30)
+    assert sanitize_ticket(bench.spool, submission, rubric).policy.torchscript is allowed

@@ -431,7 +431,7 @@ def test_what_does_not_fit_the_task_is_the_weights_fault(original: nn.Module, sh
         ({**Recurrent(nn.LSTM(8, 16), 16).state_dict(), "attn.v": torch.zeros(16)}, "attn.v (16,)"),
         ({**nn.Sequential(nn.Linear(64, 8), nn.Linear(8, 2)).state_dict(), "temperature": torch.zeros(())}, "temperature ()"),
         (nn.utils.parametrizations.orthogonal(nn.Linear(64, 8)).state_dict(), "weight.0.base"),
-        ({"i2h.weight": torch.zeros(8, 12), "h2o.weight": torch.zeros(3, 8)}, "i2h.weight (8, 12)"),
+        ({"i2h.weight": torch.zeros(8, 12), "i2o.weight": torch.zeros(3, 12)}, "i2h.weight (8, 12)"),
     ],
 )
 def test_what_is_recognised_and_cannot_be_built_says_what_was_seen(state: Mapping[str, torch.Tensor], says: str) -> None:

@@ -23,10 +23,11 @@ def specs(**shapes: tuple[int, ...]) -> list[TensorSpec]:
 
 def test_what_is_not_declared_is_assumed_aloud() -> None:
     values, assumed = settle(registry.family("rnn"), {"pooling": "mean"}, "rubric.toml")
-    assert values == {"pooling": "mean", "batch_first": True, "nonlinearity": "tanh", "activation": "relu"}
+    assert values == {"pooling": "mean", "batch_first": True, "nonlinearity": "tanh", "gate_order": "torch", "activation": "relu"}
     assert assumed == (
         "batch_first = true (not declared)",
         "nonlinearity = tanh (not declared)",
+        "gate_order = torch (not declared)",
         "activation = relu (not declared)",
     )
 

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import builders
 import pytest
 import torch
@@ -41,8 +45,6 @@ def test_a_sanitized_model_gives_its_weights_saves_and_builds(tmp_path: object) 
 
 
 def test_a_refusal_is_a_named_error_with_the_findings(tmp_path: object) -> None:
-    from pathlib import Path
-
     marker = Path(f"{tmp_path}/RAN")
     Path(f"{tmp_path}/eve.pt").write_bytes(builders.unsafe(marker))
     with pytest.raises(UnsafeModel, match=r"posix\.system") as caught:
@@ -82,9 +84,26 @@ def test_what_a_file_cannot_tell_must_be_declared(tmp_path: object) -> None:
 
 
 def test_importing_the_package_loads_no_torch() -> None:
-    import subprocess
-    import sys
-
     code = "import sys, fifomark; from fifomark import FIFOModelQueue, sanitize_model; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert fifomark.__version__
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        ('fifomark.mark_model("model.pt", RUBRIC)', "mark_model()"),
+        ("list(queue.process(len, slots=['cpu']))", "FIFOModelQueue.process()"),
+    ],
+)
+def test_a_script_without_its_guard_is_told_what_to_do(tmp_path: Path, call: str, named: str) -> None:
+    rubric = Path(fifomark.__file__).parent / "examples" / "digits"
+    torch.save(nn.Linear(64, 10).state_dict(), tmp_path / "model.pt")
+    made = f"import fifomark\nRUBRIC = {str(rubric)!r}\nqueue = fifomark.FIFOModelQueue()\nqueue.enqueue('model.pt')\n"
+    (tmp_path / "script.py").write_text(made + call)
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    assert f'{named} starts processes that import this script again: put the call below  if __name__ == "__main__":' in done.stderr
+    assert "bootstrapping" not in done.stderr
+    (tmp_path / "script.py").write_text(f"{made}if __name__ == '__main__':\n    {call}")
+    subprocess.run([sys.executable, "script.py"], cwd=tmp_path, check=True, capture_output=True, timeout=120)

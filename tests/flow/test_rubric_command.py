@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from fifomark.marking.rubric import load_rubric
 
@@ -72,6 +75,19 @@ def test_a_table_of_amounts_is_a_regression_on_all_its_columns(tmp_path: Path) -
     assert (rubric.task.type, rubric.input.shape, rubric.data.label) == ("regression", (10,), "progression")
 
 
+def test_where_each_position_has_a_label_no_position_is_pooled_away(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "tags.npz", x=rng.integers(0, 20, (30, 6)), y=rng.integers(0, 3, (30, 6)))
+    layers = nn.ModuleDict({"embedding": nn.Embedding(20, 8), "gru": nn.GRU(8, 12, batch_first=True), "fc": nn.Linear(12, 3)})
+    torch.save(layers.state_dict(), tmp_path / "tagger.pt")
+    made = command("new", tmp_path / "r", "--data", tmp_path / "tags.npz", "--model", tmp_path / "tagger.pt")
+    assert made.returncode == 0, made.stderr
+    rubric = load_rubric(tmp_path / "r")
+    assert (rubric.task.type, rubric.model.declared["rnn"]["pooling"]) == ("token-classification", "none")
+    checked = command("check", tmp_path / "r", "--model", tmp_path / "tagger.pt", "--json")
+    assert json.loads(checked.stdout)["reference"]["state"] == "done"
+
+
 def test_what_cannot_be_told_is_asked_for_by_its_option(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", features=np.ones((20, 3)), classes=np.arange(20) % 2)
     labels = command("new", tmp_path / "r", "--data", tmp_path / "d.npz")
@@ -83,3 +99,58 @@ def test_what_cannot_be_told_is_asked_for_by_its_option(tmp_path: Path) -> None:
     assert not (tmp_path / "r" / "rubric.toml").exists()
     assert command("new", tmp_path / "r", "--data", tmp_path / "d.npz", "--label", "classes", "--input", "features").returncode == 0
     assert "is there already" in command("new", tmp_path / "r", "--data", tmp_path / "d.npz").stderr
+
+
+# Asked, in a terminal
+
+
+def talk(*arguments: object, answers: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """`fifomark rubric new` with a terminal as its input, into which `answers` are typed; an end of file (Ctrl-D) comes after them."""
+    ours, theirs = os.openpty()
+    os.write(ours, answers.encode() + b"\x04")
+    try:
+        return subprocess.run(
+            [FIFOMARK, "rubric", "new", *map(str, arguments)], stdin=theirs, capture_output=True, text=True, timeout=120, cwd=cwd
+        )
+    finally:
+        os.close(ours)
+        os.close(theirs)
+
+
+def test_in_a_terminal_what_is_missing_is_asked_for_and_the_rubric_is_one_that_marks(tmp_path: Path) -> None:
+    folder = EXAMPLES / "docstrings"
+    answers = [folder / "data" / "docstrings.npz", folder / "reference.pt", "", "4", *[""] * 20]
+    said = talk(answers="".join(f"{answer}\n" for answer in answers), cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
+    assert "nhead, the number of attention heads [4]" in said.stderr
+    made = tmp_path / "rubrics" / "docstrings"  # as was offered
+    rubric = load_rubric(made)
+    assert rubric.model.declared["transformer"]["nhead"] == 4
+    assert "look at" not in said.stdout
+    checked = json.loads(command("check", made, "--model", folder / "reference.pt", "--json").stdout)
+    assert checked["reference"]["state"] == "done"
+
+
+def test_what_names_tell_is_not_asked_and_a_wrong_answer_is_asked_again(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.ones((20, 3), np.float32), classes=np.arange(20) % 2)
+    said = talk("r", answers="nowhere.npz\nd.npz\nclases\nclasses\n\n", cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
+    assert "nowhere.npz: no such file" in said.stderr
+    assert "clases: is not there" in said.stderr
+    assert "holds the inputs" not in said.stderr
+    assert "where to make" not in said.stderr
+    assert load_rubric(tmp_path / "r").data.label == "classes"
+
+
+def test_who_goes_away_leaves_nothing_behind(tmp_path: Path) -> None:
+    said = talk(answers="", cwd=tmp_path)
+    assert said.returncode == 2
+    assert "stopped; nothing was written" in said.stderr
+    assert "Traceback" not in said.stderr
+    assert os.listdir(tmp_path) == []
+
+
+def test_without_a_terminal_nothing_is_asked(tmp_path: Path) -> None:
+    said = subprocess.run([FIFOMARK, "rubric", "new"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert said.returncode == 2
+    assert "missing: FOLDER and --data FILE (in a terminal they are asked for)" in said.stderr

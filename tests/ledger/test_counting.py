@@ -48,7 +48,7 @@ def turning(ledger: Ledger) -> int:
             ledger.counts(),
             ledger.next_ready(),
             ledger.has_ready(),
-            ledger.next_sanitized(),
+            ledger.in_state((State.SANITIZED,), -1),
             ledger.in_state(waiting, 5),
             ledger.recent(5),
         ),

@@ -12,9 +12,17 @@ from torch import Tensor, nn
 
 from fifomark.core.outcome import MAX_SKETCH
 from fifomark.demo.train import BATCH, load_split
-from fifomark.marking.fingerprint import ALIKE, NEAR, distance, fingerprint, likeness
+from fifomark.marking.fingerprint import ALIKE, NEAR, distances, fingerprint, likenesses
 
 Weights = dict[str, Tensor]
+
+
+def distance(one: bytes, other: bytes) -> float:
+    return float(distances(one, [other])[0])
+
+
+def likeness(one: bytes, other: bytes) -> float:
+    return float(likenesses(one, [other])[0])
 
 
 def trained(seed: int, start: Weights | None = None, epochs: int = 6, lr: float = 0.005) -> Weights:
@@ -118,6 +126,16 @@ def test_matrices_of_one_shape_are_compared_in_whatever_order_they_stand() -> No
     one = {str(i): layer for i, layer in enumerate(layers)}
     other = {str(i): layer for i, layer in enumerate(reversed(layers))}
     assert apart(noisy(one, 1e-4), other) < NEAR
+
+
+def test_many_are_compared_at_once_as_one_by_one(models: list[Weights]) -> None:
+    torch.manual_seed(4)
+    twins = [{str(i): torch.randn(16, 16) * (1 + i) for i in order} for order in ((0, 1, 2), (2, 0, 1), (1, 2, 0))]
+    for group in (models, twins):
+        first, *others = (fingerprint(weights).sketch for weights in group)
+        assert distances(first, others) == pytest.approx([distance(first, other) for other in others])
+        assert likenesses(first, others) == pytest.approx([likeness(first, other) for other in others])
+    assert distances(fingerprint(twins[0]).sketch, [fingerprint(models[0]).sketch])[0] == float("inf")
 
 
 def test_a_linear_model_is_not_compared_by_its_sketch() -> None:

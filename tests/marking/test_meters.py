@@ -156,6 +156,17 @@ def test_the_bootstrap_repeats_and_agrees_with_wilson_where_both_can_be_had() ->
     assert first.ci95 == pytest.approx(wilson.ci95, abs=0.03)
 
 
+def test_an_interval_that_some_draws_do_not_have_is_left_out_with_the_reason() -> None:
+    labels, outputs = torch.tensor([1.0, 1.0, 1.0, 1.0, 5.0]).reshape(-1, 1), torch.tensor([1.1, 0.9, 1.2, 1.0, 4.0]).reshape(-1, 1)
+    rule = MetricRule(id="m", kind="PearsonCorrCoef", interval="bootstrap")  # a third of the draws are all alike
+    (metric,) = measured(Task(type="regression"), outputs, labels, rule)
+    assert metric.value is not None
+    assert (metric.ci95, metric.method) == (None, None)
+    assert metric.reason is not None
+    assert metric.reason.startswith("no interval: ")
+    assert "of 500 draws of the examples have no PearsonCorrCoef" in metric.reason
+
+
 def test_the_operator_sees_which_classes_are_taken_for_which_and_how_sure_a_model_is() -> None:
     labels = torch.tensor([0, 0, 1, 2])
     probabilities = torch.tensor([[0.97, 0.03, 0.0], [0.2, 0.75, 0.05], [0.1, 0.85, 0.05], [0.3, 0.3, 0.4]])
@@ -189,6 +200,27 @@ def test_a_function_of_the_rubrics_own_sees_the_whole_split_at_once() -> None:
     (metric,) = meter.metrics()
     assert metric.value == pytest.approx(float((outputs.topk(2).indices == labels[:, None]).any(1).double().mean()))
     assert seen == [(N, N)]
+
+
+def test_a_function_that_writes_to_what_it_is_given_changes_no_other_number() -> None:
+    task, outputs, labels = TASKS["multiclass-classification"]
+
+    def spoils(outputs: Tensor, labels: Tensor) -> float:
+        outputs.zero_()
+        labels.zero_()
+        return 1.0
+
+    def right(outputs: Tensor, labels: Tensor) -> Tensor:
+        return (outputs.argmax(1) == labels).double().mean()
+
+    rules = tuple(MetricRule(id=id, kind=f"metrics:{id}", interval="bootstrap") for id in ("spoils", "right"))
+    meter = Meter(replace(DIGITS, task=task, metrics=rules), "all", {"spoils": spoils, "right": right})
+    meter.update(outputs, kept := labels.clone())
+    _, metric = meter.metrics()
+    assert metric.value == float(right(outputs, labels))
+    assert metric.ci95 is not None
+    assert metric.ci95[0] < metric.value < metric.ci95[1]
+    assert torch.equal(kept, labels)
 
 
 def test_a_function_that_fails_is_the_operators_error_by_its_name() -> None:

@@ -139,15 +139,6 @@ def test_torchscript_passes_with_its_weights(inspect: Inspect, clean: Path, tmp_
     assert all(same(loaded(clean)[name], tensor) for name, tensor in model.state_dict().items())
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
-def test_torchscript_that_was_frozen_is_told_what_became_of_its_weights(inspect: Inspect, tmp_path: Path) -> None:
-    torch.jit.save(torch.jit.freeze(torch.jit.script(honest.net().eval())), tmp_path / "frozen.pt")
-    seen = inspect((tmp_path / "frozen.pt").read_bytes())
-    assert codes(seen) == ["FM305", "FM204"]
-    assert "frozen" in seen.findings[0].message
-    assert "before torch.jit.freeze" in seen.findings[0].advice
-
-
 @pytest.mark.parametrize("version", ["_rebuild_tensor", "_rebuild_tensor_v2"])
 def test_rebuilders_of_all_ages_pass(inspect: Inspect, clean: Path, version: str) -> None:
     import builders as b

@@ -175,6 +175,15 @@ def test_a_module_of_stock_layers_is_clean(inspect: Callable[..., Inspection]) -
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_frozen_script_is_told_where_its_weights_went(inspect: Callable[..., Inspection], tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.freeze(torch.jit.script(nn.Linear(2, 2).eval())), tmp_path / "frozen.pt")
+    seen = inspect((tmp_path / "frozen.pt").read_bytes())
+    assert (seen.verdict, codes(seen)[0]) == (Verdict.INVALID, "FM305")
+    assert "torch.jit.freeze" in seen.findings[0].message
+    assert "before it was frozen" in seen.findings[0].advice
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_torchscript_gives_its_weights_and_loses_its_code(inspect: Callable[..., Inspection], tmp_path: Path, clean: Path) -> None:
     model = nn.Sequential(nn.Linear(64, 10))
     torch.jit.script(model).save(tmp_path / "script.pt")

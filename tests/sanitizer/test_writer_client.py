@@ -318,13 +318,13 @@ FAILING_OVER_ONE = """
 
 def test_a_writer_keeps_the_memory_that_it_reads_into(tmp_path: Path) -> None:
     """Or the kernel has to clear it anew for every piece, which takes as long as hashing it."""
-    torch.save({f"{i}.weight": torch.rand(1024, 1024) for i in range(8)}, tmp_path / "large.pt")
+    torch.save({f"{i}.weight": torch.rand(1024, 2048) for i in range(8)}, tmp_path / "large.pt")
     with Sanitizer() as sanitizer:
         faults = []
         for _ in range(3):
             sanitizer.inspect(tmp_path / "large.pt")
             faults.append(int(Path(f"/proc/{sanitizer.pid}/stat").read_text().rpartition(")")[2].split()[7]))
-    assert faults[2] - faults[1] < (32 << 20) // 4096 // 4  # pages: less than a quarter of what was read
+    assert faults[2] - faults[0] < 1000  # pages; what is read comes to 32,768
 
 
 @pytest.mark.parametrize("isolation", Isolation)

@@ -14,8 +14,8 @@ import pytest
 
 from fifomark.core.outcome import Failed, MarkTicket, Outcome, Refused, Sanitized, SanitizeTicket
 from fifomark.core.policy import Isolation, Limits, Policy
-from fifomark.workers.local import READY
 from fifomark.workers.main import _outcomes, serve_sanitizing
+from fifomark.workers.post import READY
 from fifomark.workers.slots import Slot
 
 
@@ -38,19 +38,10 @@ def test_what_is_raised_is_the_end_of_one_ticket_only(paths: tuple[str, ...], ca
     assert capsys.readouterr().err.count("OSError: no space left") == paths.count("bad")
 
 
-@pytest.mark.parametrize("isolation", Isolation)
-def test_a_clean_file_that_cannot_be_written_is_the_end_of_one_ticket_only(tmp_path: Path, isolation: Isolation) -> None:
+def sanitized(tickets: Sequence[SanitizeTicket], isolation: Isolation) -> list[Outcome]:
+    """What a worker says of files that lie ready when it starts."""
     ours, theirs = Pipe()
-    for i, folder in enumerate((".", "nowhere", ".")):
-        (tmp_path / f"{i}.pt").write_bytes(builders.logistic())
-        ticket = SanitizeTicket(
-            submission=i,
-            path=str(tmp_path / f"{i}.pt"),
-            name=f"{i}.pt",
-            clean_path=str(tmp_path / folder / f"{i}.clean"),
-            policy=Policy(),
-            limits=Limits(),
-        )
+    for ticket in tickets:
         ours.send_bytes(msgspec.json.encode(ticket))
 
     def serve() -> None:
@@ -60,10 +51,35 @@ def test_a_clean_file_that_cannot_be_written_is_the_end_of_one_ticket_only(tmp_p
     serving = threading.Thread(target=serve)
     serving.start()
     assert ours.recv_bytes() == READY
-    outcomes = [msgspec.json.decode(ours.recv_bytes(), type=Outcome) for _ in range(3)]
+    outcomes = [msgspec.json.decode(ours.recv_bytes(), type=Outcome) for _ in tickets]
     ours.close()
     serving.join()
     theirs.close()
+    return outcomes
+
+
+def ticket(folder: Path, number: int, clean: str = ".", policy: Policy = Policy()) -> SanitizeTicket:  # noqa: B008
+    (folder / f"{number}.pt").write_bytes(builders.logistic())
+    return SanitizeTicket(
+        submission=number,
+        path=str(folder / f"{number}.pt"),
+        name=f"{number}.pt",
+        clean_path=str(folder / clean / f"{number}.clean"),
+        policy=policy,
+        limits=Limits(),
+    )
+
+
+def test_files_that_wait_together_are_judged_each_by_its_own_policy(tmp_path: Path) -> None:
+    some = [ticket(tmp_path, i, policy=Policy(extensions=(of,))) for i, of in enumerate((".pt", ".bin", ".pt"))]
+    outcomes = sanitized(some, Isolation.BATCH)
+    assert [outcome.inspection.verdict for outcome in outcomes if isinstance(outcome, Sanitized)] == ["clean", "invalid", "clean"]
+
+
+@pytest.mark.parametrize("isolation", Isolation)
+def test_a_clean_file_that_cannot_be_written_is_the_end_of_one_ticket_only(tmp_path: Path, isolation: Isolation) -> None:
+    outcomes = sanitized([ticket(tmp_path, i, clean) for i, clean in enumerate((".", "nowhere", "."))], isolation)
     assert [type(outcome) for outcome in outcomes] == [Sanitized, Failed, Sanitized]
+    assert isinstance(outcomes[1], Failed)
     assert "No such file or directory" in outcomes[1].reason.message
     assert sorted(path.name for path in tmp_path.glob("*.clean")) == ["0.clean", "2.clean"]

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint, entry_points
 from types import TracebackType
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from fifomark.core.errors import ConfigError, PluginFailed
 from fifomark.core.outcome import PluginUsed
 from fifomark.core.text import shown
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint, EntryPoints
 
 PREFIX = "plugin:"  # before a plugin's name, where a rubric may name other things as well
 FAMILIES, DATASETS, METRICS = GROUPS = ("fifomark.families", "fifomark.datasets", "fifomark.metrics")
@@ -32,11 +34,11 @@ _loaded: dict[tuple[str, str], Loaded] = {}
 
 def names(group: str) -> tuple[str, ...]:
     """The plugins that are installed, none of them imported."""
-    return tuple(sorted({entry.name for entry in entry_points(group=group)}))
+    return tuple(sorted({entry.name for entry in _listed(group)}))
 
 
 def is_there(group: str, name: str) -> bool:
-    return bool(entry_points(group=group, name=name))
+    return bool(_listed(group, name=name))
 
 
 def check(group: str, name: str, place: object, key: str) -> None:
@@ -95,9 +97,15 @@ def _modules(trace: TracebackType | None) -> Iterator[str]:
         trace = trace.tb_next
 
 
+def _listed(group: str, name: str | None = None) -> EntryPoints:
+    from importlib.metadata import entry_points  # which takes its time to import; many a process never asks
+
+    return entry_points(group=group) if name is None else entry_points(group=group, name=name)
+
+
 def _entries(group: str, name: str) -> list[EntryPoint]:
     """One for each distribution and value: a distribution that two folders of the path hold is still one."""
-    entries = {(entry.value, _used(entry).distribution): entry for entry in reversed(entry_points(group=group, name=name))}
+    entries = {(entry.value, _used(entry).distribution): entry for entry in reversed(_listed(group, name=name))}
     return list(entries.values())
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
 from typing import Annotated
@@ -48,7 +47,7 @@ def _problems(layout: Layout) -> list[Problem]:
     ledger = open_ledger(layout)
     if ledger is None:
         return []
-    with contextlib.closing(ledger):
+    with ledger:
         return list(check(layout, ledger))
 
 
@@ -60,7 +59,7 @@ def _repair(root: SpoolOption, json: bool) -> int:
 
     spool = Spool(root)
     left = mended = 0
-    with held(spool.layout), contextlib.closing(Ledger(spool.layout.ledger)) as ledger:
+    with held(spool.layout), Ledger(spool.layout.ledger) as ledger:
         for problem, remedy in repair(spool, ledger, time.time()):
             mended, left = mended + (remedy is not None), left + (remedy is None)
             if json:

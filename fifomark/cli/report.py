@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from pathlib import Path
@@ -62,7 +61,7 @@ def _for_student(layout: Layout, submission: Submission, seen: Report) -> Studen
     what = Shown(rules.feedback.metrics, rules.feedback.digits, rules.feedback.criteria)
     hidden = rules.leaderboard.names == "pseudonym"
     alias = pseudonym(pseudonym_key(layout.pseudonyms), submission.rubric, seen.submission.owner) if hidden else None
-    with contextlib.closing(Ledger(layout.ledger, read_only=True)) as ledger:
+    with Ledger(layout.ledger, read_only=True) as ledger:
         return feedback(seen, what, used(ledger, submission, rules.attempts), alias)
 
 
@@ -70,7 +69,7 @@ def _find(layout: Layout, which: str) -> Submission:
     ledger = open_ledger(layout)
     if ledger is None:
         raise UsageError(f"{shown(which)}: nothing was submitted to {layout.root} yet")
-    with contextlib.closing(ledger):
+    with ledger:
         if which.isdecimal() and len(which) <= 18 and (submission := ledger.find(int(which))):
             return submission
         name = os.path.basename(which)

@@ -42,6 +42,8 @@ def sanitize(
     target = shown(os.fspath(output), MAX_PATH)
     if is_missing(file):
         raise UsageError(f"{shown(os.fspath(file), MAX_PATH)}: no such file")
+    if output.is_dir():  # so is "", which stands for the working folder
+        raise UsageError(f"{target}: is a folder; give the clean file a name, as in {os.path.join(target, 'clean.pt')}")
     if os.path.lexists(output) and not force:
         raise UsageError(f"{target}: exists already; choose another name, or replace it with --force")
     if os.path.lexists(output) and not (output.is_file() and not output.is_symlink()):

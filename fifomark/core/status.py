@@ -21,7 +21,7 @@ class DaemonStatus(Record):
 
 
 class SlotStatus(Record):
-    """`state` is "free", "busy" or "out of service" (`why`); `submission` the id on it."""
+    """`state` is "free", "starting", "busy", "draining" or "out of service" (`why`); `submission` the id on it."""
 
     name: str
     state: str
@@ -50,7 +50,7 @@ class Line(Record):
 class Status(Record):
     """`daemon` is None where none runs; `states` has a count for every state; `uploads` are names still being written.
 
-    `paused` says why nothing new is started, if so."""
+    `paused` says why nothing new is started, if so; `notices` is what the daemon wants its operator to know."""
 
     schema: Literal["fifomark.status/1"]
     spool: str
@@ -61,3 +61,4 @@ class Status(Record):
     recent: tuple[Line, ...]
     uploads: tuple[str, ...]
     paused: str | None = None
+    notices: tuple[str, ...] = ()

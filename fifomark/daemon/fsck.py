@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from fifomark.core.keeping import Pruned
 from fifomark.core.record import Record
 from fifomark.core.report import decode
 from fifomark.core.states import FINAL, State
@@ -43,12 +44,19 @@ def check(layout: Layout, ledger: Ledger) -> Iterator[Problem]:
         yield from _strays(layout, ledger, folder)
 
 
+def known_to_a_ledger(layout: Layout) -> str | None:
+    """The path in the spool of one file that got its id from a ledger; None where there is none."""
+    numbered = ((folder, name) for folder in CHECKED for name in os.listdir(layout.folder(folder)) if NUMBERED.fullmatch(name))
+    return next((shown(os.path.join(*found)) for found in numbered), None)
+
+
 def _missing(layout: Layout, submission: Submission) -> Iterator[Problem]:
     for places in needed(layout, submission):
         if not any(map(os.path.lexists, places)):
             message = f"{shown(submission.name)} is {submission.state}, and its file is not there"
             yield Problem(kind="file", message=message, id=submission.id, path=os.path.relpath(places[0], layout.root))
-    if submission.state in FINAL - {State.WITHDRAWN} and (why := _wrong_report(layout.report(submission), submission)):
+    reported = submission.state in FINAL - {State.WITHDRAWN} and submission.pruned < Pruned.REPORT
+    if reported and (why := _wrong_report(layout.report(submission), submission)):
         path = os.path.relpath(layout.report(submission), layout.root)
         yield Problem(
             kind="report", message=f"{shown(submission.name)} is {submission.state}, and its report {why}", id=submission.id, path=path
@@ -64,8 +72,10 @@ def needed(layout: Layout, submission: Submission) -> tuple[tuple[str, ...], ...
             return ((layout.claimed(submission),),)
         case State.SANITIZED | State.EVALUATING:
             return (layout.clean(submission),), (layout.original(submission),)
-        case State.DONE:
+        case State.DONE if submission.pruned < Pruned.FILES:
             return ((layout.done(submission),),)
+        case _ if submission.pruned:
+            return ()
         case State.REJECTED:
             return ((layout.quarantined(submission),),)
         case State.FAILED:

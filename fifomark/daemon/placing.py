@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 
 from fifomark.core.states import State
 from fifomark.core.submission import Submission
 from fifomark.ledger.ledger import Ledger
 from fifomark.spool.spool import Spool
+
+_BROKEN = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)  # of a disk: no file is to blame for these
+
+
+def _can_stay(spool: Spool, submission: Submission) -> bool:
+    """Whether nothing of a submission has moved that cannot be moved now, so that it may be left where it is."""
+    return submission.state is State.SANITIZING or (submission.state is State.QUEUED and not spool.is_back(submission))
 
 
 def place(spool: Spool, ledger: Ledger, submissions: Iterable[Submission], now: float) -> set[int]:
@@ -18,7 +26,7 @@ def place(spool: Spool, ledger: Ledger, submissions: Iterable[Submission], now: 
         try:
             placed.append((submission, spool.place(submission, ledger.report(submission.id))))
         except OSError as e:
-            if submission.state not in (State.SANITIZING, State.QUEUED):
+            if e.errno in _BROKEN or not _can_stay(spool, submission):
                 raise
             stuck.append((submission, e))  # not ours to move: another's folder, another file system, another's file in the way
     if not placed and not stuck:

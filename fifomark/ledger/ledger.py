@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
+from types import TracebackType
 
 from fifomark.core.errors import InternalError, SpoolError
 from fifomark.core.findings import Verdict
@@ -14,9 +15,12 @@ from fifomark.core.states import MOVES, State
 from fifomark.core.submission import Claim, Submission
 from fifomark.ledger.admission import Admission
 from fifomark.ledger.attempts import Attempts
-from fifomark.ledger.database import opened, transaction
+from fifomark.ledger.database import make_last, next_step, opened, transaction
+from fifomark.ledger.durations import Durations
 from fifomark.ledger.events import record
 from fifomark.ledger.fingerprints import Fingerprints
+from fifomark.ledger.history import History
+from fifomark.ledger.retention import Retention
 from fifomark.ledger.rows import COLUMNS, submission_of
 from fifomark.ledger.schema import MIGRATIONS, migrate
 from fifomark.ledger.steering import HELD, Steering
@@ -44,9 +48,12 @@ class Ledger:
 
     def __init__(self, path: str | os.PathLike[str], *, read_only: bool = False) -> None:
         self._path = os.fspath(path)
+        if not read_only:
+            make_last(self._path)
         uri = "file:" + self._path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + (self._reading() if read_only else "")
-        self._db = opened(uri, self._check_reader if read_only else self._prepare, "a ledger", SpoolError, uri=True)
+        self._db = opened(uri, self._check_reader if read_only else self._prepare, "a ledger", SpoolError, uri=True, advice=next_step)
         self.attempts, self.fingerprints = Attempts(self._db), Fingerprints(self._db)
+        self.history, self.retention, self.durations = History(self._db), Retention(self._db), Durations(self._db)
         self.admission, self.steering, self.upkeep = Admission(self._db, self.move), Steering(self._db, self.move), Upkeep(self._db)
 
     def _reading(self) -> str:
@@ -78,21 +85,32 @@ class Ledger:
     def close(self) -> None:
         self._db.close()
 
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close it. What SQLite raised on the way becomes an InternalError that names the file and the next step."""
+        self.close()
+        if isinstance(error, sqlite3.Error):
+            raise InternalError(f"{self._path}: {error}; {next_step(error)}") from error
+
     def batch(self) -> AbstractContextManager[None]:
         """Everything inside is committed at once, with one fsync, or not at all."""
         return transaction(self._db)
 
     # The way of a submission
 
-    def next_ready(self, passing_over: Collection[tuple[str, str]] = ()) -> Submission | None:
-        """The earliest submission that is ready, none of `passing_over`: (rubric, owner) of those that have to wait."""
+    def next_ready(self, passing_over: Collection[tuple[str, str]] = (), broken: Collection[str] = ()) -> Submission | None:
+        """The earliest submission that is ready, none of `passing_over`: (rubric, owner) of those that have to wait; nor of a rubric that
+        is `broken`."""
         others = f"AND (rubric, owner) NOT IN (VALUES {', '.join(['(?, ?)'] * len(passing_over))})" if passing_over else ""
-        values = tuple(word for pair in passing_over for word in pair)
-        return next(iter(self._select(f"state = 'queued' AND ready = 1 {others}", f"{_IN_LINE} LIMIT 1", values)), None)
+        of = f"AND rubric NOT IN ({', '.join('?' * len(broken))})" if broken else ""
+        values = (*(word for pair in passing_over for word in pair), *broken)
+        return next(iter(self._select(f"state = 'queued' AND ready = 1 {others} {of}", f"{_IN_LINE} LIMIT 1", values)), None)
 
-    def start(self, now: float, passing_over: Collection[tuple[str, str]] = ()) -> Claim | None:
+    def start(self, now: float, passing_over: Collection[tuple[str, str]] = (), broken: Collection[str] = ()) -> Claim | None:
         """Take `next_ready`; its intent (SANITIZING, moving) stands with the commit of this batch."""
-        ready = self.next_ready(passing_over)
+        ready = self.next_ready(passing_over, broken)
         if ready is None:
             return None
         return Claim(submission=self.move(ready.id, State.SANITIZING, now, also="moving = 1"))

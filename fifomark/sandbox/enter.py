@@ -29,7 +29,7 @@ FORKING = (
 WRITING = (
     *READING,
     *("recvmsg", "recvfrom", "sendmsg", "sendto", "poll", "ppoll", "pipe2"),
-    *("pwrite64", "memfd_create"),
+    *("pwrite64", "sync_file_range", "memfd_create"),
     *(seccomp.THREADS, "set_robust_list", "rseq"),
 )
 # What torch needs besides to run a stranger's model: memory that it writes machine code to (oneDNN and quantised layers do), threads, time.

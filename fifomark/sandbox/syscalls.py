@@ -76,6 +76,7 @@ _NUMBERS = {
     "sigaltstack": (131, 132),
     "socket": (41, 198),
     "socketpair": (53, 199),
+    "sync_file_range": (277, 84),
     "sysinfo": (99, 179),
     "uname": (63, 160),
     "vfork": (58, -1),

@@ -154,9 +154,18 @@ PLAIN_DATA: Mapping[str, Block] = dict(
         *_block("call", "a number of numpy's", ["numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar"]),
         *_block("call", "an array of numpy's", ["numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"]),
         *_block("call", "an array of numpy's", ["numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer"]),
-        *_block("", "the type of numpy's arrays", ["numpy.ndarray"]),
+        *_block("call", "a masked array of numpy's", ["numpy.ma.core._mareconstruct"]),
+        *_block("", "the type of numpy's arrays", _in("numpy", "ndarray matrix ma.MaskedArray ma.core.MaskedArray")),
         *_block("call", "a dtype of numpy's", ["numpy.dtype"]),
-        *_block("", "a type of numpy's", _in("numpy", "bool_ float16 float32 float64 int8 int16 int32 int64 uint8")),
+        *_block(
+            "",
+            "a type of numpy's",
+            _in(
+                "numpy",
+                "bool bool_ float16 float32 float64 longdouble complex64 complex128 clongdouble int8 int16 int32 int64 longlong "
+                "uint8 uint16 uint32 uint64 ulonglong str_ bytes_ datetime64 timedelta64 void object_",
+            ),
+        ),
         *_block(
             "call",
             "a random generator of numpy's",
@@ -177,6 +186,9 @@ PLAIN_DATA: Mapping[str, Block] = dict(
         *_block("call new", "a path", _in("pathlib._local", "Path PosixPath WindowsPath PurePath PurePosixPath PureWindowsPath")),
         *_block("new", "an identifier", ["uuid.UUID"]),
         *_block("call", "a list with two ends", ["collections.deque"]),
+        *_block("call", "a pattern of text", ["re._compile"]),
+        *_block("call", "a class of torch's with some of its arguments", ["functools.partial"]),
+        *_block("new", "sequences of several lengths", ["torch.nn.utils.rnn.PackedSequence"]),
         *_block("call new", "a configuration", ["types.SimpleNamespace", "easydict.EasyDict", "addict.addict.Dict", "yacs.config.CfgNode"]),
         *_block("", "a type in a configuration", ["typing.Any"]),
         *_block("new", "a configuration of omegaconf's", _in("omegaconf", "dictconfig.DictConfig listconfig.ListConfig base.Metadata")),
@@ -241,9 +253,15 @@ PLAIN_DATA: Mapping[str, Block] = dict(
             "a scheduler",
             _in(
                 "torch.optim.lr_scheduler",
-                "ConstantLR CosineAnnealingLR CosineAnnealingWarmRestarts CyclicLR ExponentialLR LinearLR MultiStepLR OneCycleLR "
+                "ChainedScheduler ConstantLR "
+                "CosineAnnealingLR CosineAnnealingWarmRestarts CyclicLR ExponentialLR LinearLR MultiStepLR OneCycleLR "
                 "PolynomialLR ReduceLROnPlateau SequentialLR StepLR",
             ),
+        ),
+        *_block(
+            "",
+            "how a scheduler's cycles shrink",
+            _in("torch.optim.lr_scheduler.CyclicLR", "_triangular_scale_fn _triangular2_scale_fn _exp_range_scale_fn"),
         ),
     ]
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from fifomark.core.catalogue import find
 from fifomark.core.errors import InternalError
@@ -29,10 +29,10 @@ def handed(request: Request, fds: Sequence[int]) -> list[tuple[int, Target | Non
     return [(next(rest), Target(next(rest), request.format) if item.write else None) for item in request.items]
 
 
-def answered(request: Request, fds: Sequence[int], seen: Sequence[Description | Finding]) -> list[Answer]:
-    """One answer for each item of the request, of which the parser says what was `seen`."""
-    opened = zip(request.items, handed(request, fds), seen, strict=True)
-    return [_answer(item, fd, target, one, request) for item, (fd, target), one in opened]
+def answered(request: Request, fds: Sequence[int], seen: Iterable[Description | Finding]) -> Iterator[Answer]:
+    """One answer for each item of the request, of which the parser says what was `seen`, as it comes."""
+    for item, (fd, target), one in zip(request.items, handed(request, fds), seen, strict=True):
+        yield _answer(item, fd, target, one, request)
 
 
 def _answer(item: Item, fd: int, target: Target | None, seen: Description | Finding, request: Request) -> Answer:

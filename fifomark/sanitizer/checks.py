@@ -42,6 +42,7 @@ def check(description: Description, entries: Sequence[Entry], size: int, limits:
     fitting = [_fitting(tensor, description.storages) for tensor in description.tensors]
     if not findings:
         findings, views = _views(description, entries, fitting)
+        findings += _elsewhere(description, entries, fitting)
     if not findings:
         findings = [*_budgets(description, dict(views), size, limits)]
     if any(finding.level is not Level.NOTE for finding in findings):
@@ -92,11 +93,22 @@ def _view(description: Description, entry: Entry, fitting: Sequence[View | None]
     tensor = description.tensors[entry.tensor]
     if tensor.dtype not in DTYPES:
         return find("FM304", entry.name, f"its dtype {tensor.dtype} is {unsupported(tensor.dtype)}", evidence=tensor.dtype)
-    view = fitting[entry.tensor]
-    if view is None:
-        where = f"shape {_listed(tensor.shape)}, stride {_listed(tensor.stride)}, offset {tensor.offset}, {tensor.dtype}"
-        return find("FM301", entry.name, "reaches outside its storage", evidence=where)
-    return view
+    return fitting[entry.tensor] or _outside(tensor, entry.name)
+
+
+def _outside(tensor: Tensor, name: str) -> Finding:
+    where = f"shape {_listed(tensor.shape)}, stride {_listed(tensor.stride)}, offset {tensor.offset}, {tensor.dtype}"
+    return find("FM301", name, "reaches outside its storage", evidence=where)
+
+
+def _elsewhere(description: Description, entries: Sequence[Entry], fitting: Sequence[View | None]) -> list[Finding]:
+    """Tensors that are not taken, and reach outside their storage: whoever loads the file makes them, too."""
+    broken = {i for i, view in enumerate(fitting) if view is None and description.tensors[i].dtype in DTYPES}
+    broken -= {entry.tensor for entry in entries}
+    if not broken:
+        return []
+    names = {entry.tensor: ".".join((*group.path, entry.name)) for group in description.groups for entry in group.entries}
+    return [_outside(description.tensors[i], names.get(i, "a tensor beside the weights")) for i in sorted(broken)[:MAX_FINDINGS]]
 
 
 def _fitting(tensor: Tensor, storages: Sequence[Storage]) -> View | None:

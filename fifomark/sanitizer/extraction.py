@@ -22,13 +22,14 @@ from fifomark.sanitizer import anomalies
 from fifomark.sanitizer.parameters import Values
 from fifomark.torchfile import writer
 from fifomark.torchfile.description import Storage
-from fifomark.torchfile.digest import Digest
+from fifomark.torchfile.digest import Digest, Hash
 from fifomark.torchfile.inflated import in_order, opened
 from fifomark.torchfile.output import Output
 from fifomark.torchfile.strided import chunks, crosswise, scattered
 from fifomark.torchfile.views import CHUNK, Source, View, read_exactly
 from fifomark.torchfile.writer import Plan
 
+_LINE = json.JSONEncoder().encode
 MAX_WRONG = 20  # storages whose checksum is wrong that are listed
 Views = Sequence[tuple[str, View]]
 Pieces = Iterable[bytes | memoryview]
@@ -48,7 +49,7 @@ class _Read(NamedTuple):
     """What the bytes of one view came to."""
 
     values: Values
-    sha256: str
+    sha256: Hash  # complete once the digest that it was cut from is closed
 
 
 def extract(fd: int, size: int, storages: Sequence[Storage], views: Views, out: int | None, form: Format) -> Extraction:
@@ -58,9 +59,10 @@ def extract(fd: int, size: int, storages: Sequence[Storage], views: Views, out: 
     bytes. BrokenStorage where they are not what was declared; OSError where the clean file cannot be written.
     """
     with ExitStack() as stack:
-        file = Digest(size)
+        file, tensors = Digest(size), Digest(size)
         stack.callback(file.close)
-        reading = _Reading(fd, size, storages, views, file)
+        stack.callback(tensors.close)
+        reading = _Reading(fd, size, storages, views, file, tensors)
         if out is not None:
             output = Output(out, sum(view.nbytes for view in reading.order))
             stack.callback(output.abandon)
@@ -71,6 +73,7 @@ def extract(fd: int, size: int, storages: Sequence[Storage], views: Views, out: 
         if reading.clean is not None and not reading.findings:
             reading.clean.close()
             written = output.close()
+        tensors.close()
         weights = _summary(views, reading.read) if views else None
         findings = reading.findings + anomalies.judge(_by_name(views, reading.read))
         if written is None or weights is None or weights.sha256 is None:
@@ -81,8 +84,8 @@ def extract(fd: int, size: int, storages: Sequence[Storage], views: Views, out: 
 class _Reading:
     """One file on its way through. `read` fills with its views, `findings` with storages whose checksum is wrong."""
 
-    def __init__(self, fd: int, size: int, storages: Sequence[Storage], views: Views, file: Digest) -> None:
-        self._fd, self._size, self._storages, self._views, self._file = fd, size, storages, views, file
+    def __init__(self, fd: int, size: int, storages: Sequence[Storage], views: Views, file: Digest, tensors: Digest) -> None:
+        self._fd, self._size, self._storages, self._views, self._file, self._tensors = fd, size, storages, views, file, tensors
         # In the order of the file, so that it is read forwards and a compressed storage inflated once.
         self.order = sorted(
             dict.fromkeys(view for _, view in views),
@@ -154,15 +157,15 @@ class _Reading:
         """Look at the bytes of a view as they are written; gives their CRC-32."""
         if self.clean is not None:
             self.clean.storage(view.nbytes)
-        values, sha256, crc = Values(view.dtype, view.shape), hashlib.sha256(), 0
+        values, crc = Values(view.dtype, view.shape), 0
         for piece in data:
+            self._tensors.update(piece)
             values.feed(piece)
-            sha256.update(piece)
             crc = zlib.crc32(piece, crc)
         if self.clean is not None:
             self.clean.written(crc)
         values.end()
-        self.read[view] = _Read(values, sha256.hexdigest())
+        self.read[view] = _Read(values, self._tensors.cut())
         return crc
 
 
@@ -196,7 +199,7 @@ def _summary(views: Views, read: dict[View, _Read]) -> WeightsSummary:
         parameters=sum(view.numel for view in first),
         bytes=sum(view.nbytes for view in first),
         dtypes=tuple(sorted({view.dtype.name for view in first})),
-        sha256=_weights_sha256([(name, view.dtype.name, view.shape, read[view].sha256) for name, view in views]),
+        sha256=_weights_sha256([(name, view.dtype.name, view.shape, read[view].sha256.hexdigest()) for name, view in views]),
         tensors=tuple(tensors),
     )
 
@@ -204,6 +207,5 @@ def _summary(views: Views, read: dict[View, _Read]) -> WeightsSummary:
 def _weights_sha256(rows: Sequence[tuple[str, str, tuple[int, ...], str]]) -> str:
     """SHA-256 over one JSON line a tensor, in the order of their names: [name, dtype, shape, SHA-256 of its contiguous bytes]."""
     sha256 = hashlib.sha256()
-    for row in sorted(rows):
-        sha256.update(json.dumps(row).encode() + b"\n")
+    sha256.update("".join(f"{_LINE(row)}\n" for row in sorted(rows)).encode())
     return sha256.hexdigest()

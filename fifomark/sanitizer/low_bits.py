@@ -8,16 +8,17 @@ Method: bytes of the lowest position, as in Wang, Liu, Cui: EvilModel (2021), lo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 WINDOW = 1 << 15  # values at the start of a tensor that are looked at
 LATER = 1 << 13  # and at the start of each further piece of it
 _FEWEST = 1024  # values that say something
-_PRINTABLE = np.zeros(256, bool)
-_PRINTABLE[[9, 10, 13, *range(32, 127)]] = True
+_PRINTABLE = bytes([9, 10, 13, *range(32, 127)])
 _TEXT = 0.95  # share of printable bytes: random ones come to 0.38
 _REPEATS = 32  # pairs of groups of four bytes that are alike: random bytes hardly ever give one, tables of sines a few
 _MORE = 4  # times as many as by chance
@@ -67,7 +68,7 @@ def _own(values: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
 
 
 def _printable(low: npt.NDArray[np.uint8]) -> float:
-    return float(np.count_nonzero(_PRINTABLE[low]) / low.size)
+    return 1 - len(low.tobytes().translate(None, _PRINTABLE)) / low.size
 
 
 def _striking(low: npt.NDArray[np.uint8]) -> Pattern | None:

@@ -58,7 +58,7 @@ class Trouble(Record):
 
 
 class Answer(Record):
-    """One for each item, in their order."""
+    """One for each item, in their order, in one message or several."""
 
     inspection: Inspection | None = None
     trouble: Trouble | None = None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from math import sqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 OUTLIER = 1000.0  # times the usual magnitude of its tensor
 SAMPLE = 8192  # values, evenly spaced, by which the usual magnitude is told

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from math import isfinite, prod, sqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from fifomark.core.weights import TensorSummary
 from fifomark.sanitizer.low_bits import LowBits
 from fifomark.sanitizer.outliers import Sample
 from fifomark.torchfile.dtypes import DType
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 MAX_ROWS = 1 << 22
 _NATIVE = {np.dtype(np.float32): (np.uint32, 0x01000000), np.dtype(np.float64): (np.uint64, 1 << 53)}  # the least normal one, doubled

@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,6 +35,11 @@ _ROOT = str(Path(fifomark.__file__).resolve().parent.parent)
 _START_SECONDS = 30.0
 _GRACE_SECONDS = 5.0  # that the server may be late with its own clock
 _ANSWER_BYTES = 4096
+_KEPT = 4  # requests are under way at once, at most
+_AT_ONCE = 1 << 20  # bytes read from a pipe
+_SOON = 0.05  # seconds in which a small file is described
+_WHOLE = 0.9  # of the time that a file may take: a child's files before this one took the rest
+_LOST = find("FM208", "the file", "the parser's server was lost twice while it read the file")
 
 
 class _Ended(Record):
@@ -44,20 +50,17 @@ class _Ended(Record):
 
 
 class Asked(NamedTuple):
-    """Files whose descriptions will come through `pipe`, by `until` on the monotonic clock."""
+    """Files whose descriptions will come through `pipe`. `number` is the request's among those to this server."""
 
     fds: Sequence[int]
     limits: Limits
     pipe: int
-    until: float
+    number: int
+    server: subprocess.Popen[bytes]
 
 
-class _Lost(Exception):
-    """The server is gone, or has stopped answering."""
-
-
-class _Killed(Exception):
-    """The child was, by somebody else; the server lives."""
+def _nothing() -> None:
+    pass
 
 
 class ParserClient:
@@ -70,14 +73,23 @@ class ParserClient:
         self._server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._ready = False  # whether the server has greeted us
-        self._owed = 0  # answers of the server on how a child ended that were not asked for yet
+        self._asked = 0  # requests to this server
+        self._heard = 0  # how many of them it has said the end of; the last few are kept
+        self._ends: deque[bytes] = deque(maxlen=_KEPT)
+        self._saying: _Said | None = None  # what it says of the files that were asked about last, or are read now
+
+    @property
+    def free(self) -> bool:
+        """Whether all has come that is being told, so that the parser may begin with something else."""
+        return self._saying is not None and self._saying.left == 0
 
     def start(self) -> socket.socket:
         """The control socket of a living server. InternalError where none can be started."""
-        control, server = self.launch()
-        if not self._ready:
-            self._greeted(control, server)
-            self._ready = True
+        for last in (False, True):
+            control, server = self.launch()
+            if self._ready or self._greeted(control, server, last=last):
+                break
+        self._ready = True
         return control
 
     def launch(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
@@ -98,91 +110,103 @@ class ParserClient:
                 raise InternalError(f"the parser cannot be started: {e}") from e
         return ours, self._server
 
-    def _greeted(self, control: socket.socket, server: subprocess.Popen[bytes]) -> None:
-        """Wait until the server is ready. From then on it has nobody to write to but us."""
+    def _greeted(self, control: socket.socket, server: subprocess.Popen[bytes], *, last: bool) -> bool:
+        """Wait until the server is ready. From then on it has nobody to write to but us.
+
+        False where somebody killed it while it started, unless this is the `last` try.
+        """
         assert server.stderr is not None
         with server.stderr:
             greeting = _received(control, time.monotonic() + _START_SECONDS)
             if greeting.startswith(READY):
                 self.in_force = InForce(*msgspec.json.decode(greeting.removeprefix(READY), type=tuple[int, bool]))
-                return
+                return True
             server.kill()
             said = server.stderr.read(_ANSWER_BYTES).decode(errors="replace").strip()
         self.close()
+        if not said and not last:
+            return False
         raise InternalError(f"the parser cannot be started: {said.splitlines()[-1] if said else 'it says nothing'}")
 
     def describe(self, fds: Sequence[int], limits: Limits) -> list[Description | Finding]:
         """What the parser says of the files open at `fds`, at most MAX_FILES, all read by one child.
 
         A finding where it died, took too long, or said nonsense. A child of many that ends early is no word on those that it left: each
-        of them is read again, by a child of its own.
+        of them is read again, by a child of its own, but for one that had all the time that a file may take.
         """
-        return self.told(self.ask(fds, limits))
+        return list(self.told(self.ask(fds, limits)))
 
     def ask(self, fds: Sequence[int], limits: Limits) -> Asked:
-        """Let the parser begin. What it says is asked for by `told`, in the order of the asking, and soon: a description that nobody reads
-        takes its child's time."""
+        """Let the parser begin, once it is done with what it was asked before. What it says is asked for by `told`, in the order of the
+        asking, and soon: a description that nobody reads takes its child's time."""
         assert 0 < len(fds) <= MAX_FILES
         control = self.start()
-        while self._owed and _received(control, 0.0):  # what lies there: the server stops where nobody ever takes it
-            self._owed -= 1
+        assert self._server is not None
+        while self._heard < self._asked and self._hear(control, 0.0):
+            pass  # the server stops where nobody ever takes what it says
         reading, writing = os.pipe2(os.O_CLOEXEC)
         with contextlib.suppress(OSError):  # the server is gone: the pipe says nothing, and `told` sees to it
             socket.send_fds(control, [_request(limits)], [*fds, writing])
         os.close(writing)
-        self._owed += 1
-        return Asked(fds, limits, reading, time.monotonic() + limits.parse_seconds + _GRACE_SECONDS)
+        self._asked += 1
+        return Asked(fds, limits, reading, self._asked, self._server)
 
-    def told(self, asked: Asked) -> list[Description | Finding]:
-        """See `describe`."""
+    def told(self, asked: Asked, idle: Callable[[], None] = _nothing) -> Iterator[Description | Finding]:
+        """What is said of each file, in their order, as it comes; see `describe`. `idle` is called where the next one takes its time."""
+        self._saying = _Said(asked, idle)
+        return self._told(asked, self._saying, last=False)
+
+    def _told(self, asked: Asked, said: _Said, *, last: bool) -> Iterator[Description | Finding]:
+        """What was killed from outside, perhaps, is asked once more, unless this is the `last` time: no honest file is refused for that."""
         fds, limits = asked.fds, asked.limits
-        for last in (False, True):
-            try:
-                return self._told(asked, last=last)
-            # Killed from outside, perhaps: an honest file is not refused for that. One that does it again is.
-            except _Killed:
-                asked = self.ask(fds, limits)
-            except _Lost:
-                self.close(kill=True)
-                if not last:
-                    asked = self.ask(fds, limits)
-            except BaseException:
-                # Interrupted between question and answer: the answer must not be taken for the next file's.
-                self.close(kill=True)
-                raise
-        lost = find("FM208", "the file", "the parser's server was lost twice while it read the file")
-        return [lost] if len(fds) == 1 else self._one_by_one(fds, limits)
-
-    def _one_by_one(self, fds: Sequence[int], limits: Limits) -> list[Description | Finding]:
-        return [seen for fd in fds for seen in self.describe([fd], limits)]
-
-    def _told(self, asked: Asked, *, last: bool) -> list[Description | Finding]:
-        """_Killed only unless this is the `last` time that it is asked."""
-        fds, limits = asked.fds, asked.limits
+        done = 0
         try:
-            said = _read_bodies(asked.pipe, len(fds), limits.description_bytes, asked.until)
+            while done < len(fds) and (body := said.next()) is not None:
+                done += 1
+                yield _understood(body)
+        except BaseException:
+            self.close(kill=True)  # interrupted in the middle
+            raise
         finally:
             os.close(asked.pipe)
-        seen = [_understood(body, limits) for body in said.bodies]
-        if len(seen) == len(fds):
-            return seen  # how its child ended need not be known; the server says it all the same
-        ended = self._ended(asked.until)
+        if done == len(fds):
+            return  # how its child ended need not be known; the server says it all the same
+        ended = self._ended(asked)
         if len(fds) > 1:
-            return seen + self._one_by_one(fds[len(seen) :], limits)
-        if not last and _was_killed(ended):
-            raise _Killed
-        return [_failed(ended, said.rest, limits)]
+            if ended is not None and ended.overdue and said.waited >= _WHOLE * limits.parse_seconds:
+                yield _failed(ended, said.rest, limits)
+                done += 1
+            for fd in fds[done:]:
+                yield from self._once_more([fd], limits, said.idle, last=False)
+        elif last or not (ended is None or _was_killed(ended)):
+            yield _LOST if ended is None else _failed(ended, said.rest, limits)
+        else:
+            yield from self._once_more(fds, limits, said.idle, last=True)
 
-    def _ended(self, until: float) -> _Ended:
-        """How the last child ended: the last of the answers that the server owes us."""
-        answer = b""
-        while self._control is not None and self._owed:
-            answer = _received(self._control, until)
-            self._owed -= 1
-        try:
-            return msgspec.json.decode(answer, type=_Ended)
-        except msgspec.DecodeError as e:
-            raise _Lost from e
+    def _once_more(self, fds: Sequence[int], limits: Limits, idle: Callable[[], None], *, last: bool) -> Iterator[Description | Finding]:
+        asked = self.ask(fds, limits)
+        return self._told(asked, _Said(asked, idle), last=last)
+
+    def _ended(self, asked: Asked) -> _Ended | None:
+        """How the child ended that was asked; None where its server is lost."""
+        if self._control is None or self._server is not asked.server:
+            return None
+        until = time.monotonic() + asked.limits.parse_seconds + _GRACE_SECONDS
+        while self._heard < asked.number and self._hear(self._control, until):
+            pass
+        if self._heard - _KEPT < asked.number <= self._heard:
+            with contextlib.suppress(msgspec.DecodeError):
+                return msgspec.json.decode(self._ends[asked.number - self._heard - 1], type=_Ended)
+        self.close(kill=True)
+        return None
+
+    def _hear(self, control: socket.socket, until: float) -> bool:
+        """Take the server's next word on how a child ended, where it comes in time."""
+        answer = _received(control, until)
+        if answer:
+            self._ends.append(answer)
+            self._heard += 1
+        return bool(answer)
 
     def close(self, *, kill: bool = False) -> None:
         """End the server; with `kill` at once, else it ends by itself."""
@@ -196,7 +220,8 @@ class ParserClient:
                 self._server.wait()
         self._server = self._control = None
         self._ready = False
-        self._owed = 0
+        self._asked = self._heard = 0
+        self._ends.clear()
 
 
 def _request(limits: Limits) -> bytes:
@@ -218,36 +243,57 @@ def _received(control: socket.socket, until: float) -> bytes:
         return b""
 
 
-class _Said(NamedTuple):
-    """The descriptions that came whole, and what came instead of the next one; None for one that is too long."""
+class _Said:
+    """What comes through a pipe: descriptions of at most so many bytes, each behind its length. None is empty: behind a length of zero
+    stands why the child gave up."""
 
-    bodies: list[bytes]
-    rest: bytes | None
+    def __init__(self, asked: Asked, idle: Callable[[], None]) -> None:
+        self._pipe, self._limit, self.idle = asked.pipe, asked.limits.description_bytes, idle
+        self._seconds = asked.limits.parse_seconds + _GRACE_SECONDS
+        self._bodies: deque[bytes] = deque()  # that have come whole
+        self._came = bytearray()  # behind them
+        self.left = len(asked.fds)  # that have not
+        self.waited = 0.0  # seconds, for the next description
+        self._too_long = False
+
+    @property
+    def rest(self) -> bytes | None:
+        """What came instead of the next description; None where that is too long."""
+        return None if self._too_long else bytes(self._came[LENGTH_BYTES:])
+
+    def next(self) -> bytes | None:
+        """The next description; None where there is none: it is too long, the pipe ends, or the clock runs out."""
+        started = time.monotonic()
+        while not self._bodies and not self._too_long:
+            part = self._part(started + self._seconds)
+            self.waited = time.monotonic() - started
+            if not part:
+                return None
+            self._came += part
+            self._sort()
+        return self._bodies.popleft() if self._bodies else None
+
+    def _sort(self) -> None:
+        """Take the whole descriptions out of what came."""
+        at, came = 0, self._came
+        while self.left:
+            size = int.from_bytes(came[at : at + LENGTH_BYTES], "little")
+            end = at + LENGTH_BYTES + size
+            if size > self._limit or len(came) - at > self._limit + LENGTH_BYTES + _AT_ONCE:
+                self._too_long = True
+            if self._too_long or not size or end > len(came):
+                break
+            self._bodies.append(bytes(came[at + LENGTH_BYTES : end]))
+            at, self.left = end, self.left - 1
+        del came[:at]
+
+    def _part(self, until: float) -> bytes:
+        if not _readable(self._pipe, min(until, time.monotonic() + _SOON)):
+            self.idle()
+        return os.read(self._pipe, _AT_ONCE) if _readable(self._pipe, until) else b""
 
 
-def _read_bodies(fd: int, count: int, limit: int, until: float) -> _Said:
-    """Read until there are `count` descriptions of at most `limit` bytes, the pipe ends, or the clock runs out.
-
-    Each comes behind its length. None is empty: behind a length of zero stands why the child gave up.
-    """
-    bodies: list[bytes] = []
-    rest = bytearray()
-    while len(bodies) < count:
-        size = int.from_bytes(rest[:LENGTH_BYTES], "little")
-        if size > limit or len(rest) > limit + LENGTH_BYTES:
-            return _Said(bodies, None)
-        if size and len(rest) >= LENGTH_BYTES + size:
-            bodies.append(bytes(rest[LENGTH_BYTES : LENGTH_BYTES + size]))
-            del rest[: LENGTH_BYTES + size]
-            continue
-        part = os.read(fd, 1 << 20) if _readable(fd, until) else b""
-        if not part:
-            break
-        rest += part
-    return _Said(bodies, bytes(rest[LENGTH_BYTES:]))
-
-
-def _understood(body: bytes, limits: Limits) -> Description | Finding:
+def _understood(body: bytes) -> Description | Finding:
     try:
         return decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as e:

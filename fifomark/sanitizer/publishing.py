@@ -48,5 +48,5 @@ class Publication:
             self._remove()
 
     def _remove(self) -> None:
-        with contextlib.suppress(FileNotFoundError):  # the folder may be gone by now
+        with contextlib.suppress(OSError):  # the folder may be gone by now, or the disk out of order, which is told already
             os.unlink(self._temporary)

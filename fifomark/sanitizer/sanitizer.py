@@ -166,11 +166,11 @@ class Sanitizer:
 
     def _answers_or_why_not(self, group: _Group, others: Sequence[_Group]) -> Iterator[Answer | InternalError]:
         try:
-            return iter(self._answers(group, others))
+            yield from self._answers(group, others)
         except InternalError as e:  # no writer can be started
-            return repeat(e)
+            yield from repeat(e)
 
-    def _answers(self, group: _Group, others: Sequence[_Group]) -> list[Answer]:
+    def _answers(self, group: _Group, others: Sequence[_Group]) -> Iterator[Answer]:
         """A writer that is lost is started again, since somebody else may have ended it. One that is lost again was lost to a file.
 
         `others` are lost with it where they were sent already.
@@ -178,22 +178,31 @@ class Sanitizer:
         limits = group.request.limits
         overdue = False
         for _ in range(2):
+            if not group.files:
+                return
             if not group.sent:
                 self._send(group)
+            answered = 0
             try:
-                return self._writer.receive(group.request, limits.parse_seconds + limits.sanitize_seconds) if group.files else []
+                for answer in self._writer.receive(group.request, limits.parse_seconds + limits.sanitize_seconds):
+                    answered += 1
+                    yield answer
+                return
             except Lost as e:
                 overdue = e.overdue
+            group = group.after(answered)
             for lost in (group, *others):
                 lost.forget()
             if overdue:
                 break
         if len(group.files) > 1:
-            return [answer for one in group.alone() for answer in self._answers(one, others)]
+            for one in group.alone():
+                yield from self._answers(one, others)
+            return
         (item,) = group.request.items
         why = f"it takes more than {limits.sanitize_seconds:g} seconds" if overdue else "its reader was lost twice"
         refused = find("FM208", "the file", f"reading it was stopped: {why}")
-        return [Answer(inspection=conclude(item.path, [*item.findings, refused], size=item.version.size))]
+        yield Answer(inspection=conclude(item.path, [*item.findings, refused], size=item.version.size))
 
 
 class _Group:
@@ -215,12 +224,18 @@ class _Group:
     def small(self) -> bool:
         return all(one.file.version.size <= _SMALL for one in self.files)
 
+    def after(self, count: int) -> _Group:
+        """Its files but for the first `count`, as a group that need not be closed."""
+        return self._of(self.files[count:])
+
     def alone(self) -> Iterator[_Group]:
         """Its files as groups of one, which need not be closed."""
-        for one in self.files:
-            group = _Group((), self.request)
-            group._take([one], self.request)
-            yield group
+        return (self._of([one]) for one in self.files)
+
+    def _of(self, files: list[_Opened]) -> _Group:
+        group = _Group((), self.request)
+        group._take(files, self.request)
+        return group
 
     def forget(self) -> None:
         """The writer knows nothing of it any more."""

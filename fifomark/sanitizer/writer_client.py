@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import os
 import resource
 import select
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import msgspec
 
 from fifomark.core.errors import InternalError
 from fifomark.sandbox.enter import Strictness
-from fifomark.sanitizer import messages
+from fifomark.sanitizer import launching, messages
+from fifomark.sanitizer.launching import PROGRAM
 from fifomark.sanitizer.messages import Answer, Greeting, Item, Request
 
-# With -I and -S, neither the working folder, nor PYTHONPATH, nor site-packages bring a module into the writer. What it needs it takes from
-# where we have it from, in the order in which we look there: another fifomark that is installed beside ours is not ours.
-PROGRAM = "import sys; sys.path += {homes!r}; from fifomark.sanitizer import writer_server; writer_server.main({fd}, sandbox={sandbox!r})"
-_NEEDED = ("fifomark", "msgspec", "numpy", "ml_dtypes")
-# One thread: the sandbox binds the one that enters it, and what it starts.
-_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 _START_SECONDS = 60.0
 _OPEN_FILES = 60  # that any process of ours may have besides what it works on
 
@@ -43,10 +34,7 @@ class WriterClient:
     """Owns one writer, and with it a parser server. For one thread: the writer lives no longer than the one that made it."""
 
     def __init__(self, sandbox: Strictness = "auto", program: str = PROGRAM, files: int = 1) -> None:
-        """`program` is Python, formatted with the folders to import from as `homes`, the writer's socket as `fd`, and `sandbox`.
-
-        `files`: how many a request may be about.
-        """
+        """See launching.launch. `files`: how many a request may be about."""
         self._sandbox, self._program, self._files = sandbox, program, files
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
@@ -64,10 +52,11 @@ class WriterClient:
 
     def start(self) -> socket.socket:
         """The line to a living writer. InternalError where none can be started."""
-        line, process = self.launch()
-        if not self._greeted:
-            self._await_greeting(line, process)
-            self._greeted = True
+        for last in (False, True):
+            line, process = self.launch()
+            if self._greeted or self._heard_from(line, process, last=last):
+                break
+        self._greeted = True
         return line
 
     def launch(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
@@ -76,28 +65,13 @@ class WriterClient:
             return self._line, self._process
         self.close()
         _check_limits(self._files)
-        ours, theirs = socket.socketpair()
-        self._line = ours
-        program = self._program.format(homes=_homes(), fd=theirs.fileno(), sandbox=self._sandbox)
-        null, environment = subprocess.DEVNULL, {**os.environ, **_ENVIRONMENT}
-        with theirs:
-            try:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-I", "-S", "-c", program],
-                    pass_fds=[theirs.fileno()],
-                    stdin=null,
-                    stdout=null,
-                    stderr=subprocess.PIPE,
-                    cwd="/",
-                    env=environment,
-                )
-            except OSError as e:
-                self.close()
-                raise InternalError(f"the writer cannot be started: {e}") from e
-        return ours, self._process
+        self._process, self._line = launching.launch(self._program, self._sandbox)
+        return self._line, self._process
 
-    def _await_greeting(self, line: socket.socket, process: subprocess.Popen[bytes]) -> None:
+    def _heard_from(self, line: socket.socket, process: subprocess.Popen[bytes], *, last: bool) -> bool:
+        """Wait for the greeting. False where somebody killed the writer while it started, unless this is the `last` try."""
         assert process.stderr is not None
+        killed = False
         with process.stderr:
             try:
                 _await(line, time.monotonic() + _START_SECONDS)
@@ -106,10 +80,12 @@ class WriterClient:
             except (messages.Gone, Lost, OSError, msgspec.DecodeError):
                 process.kill()
                 said = process.stderr.read().decode(errors="replace").strip()
-                trouble = said.splitlines()[-1] if said else "it says nothing"
+                trouble, killed = said.splitlines()[-1] if said else "it says nothing", not said
         if trouble is not None:
             self.close()
-            raise InternalError(f"the writer cannot be started: {trouble}")
+            if not killed or last:
+                raise InternalError(f"the writer cannot be started: {trouble}")
+        return trouble is None
 
     def send(self, request: Request, fds: Sequence[int]) -> None:
         """Ask for something. Lost where the writer is, and with it all that it was asked before; the next call starts another."""
@@ -121,16 +97,25 @@ class WriterClient:
             messages.send(line, msgspec.json.encode(request), fds)
             self._asked += 1
 
-    def receive(self, request: Request, seconds: float) -> list[Answer]:
-        """The answers to the earliest request that has none yet, one for each item. Lost where there are none within `seconds`."""
+    def receive(self, request: Request, seconds: float) -> Iterator[Answer]:
+        """The answers to the earliest request that has none yet, one for each item, as they come. Lost where none comes for `seconds`."""
+        left = list(request.items)
+        while left:
+            answers = self._received(left, seconds)
+            del left[: len(answers)]
+            if not left:
+                self._asked -= 1
+            yield from answers
+
+    def _received(self, items: Sequence[Item], seconds: float) -> list[Answer]:
+        """The next answers, to the first of the items."""
         if self._line is None:
             raise Lost(overdue=False)
         with self._at_stake():
             _await(self._line, time.monotonic() + seconds)
             answers = msgspec.json.decode(messages.receive(self._line)[0], type=list[Answer])
-            if len(answers) != len(request.items) or not all(map(_fits, request.items, answers)):
+            if not 0 < len(answers) <= len(items) or not all(map(_fits, items, answers)):
                 raise Lost(overdue=False)
-            self._asked -= 1
             return answers
 
     @contextlib.contextmanager
@@ -179,16 +164,3 @@ def _check_limits(files: int) -> None:
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if allowed != resource.RLIM_INFINITY and allowed < needed:
         raise InternalError(f"only {allowed} files may be open at once here, too few to work with: raise that limit (ulimit -n {needed})")
-
-
-def _homes() -> list[str]:
-    """The folders that hold the packages which the writer needs, ordered so that it finds each where we do. Nothing is imported here."""
-    homes = set()
-    for name in _NEEDED:
-        found = importlib.util.find_spec(name)
-        if found is None or found.origin is None:
-            raise InternalError(f"the writer cannot be started: there is no package {name}")
-        homes.add(str(Path(found.origin).absolute().parent.parent))
-    ours = [os.path.abspath(folder) for folder in sys.path]
-    # What no folder of ours holds, an import hook has found (an editable install), after all of them.
-    return sorted(homes, key=lambda home: ours.index(home) if home in ours else len(ours))

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import resource
 import select
 import signal
 import socket
+import time
 from typing import NamedTuple
 
 import msgspec
@@ -20,17 +22,19 @@ import msgspec
 from fifomark.core.errors import InternalError
 from fifomark.sandbox.enter import WRITING, InForce, Strictness, enter
 from fifomark.sanitizer import messages
-from fifomark.sanitizer.messages import Greeting, Request
+from fifomark.sanitizer.messages import Answer, Greeting, Request
 from fifomark.sanitizer.parser_client import Asked, ParserClient
 from fifomark.sanitizer.parser_server import clamped, ignore_stops
 
 _PR_SET_PDEATHSIG = 1
 _DATA_BYTES = 1 << 30  # memory of its own: the longest description takes a third of it, the weights of any file a tenth
 _SMALL = 16 << 20  # bytes of all files of a request
+_LATE = 0.5  # seconds for which an answer may wait for others
 
 
 def main(control_fd: int, sandbox: Strictness = "auto") -> None:
     """Serve requests on the stream socket `control_fd` until its other end is closed. Ends as well when its parser server is lost."""
+    gc.disable()  # nothing that is imported now is ever garbage
     ignore_stops()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     control = socket.socket(fileno=control_fd)
@@ -44,6 +48,8 @@ def main(control_fd: int, sandbox: Strictness = "auto") -> None:
     except (InternalError, OSError) as e:
         messages.send(control, msgspec.json.encode(Greeting(trouble=str(e))))
         return
+    gc.freeze()
+    gc.enable()
     messages.send(control, msgspec.json.encode(greeting))
     with contextlib.suppress(messages.Gone, OSError, InternalError):  # the last: the parser is lost, and we cannot start another
         _serve(control, parser)
@@ -60,17 +66,36 @@ class _Taken(NamedTuple):
 
 def _serve(control: socket.socket, parser: ParserClient) -> None:
     """Answer requests in their order. The parser reads what comes next while we read the weights of small files."""
-    from fifomark.sanitizer.answering import answered
-
     taken = _take(control, parser)
     while True:
-        seen = parser.told(taken.asked)
-        ahead = _take(control, parser) if _is_small(taken.request) and _readable(control) else None
-        answers = answered(taken.request, taken.fds, seen)
-        for fd in taken.fds:
-            os.close(fd)
-        messages.send(control, msgspec.json.encode(answers))
-        taken = ahead or _take(control, parser)
+        taken = _answered(control, parser, taken) or _take(control, parser)
+
+
+def _answered(control: socket.socket, parser: ParserClient, taken: _Taken) -> _Taken | None:
+    """Answer a request: all that it is about at once, unless some of it takes its time. Gives the next one, where that was there early."""
+    from fifomark.sanitizer.answering import answered
+
+    answers: list[Answer] = []
+    ahead: _Taken | None = None
+    sent = time.monotonic()
+
+    def send() -> None:
+        nonlocal sent
+        if answers:
+            messages.send(control, msgspec.json.encode(answers))
+            answers.clear()
+            sent = time.monotonic()
+
+    for done, answer in enumerate(answered(taken.request, taken.fds, parser.told(taken.asked, idle=send)), 1):
+        answers.append(answer)
+        if ahead is None and parser.free and _is_small(taken.request) and _readable(control):
+            ahead = _take(control, parser)
+        if done < len(taken.request.items) and time.monotonic() - sent > _LATE:
+            send()
+    for fd in taken.fds:
+        os.close(fd)
+    messages.send(control, msgspec.json.encode(answers))
+    return ahead
 
 
 def _take(control: socket.socket, parser: ParserClient) -> _Taken:

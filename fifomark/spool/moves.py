@@ -6,7 +6,7 @@ import ctypes
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
@@ -54,9 +54,21 @@ def advance(source: str, target: str, source_folder: int | None = None) -> bool:
 def sync_folder(path: str) -> None:
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(fd)
+        with _naming(path):
+            os.fsync(fd)
     finally:
         os.close(fd)
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Errors that a descriptor's calls raise do not say of what file."""
+    try:
+        yield
+    except OSError as e:
+        if e.filename is None:
+            raise OSError(e.errno, e.strerror, path) from e
+        raise
 
 
 @contextmanager
@@ -66,15 +78,17 @@ def publishing(path: str, *, durable: bool = True) -> Iterator[int]:
     temporary = os.path.join(folder, f".{name}.tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
     try:
-        yield fd
-        if durable:
-            os.fsync(fd)
+        with _naming(path):
+            yield fd
+            if durable:
+                os.fsync(fd)
+        os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        with suppress(OSError):  # a disk that does not take the file may not let it go either; what went wrong first is what to tell
+            os.unlink(temporary)
         raise
     finally:
         os.close(fd)
-    os.replace(temporary, path)
 
 
 def write_all(fd: int, body: bytes) -> None:

@@ -11,11 +11,13 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from fifomark.core.errors import InternalError, SpoolError
+from fifomark.core.keeping import Pruned
 from fifomark.core.states import State
 from fifomark.core.submission import Key, Listing, Look, Submission
 from fifomark.settings import FILE_NAME, Settings, load_settings
+from fifomark.spool import kept
 from fifomark.spool.intake import Intake
-from fifomark.spool.layout import FOLDERS, Layout
+from fifomark.spool.layout import FOLDERS, PRIVATE, Layout
 from fifomark.spool.moves import advance, opened_folder, publishing, rename, sync_folder, write_all
 from fifomark.spool.secret import pseudonym_key
 
@@ -29,8 +31,7 @@ class Spool:
             raise SpoolError(f"{self.layout.root}: no spool here ({FILE_NAME} is missing); make one with: fifomark init {root}")
         self.settings: Settings = load_settings(self.layout.root)
         try:
-            for folder in FOLDERS:
-                os.makedirs(self.layout.folder(folder), exist_ok=True)
+            make_folders(self.layout)
         except FileExistsError as e:
             raise SpoolError(f"{e.filename}: must be a folder, and something else is there; move it away") from e
         self._intake = Intake(self.layout.folder("incoming"), self.settings.settle_seconds)
@@ -59,6 +60,9 @@ class Spool:
             with publishing(self.layout.report(submission)) as fd:
                 write_all(fd, report)
             self._unsynced.add(os.path.dirname(self.layout.report(submission)))
+        if submission.pruned:
+            self._unsynced |= kept.remove(self.layout, submission)
+            return True
         match submission.state:
             case State.QUEUED:
                 return self._bring_back(submission)
@@ -79,10 +83,27 @@ class Spool:
             case _:
                 return True
 
+    def bytes_of(self, submission: Submission, stage: Pruned) -> int:
+        """What taking away everything up to `stage` would free."""
+        return kept.size(kept.files(self.layout, submission, stage))
+
+    def kept_bytes(self) -> int:
+        """What lies in the folders of submissions that have ended."""
+        return kept.total(self.layout)
+
+    def keep_log(self, submission: Submission, said: str) -> None:
+        """Add to what was said on stdout and stderr while it was worked on."""
+        kept.append_log(self.layout.log(submission), said)
+
+    def keep_clean(self) -> None:
+        """Make the names last that the sanitizer has given to clean files: before the ledger relies on them."""
+        sync_folder(self.layout.folder("evaluating"))
+
     def forget_clean(self, submission: Submission) -> None:
         """Remove what an interrupted sanitizing may have left: it is written again."""
-        _remove(self.layout.unpublished(submission))
-        _remove(self.layout.clean(submission))
+        for path in (self.layout.unpublished(submission), self.layout.clean(submission)):
+            if _remove(path):
+                self._unsynced.add(os.path.dirname(path))
 
     def remove_temporaries(self) -> None:
         """Remove what writers that were killed left half written; for the start of a daemon, when none is at work."""
@@ -97,6 +118,12 @@ class Spool:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # a subfolder of incoming/ is its owners' to remove
                 sync_folder(folder)
         self._unsynced.clear()
+
+    def sync_all(self) -> None:
+        """fsync every folder: an earlier daemon may have moved files and not come to it, and what follows is to build on that."""
+        self._unsynced |= {self.layout.folder(folder) for folder in FOLDERS}
+        self._unsynced |= {os.path.join(self.layout.folder("incoming"), rubric) for rubric in self.rubrics()}
+        self.sync()
 
     def _claim(self, submission: Submission) -> bool:
         folder, name = os.path.split(self.layout.incoming(submission))
@@ -134,6 +161,10 @@ class Spool:
         _remove(self.layout.failed(submission))
         return os.path.lexists(target)
 
+    def is_back(self, submission: Submission) -> bool:
+        """Whether `_bring_back` has moved what was submitted: what is left to do of it is to be finished then."""
+        return not any(map(os.path.lexists, self.layout.submitted(submission)))
+
     def withdraw(self, submission: Submission) -> None:
         """Delete what waits in incoming/; OSError where that cannot be done."""
         path = os.path.dirname(self.layout.incoming(submission))
@@ -163,16 +194,24 @@ class Spool:
             raise InternalError(f"{target} is in the way of {source}; move it aside and start again") from e
 
 
-def _remove(path: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
+def _remove(path: str) -> bool:
+    """Whether it was there."""
+    try:
         os.unlink(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def make_folders(layout: Layout) -> None:
+    for folder in FOLDERS:
+        os.makedirs(layout.folder(folder), mode=0o700 if folder in PRIVATE else 0o777, exist_ok=True)
 
 
 def create(root: str | os.PathLike[str], settings: str) -> Layout:
     """Make the folders of a spool, its settings file and its key for pseudonyms; what is there already stays as it is."""
     layout = Layout(root)
-    for folder in FOLDERS:
-        os.makedirs(layout.folder(folder), exist_ok=True)
+    make_folders(layout)
     if not layout.settings.exists():
         with publishing(os.fspath(layout.settings)) as fd:
             write_all(fd, settings.encode())

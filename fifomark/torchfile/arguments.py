@@ -27,6 +27,15 @@ _ALIGNMENT_AND_FLAGS = {"U": (4, 8), "S": (1, 0), "V": (1, 0)}
 _STRUCTURED_FLAGS = (16, 24, 144, 152)  # of fields that hold numbers or text, packed or aligned; never of objects
 _GENERATORS = frozenset({"MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64"})
 _MAKES_GENERATORS = "numpy.random._pickle.__bit_generator_ctor"
+_NUMPY = ("numpy.core", "numpy._core")
+_SCALARS, _ARRAYS, _BUFFERS = (
+    tuple(f"{home}.{name}" for home in _NUMPY) for name in ("multiarray.scalar", "multiarray._reconstruct", "numeric._frombuffer")
+)
+_MASKED = ("numpy.ma.MaskedArray", "numpy.ma.core.MaskedArray")
+_FLAGS = 8 | 16 | 32 | 64 | 256  # of patterns: MULTILINE, DOTALL, UNICODE, VERBOSE, ASCII
+_FLAGS_WITHIN = re.compile(r"\(\?[aiLmsux-]")
+_LONGEST_PATTERN = 1_000
+_OF_TORCH = ("torch.optim.", "torch.nn.modules.")
 
 
 def _is(value: Any, *names: str) -> bool:
@@ -102,6 +111,33 @@ def _defaulting(node: Inert) -> bool:
     return not node.kwargs and len(node.args) <= 2 and all(type(arg) in (dict, list) for arg in node.args[1:])
 
 
+def _pattern(node: Inert) -> bool:
+    """_compile("a+b", 32). Ignoring case, a range of letters is gone through one by one; a long pattern may take its time in other ways."""
+    if not _unfilled(node) or len(node.args) != 2 or type(node.args[1]) is not int or node.args[1] & ~_FLAGS:
+        return False
+    text = node.args[0].args[0] if _is(node.args[0], "_codecs.encode") and _encoded(node.args[0]) else node.args[0]
+    if isinstance(text, bytes):
+        text = text.decode("latin-1")
+    return isinstance(text, str) and len(text) <= _LONGEST_PATTERN and not _FLAGS_WITHIN.search(text)
+
+
+def _partial(node: Inert) -> bool:
+    """partial(Adam), then (Adam, (), {"lr": 0.1}, None): a class of torch's, and numbers of which none can be a size."""
+    if len(node.args) != 1 or node.kwargs or node.items or node.values or len(node.states) > 1:
+        return False
+    kept = node.args[0]
+    known = isinstance(kept, Stand) and kept.full_name.startswith(_OF_TORCH)
+    return known and all(_fits_partial(kept, state) for state in node.states)
+
+
+def _fits_partial(kept: Stand, state: Any) -> bool:
+    if not isinstance(state, tuple) or len(state) != 4 or state[0] is not kept or state[3] is not None or not isinstance(state[1], tuple):
+        return False
+    named = state[2] if type(state[2]) is dict else {"": state[2]}
+    given = [*state[1], *(pair for value in named.values() for pair in (value if type(value) is tuple else (value,)))]
+    return all(type(value) in (float, bool, str, type(None)) for value in given)
+
+
 # numpy
 
 
@@ -160,10 +196,10 @@ def _scalar(node: Inert) -> bool:
 
 
 def _array(node: Inert) -> bool:
-    """_reconstruct(ndarray, (0,), b"b"), then (1, shape, dtype, is_fortran, bytes or the list of its objects)."""
+    """_reconstruct(ndarray, (0,), b"b"), then (1, shape, dtype, is_fortran, bytes or the list of its objects). A matrix likewise."""
     if len(node.args) != 3 or node.items or node.values or node.kwargs or len(node.states) > 1:
         return False
-    empty = _is_global(node.args[0], "numpy.ndarray") and node.args[1] == (0,) and _is_bytes(node.args[2])
+    empty = _is_global(node.args[0], "numpy.ndarray", "numpy.matrix") and node.args[1] == (0,) and _is_bytes(node.args[2])
     return empty and all(_fits_array(state) for state in node.states)
 
 
@@ -173,6 +209,22 @@ def _fits_array(state: Any) -> bool:
     if isinstance(state[4], list):
         return state[2].args[:1] == ("O8",) and len(state[4]) == prod(state[1])
     return state[2].args[:1] != ("O8",) and _is_bytes(state[4])
+
+
+def _masked(node: Inert) -> bool:
+    """_mareconstruct(MaskedArray, ndarray, (0,), "b"), then an array's state, the bytes of its mask, and what stands for masked values."""
+    if len(node.args) != 4 or node.items or node.values or node.kwargs or len(node.states) > 1:
+        return False
+    classes = _is_global(node.args[0], *_MASKED) and _is_global(node.args[1], "numpy.ndarray")
+    return classes and node.args[2] == (0,) and _is_bytes(node.args[3]) and all(map(_fits_masked, node.states))
+
+
+def _fits_masked(state: Any) -> bool:
+    if not isinstance(state, tuple) or len(state) != 7 or not _is_bytes(state[5]):
+        return False
+    filling = state[6]
+    fills = filling is None or type(filling) in (int, float, bool, str) or _is(filling, *_SCALARS, *_ARRAYS, *_BUFFERS)
+    return fills and not isinstance(state[4], list) and _fits_array(state[:5])
 
 
 def _from_buffer(node: Inert) -> bool:
@@ -199,7 +251,6 @@ def _is_generator(value: Any) -> bool:
 
 
 _HASHED = ("builtins.set", "builtins.frozenset", "collections.Counter")
-_NUMPY = ("numpy.core", "numpy._core")
 
 FITS: Mapping[str, Fits] = {
     "_codecs.encode": _encoded,
@@ -213,9 +264,12 @@ FITS: Mapping[str, Fits] = {
     "collections.OrderedDict": _ordered,
     "collections.defaultdict": _defaulting,
     "numpy.dtype": _dtype,
-    **{f"{home}.multiarray.scalar": _scalar for home in _NUMPY},
-    **{f"{home}.multiarray._reconstruct": _array for home in _NUMPY},
-    **{f"{home}.numeric._frombuffer": _from_buffer for home in _NUMPY},
+    "re._compile": _pattern,
+    "functools.partial": _partial,
+    **dict.fromkeys(_SCALARS, _scalar),
+    **dict.fromkeys(_ARRAYS, _array),
+    "numpy.ma.core._mareconstruct": _masked,
+    **dict.fromkeys(_BUFFERS, _from_buffer),
     "numpy.random._pickle.__generator_ctor": _generator,
     "numpy.random._pickle.__randomstate_ctor": _generator,
     _MAKES_GENERATORS: _bit_generator,

@@ -17,7 +17,7 @@ from fifomark.torchfile.archive import Archive, Member
 from fifomark.torchfile.arguments import FITS
 from fifomark.torchfile.rebuilders import REBUILT
 from fifomark.torchfile.source import Broken, ParseLimits, Problem, Source, place_of
-from fifomark.torchfile.stand_ins import StorageRef, Trace, pairs_of
+from fifomark.torchfile.stand_ins import Inert, StorageRef, Trace, pairs_of
 from fifomark.torchfile.structure import Structure, is_module, is_script, what
 from fifomark.torchfile.tensors import MAX_PROBLEMS, QUIET, StorageTable, Tensors
 from fifomark.torchfile.unpickler import load
@@ -147,6 +147,7 @@ class _Parse:
         table = StorageTable(lambda ref: self._record(archive, f"{prefix}data/{ref.key}", ref))
         root: Any = None
         refs: list[StorageRef] = []
+        rebuilt: list[Inert] = []
         self.tensors = Tensors(table, self.trace, self.limits.tensors, self.problems)
         read: set[str] = set()
         budget = self.limits.pickle_bytes
@@ -156,8 +157,8 @@ class _Parse:
             value = self.guarded(self._whole, data, name)
             read.add(name)
             if name == f"{prefix}data.pkl":  # the first
-                root, refs = value, list(self.trace.refs)
-        self._structured(root)
+                root, refs, rebuilt = value, list(self.trace.refs), list(self.trace.rebuilt)
+        self._structured(root, rebuilt)
         self.guarded(table.complete, refs)
         known = read | {f"{prefix}data/{storage[0]}" for storage in table.used}
         if self.container == "torchscript":
@@ -199,7 +200,7 @@ class _Parse:
             raise Broken("FM109", "the file", "it is a tar archive and a row of pickles at once")
         file.remember(self.trace.refs)
         self.tensors = Tensors(file.table, self.trace, self.limits.tensors, self.problems)
-        self._structured(file.root)
+        self._structured(file.root, self.trace.rebuilt)
         self.guarded(file.table.complete, self.trace.refs)
         used = {storage[0] for storage in file.table.used}
         self.members = [(f"storage {key}", span[2]) for key, span in file.ranges.items() if key not in used]
@@ -220,10 +221,12 @@ class _Parse:
 
     # What was saved
 
-    def _structured(self, root: Any) -> None:
+    def _structured(self, root: Any, rebuilt: list[Inert]) -> None:
+        """`rebuilt`: every tensor of the pickle, also where nobody looks for weights."""
         assert self.tensors is not None
         self.structure = Structure(self.tensors)
         self.guarded(self.structure.walk, root)
+        self.guarded(self.tensors.complete, rebuilt)
         self.guarded(_check_texts, self.structure)
         pairs = pairs_of(root)
         self.root = "module" if is_module(root) else "script" if is_script(root) else "mapping" if pairs is not None else what(root)

@@ -88,6 +88,14 @@ def _quantized(node: Inert) -> bool:
     return type(args[0].numel) is int and prod(size) <= args[0].numel
 
 
+def _packed(node: Inert) -> bool:
+    """Sequences of several lengths: (data, batch sizes), and the two orders or neither: from one of them torch would work out the other."""
+    args = node.args
+    if not _untouched(node) or len(args) != 4 or not all(map(_is_tensor, args[:2])):
+        return False
+    return args[2] is args[3] is None or all(map(_is_tensor, args[2:]))
+
+
 def _recurrent(node: Inert) -> bool:
     """One that does not go through layers without end."""
     layers = [state.get("num_layers", 1) for state in node.states if isinstance(state, dict)]
@@ -99,5 +107,6 @@ REBUILT: Mapping[str, Fits] = {
     **{f"{_UTILS}parameter{more}": _parameter for more in ("", "_with_state")},
     _BY_TYPE: _by_type,
     f"{_UTILS}qtensor": _quantized,
+    "torch.nn.utils.rnn.PackedSequence": _packed,
     **{f"torch.nn.modules.rnn.{name}": _recurrent for name in ("RNNBase", "RNN", "GRU", "LSTM")},
 }

@@ -15,13 +15,14 @@ MAX_ATTRIBUTE = 1_000  # characters of a name put together by getattr
 _MAPPINGS = frozenset({"collections.OrderedDict", "collections.defaultdict", "collections.Counter", "builtins.dict"})
 _FETCHES = "builtins.getattr"
 _CALLS_ITS_ARGUMENT = "torch._tensor._rebuild_from_type_v2"
+_REBUILDS = ("torch._utils._rebuild_", _CALLS_ITS_ARGUMENT)
 _DEPTH, _ITEMS, _NODES, _CHARACTERS = 6, 8, 200, 2_000
 
 
 class Trace:
     """What the pickles of one file would have done."""
 
-    __slots__ = ("built", "calls", "classes", "fits", "quiet", "refs", "rendered", "uses", "where")
+    __slots__ = ("built", "calls", "classes", "fits", "quiet", "rebuilt", "refs", "rendered", "uses", "where")
 
     def __init__(self, quiet: frozenset[str], fits: Mapping[str, Callable[[Inert], bool]]) -> None:
         """`quiet` names the globals whose calls we interpret ourselves, and need not list; `fits` says of some others whether a call of
@@ -34,6 +35,7 @@ class Trace:
         self.calls: dict[str, list[tuple[str, str]]] = {}  # global → (text, pickle)
         self.rendered = 0  # calls listed
         self.built: list[Inert] = []
+        self.rebuilt: list[Inert] = []  # tensors of any kind, wherever they are put, or not
         self.refs: list[StorageRef] = []
         self.classes: dict[str, Stand] = {}
 
@@ -113,6 +115,8 @@ class Stand(type):
         cls.trace.use(cls.full_name, "call")
         if cls.full_name not in cls.trace.quiet:
             cls.trace.called(cls.full_name, lambda: render(node))
+        if cls.full_name.startswith(_REBUILDS):
+            cls.trace.rebuilt.append(node)
         cls.trace.look_at(node)
         return node
 
@@ -130,9 +134,11 @@ class Stand(type):
         return cls.trace.stand(full_name, plain=False)
 
     def _passed_on(cls, function: Any, args: Any) -> None:
-        """A rebuilder calls the function that it is given."""
+        """A rebuilder calls the function that it is given, and keeps what that makes for itself."""
         if isinstance(function, (Stand, Inert)):
+            before = len(cls.trace.rebuilt)
             function(*args if isinstance(args, (tuple, list)) else (args,))
+            del cls.trace.rebuilt[before:]
 
     def put(cls, method: str, args: tuple[Any, ...]) -> None:
         cls.trace.use(cls.full_name, "patch")
@@ -178,6 +184,8 @@ class Inert(metaclass=Stand):
         node._fill("chain", self, args, kwargs)
         cls.trace.use(cls.full_name, "call")
         cls.trace.called(cls.full_name, lambda: render(node))
+        if cls.full_name in cls.trace.fits:
+            cls.trace.misused(node)  # nobody calls data
         return node
 
     def __setstate__(self, state: Any) -> None:

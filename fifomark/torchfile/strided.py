@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import product
 from math import prod
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from fifomark.torchfile.views import CHUNK, Source, View
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 BLOCK = 64 << 20  # bytes gathered at once
 _CALL = 16 << 10  # what a read or a write costs beside its bytes, in bytes: a gap of fewer is read along

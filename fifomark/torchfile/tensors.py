@@ -128,6 +128,11 @@ class Tensors:
             self._by_node[id(node)] = self._interpreted(node, where, depth)
         return self._by_node[id(node)]
 
+    def complete(self, nodes: list[Inert]) -> None:
+        """Look at what is in no dict, list or module as well: loading the file makes it all the same."""
+        for node in nodes:
+            self.index(node, "a tensor beside the weights")
+
     def _interpreted(self, node: Inert, where: str, depth: int) -> int | None:
         name = type(node).full_name
         if name not in REBUILDERS:

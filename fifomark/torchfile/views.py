@@ -6,9 +6,9 @@ Never mmap: a file that shrinks while it is mapped kills the reader, one that sh
 from __future__ import annotations
 
 import os
-from functools import cached_property
+from collections.abc import Callable
 from math import prod
-from typing import NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from fifomark.torchfile.dtypes import DType
 
@@ -23,6 +23,21 @@ class BrokenStorage(Exception):
         self.code = code
 
 
+T = TypeVar("T")
+
+
+class _Once(Generic[T]):
+    """A property that is worked out once. That of functools takes a lock (before Python 3.12), which costs more than what is worked out."""
+
+    def __init__(self, work: Callable[[View], T]) -> None:
+        self._work, self._name = work, work.__name__
+
+    def __get__(self, view: View, owner: object) -> T:
+        value = self._work(view)
+        view.__dict__[self._name] = value  # where it is found before this is asked again
+        return value
+
+
 class _Place(NamedTuple):
     storage: int
     dtype: DType
@@ -34,21 +49,21 @@ class _Place(NamedTuple):
 class View(_Place):
     """A tensor's place in its storage (an index into the description's); shape, stride and offset in elements."""
 
-    @cached_property
+    @_Once
     def numel(self) -> int:
         return prod(self.shape)
 
-    @cached_property
+    @_Once
     def nbytes(self) -> int:
         """Bytes of its elements laid out one after another."""
         return self.numel * self.dtype.itemsize
 
-    @cached_property
+    @_Once
     def extent(self) -> int:
         """Elements from its first to its last one in the storage, both included; 0 where it has none."""
         return 0 if 0 in self.shape else 1 + sum((n - 1) * d for n, d in zip(self.shape, self.stride, strict=True))
 
-    @cached_property
+    @_Once
     def contiguous(self) -> bool:
         """Whether its elements lie one after another in row-major order."""
         expected = 1
@@ -58,7 +73,7 @@ class View(_Place):
             expected *= size
         return True
 
-    @cached_property
+    @_Once
     def overlaps(self) -> bool:
         """Whether an element may lie under two indices (expanded views do). Dense in any order of dimensions is none."""
         if self.contiguous:

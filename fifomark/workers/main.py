@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,8 @@ from fifomark.workers.post import READY, SPENT, UNFIT
 from fifomark.workers.process import BOOT_FAILURE
 from fifomark.workers.slots import Slot
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
 
 def serve_sanitizing(sandbox: Strictness, isolation: Isolation, connection: Connection, slot: Slot) -> None:
     """The judge of files: a writer with its parser server, locked down as `sandbox` says. Knows no torch."""
@@ -35,9 +38,16 @@ def serve_sanitizing(sandbox: Strictness, isolation: Isolation, connection: Conn
                 jobs = [Job(ticket.path, ticket.name, ticket.clean_path) for ticket in some]
                 seen = sanitizer.inspect_all(jobs, policy=policy, limits=limits)
                 for ticket, one in zip(some, seen, strict=True):
-                    yield _sanitized(one, ticket) if isinstance(one, Inspection) else _failed(one)
+                    yield _sanitized(one, ticket) if isinstance(one, Inspection) else unsanitized(one, ticket)
 
         _serve(connection, SanitizeTicket, judge)
+
+
+def unsanitized(error: Exception, ticket: SanitizeTicket) -> Failed:
+    """What kept a file from being read. A disk that does not take clean files is no matter of one file: every other would fail as well."""
+    if isinstance(error, OSError) and (error.errno in _FULL or error.filename == ticket.clean_path):
+        return Failed(reason=Reason(code="disk-error", message=shown(f"{ticket.clean_path}: {error.strerror}", 1000), blame="operator"))
+    return _failed(error)
 
 
 def _sanitized(seen: Inspection, ticket: SanitizeTicket) -> Outcome:

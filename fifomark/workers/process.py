@@ -15,6 +15,7 @@ import psutil
 
 from fifomark.workers import tree
 from fifomark.workers.slots import Slot
+from fifomark.workers.tape import Tape, record
 
 MAX_MESSAGE = 256 << 20  # bytes that a child may say at once
 BOOT_FAILURE = 78  # EX_CONFIG: the worker could not be set up; starting it again would not help
@@ -26,18 +27,25 @@ Serve = Callable[[Connection, Slot], None]
 
 
 class Worker:
-    """A `spawn`ed process that runs `serve(connection, slot)`; dies with the thread that made it."""
+    """A `spawn`ed process that runs `serve(connection, slot)`; dies with the thread that made it. What it says on stdout and stderr goes to
+    `tape`, or where ours goes."""
 
-    def __init__(self, slot: Slot, serve: Serve) -> None:
+    def __init__(self, slot: Slot, serve: Serve, tape: Tape | None = None) -> None:
         context = multiprocessing.get_context("spawn")
         self.slot = slot
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_main, args=(theirs, slot, serve, os.getpid()), name=f"fifomark {slot.name}", daemon=True)
+        arguments = (theirs, slot, serve, os.getpid(), tape.writer if tape else None)
+        self._process = context.Process(target=_main, args=arguments, name=f"fifomark {slot.name}", daemon=True)
         self._started: list[psutil.Process] = []  # what it had started when we last looked
         try:
             self._process.start()
         finally:
             theirs.close()
+            if tape is not None:
+                tape.writer.close()
+        assert self.pid is not None
+        # By the kernel's word: what a worker starts may outlive it, and holds its end of every pipe, of multiprocessing's sentinel too.
+        self._death = os.pidfd_open(self.pid)
 
     @property
     def pid(self) -> int | None:
@@ -53,8 +61,8 @@ class Worker:
 
     @property
     def waitables(self) -> Sequence[Connection | int]:
-        """What becomes ready when it says something, or dies: what it started may hold its end of the pipe open."""
-        return (self.connection, self._process.sentinel)
+        """What becomes ready when it says something, or dies."""
+        return (self.connection, self._death)
 
     def send(self, message: bytes) -> None:
         """OSError where the worker is gone."""
@@ -102,7 +110,7 @@ class Worker:
         if self._process.is_alive():
             self._process.kill()  # it may not have come to lead its group yet
         self._process.join(_LAST_SECONDS)
-        self.connection.close()
+        self._close()
 
     def _kill_what_it_left(self) -> None:
         """Also when it is gone itself: what it started may not be."""
@@ -111,13 +119,19 @@ class Worker:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 
+    def _close(self) -> None:
+        self.connection.close()
+        if self._death >= 0:
+            os.close(self._death)
+            self._death = -1
+
     def stop(self, grace: float) -> None:
         """Let an idle worker go: it ends when its pipe closes; killed after `grace` seconds."""
         self.connection.close()
         self.kill(grace)
 
 
-def _main(connection: Connection, slot: Slot, serve: Serve, parent: int) -> None:
+def _main(connection: Connection, slot: Slot, serve: Serve, parent: int, output: Connection | None) -> None:
     os.setpgid(0, 0)
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -125,6 +139,8 @@ def _main(connection: Connection, slot: Slot, serve: Serve, parent: int) -> None
         os._exit(1)  # the parent died before the line above
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to act on
+    if output is not None:
+        record(output)
     assert "torch" not in sys.modules
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write(_FIRST_TO_GO)
@@ -132,5 +148,5 @@ def _main(connection: Connection, slot: Slot, serve: Serve, parent: int) -> None
         with contextlib.suppress(OSError):  # they may have been taken from us since
             os.sched_setaffinity(0, slot.cores)
     os.environ.update(slot.environment())
-    with contextlib.suppress(EOFError, BrokenPipeError):
+    with contextlib.suppress(EOFError, ConnectionError):  # the parent has gone, perhaps with something of ours unread
         serve(connection, slot)

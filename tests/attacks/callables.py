@@ -91,7 +91,7 @@ FAMILIES: Mapping[str, list[str]] = {
         *_in("typing", "get_type_hints ForwardRef._evaluate"),
     ],
     "higher order": [
-        *_in("functools", "partial reduce partialmethod lru_cache singledispatch cached_property"),
+        *_in("functools", "reduce partialmethod lru_cache singledispatch cached_property"),
         *_in("operator", "attrgetter methodcaller itemgetter call setitem iadd"),
         *_in("_operator", "attrgetter methodcaller itemgetter"),
         *_in("itertools", "starmap chain accumulate count takewhile"),

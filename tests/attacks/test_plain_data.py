@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import io
 import pathlib
+import re
 import uuid
 from argparse import Namespace
 from collections import Counter, OrderedDict, deque
@@ -17,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from judging import findings
+from torch import nn
 
 from fifomark.core.findings import Level
 from fifomark.sanitizer.allowlist import BUILDING_BLOCKS, PLAIN_DATA
@@ -55,6 +58,37 @@ OBJECTS = dtype("O8", *state_of(63))
 DISGUISED = dtype("O8", *state_of(0))
 INSIDE = b.dict_of((b.text("a"), b.tuple_of(dtype("f8"), b.integer(0))))
 OUTSIDE = b.dict_of((b.text("a"), b.tuple_of(dtype("f8"), b.integer(1 << 20))))
+
+LETTERS = "[\0-\U0010ffff]"
+TENSOR = b.tensor("0", (10, 64))
+
+
+def state(key: str, value: bytes) -> bytes:
+    return b.dict_of((b.text(key), value))
+
+
+def size(value: int) -> bytes:
+    return state("out_features", b.integer(value))
+
+
+def partial(cls: str, args: bytes, named: bytes = b"}", kept: str | None = None, more: bytes = NONE) -> bytes:
+    return b.call("functools.partial", b.name(cls)) + b.tuple_of(b.name(kept or cls), args, named, more) + b"b"
+
+
+def masked(
+    kind: bytes, raw: bytes, mask: bytes = POINTER, filling: bytes = NONE, kind_of: str = "numpy.ma.MaskedArray", born: bytes = EMPTY
+) -> bytes:
+    empty = b.call("numpy.ma.core._mareconstruct", b.name(kind_of), b.name("numpy.ndarray"), born, b.text("b"))
+    return empty + b.tuple_of(b.integer(1), ONE, kind, FALSE, raw, mask, filling) + b"b"
+
+
+def pattern(text: str, flags: int = 32) -> bytes:
+    return b.call("re._compile", b.text(text), b.integer(flags))
+
+
+def packed(*args: bytes) -> bytes:
+    return b.new("torch.nn.utils.rnn.PackedSequence", *args)
+
 
 ATTACKS = {
     "objects called numbers": array(DISGUISED, POINTER, ONE),
@@ -102,6 +136,28 @@ ATTACKS = {
     "an optimizer made by its class": b.call("torch.optim.sgd.SGD", b.list_of()),
     "a callback made by its class": b.call("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint", b.text("/tmp")),
     "a number of numpy's made by its class": b.call("numpy.int64", b.text("9" * 10_000)),
+    "a pattern that ignores case, which goes through every letter of a range": pattern(f"{LETTERS * 99}", 2),
+    "a pattern that ignores case by itself": pattern(f"(?i){LETTERS}"),
+    "a pattern that prints": pattern("a", 128),
+    "a long pattern": pattern("a|" * 501),
+    "a pattern that is none": b.call("re._compile", ENDLESS, b.integer(32)),
+    "a layer of any size, still to be made": partial("torch.nn.modules.linear.Linear", b.tuple_of(b.integer(10**9), b.integer(10**9))),
+    "a layer of a size by name": partial("torch.nn.modules.linear.Linear", b.tuple_of(), size(10**9)),
+    "a layer of a size in a tuple": partial("torch.nn.modules.conv.Conv2d", b.tuple_of(), state("k", b.tuple_of(b.integer(10**9)))),
+    "a class that is changed behind its back": partial("torch.optim.adam.Adam", b.tuple_of(), kept="torch.nn.modules.linear.Linear"),
+    "a partial with attributes": partial("torch.optim.adam.Adam", b.tuple_of(), more=state("values", b.name("torch.optim.adam.Adam"))),
+    "a function that is kept": b.call("functools.partial", b.name("torch.nn.functional.pad")),
+    "a partial that is called": partial("torch.optim.adam.Adam", b.tuple_of()) + ONE + b"R",
+    "a partial of a partial": b.call("functools.partial", partial("torch.optim.adam.Adam", b.tuple_of())),
+    "a masked array of objects": masked(OBJECTS, POINTER),
+    "a masked array of objects called numbers": masked(DISGUISED, POINTER),
+    "a masked array that is filled by something": masked(dtype("f8"), POINTER, filling=b.new("argparse.Namespace")),
+    "a masked array of another class": masked(dtype("f8"), POINTER, kind_of="numpy.matrix"),
+    "a masked array whose mask is no bytes": masked(dtype("f8"), POINTER, mask=ENDLESS),
+    "a masked array that is born large": masked(dtype("f8"), POINTER, born=HUGE),
+    "sequences of one order, of which torch works out the other": packed(TENSOR, TENSOR, TENSOR, NONE),
+    "sequences of no tensors": packed(ENDLESS, TENSOR, NONE, NONE),
+    "sequences made by their class": b.call("torch.nn.utils.rnn.PackedSequence", TENSOR),
     "a decimal of many digits": b.call("decimal.Decimal", b.text("9" * 100_000)),
 }  # fmt: skip
 
@@ -129,6 +185,15 @@ DATES = np.array(["2026-01-02", "2026-01-03"], dtype="M8[D]")
 RECORDS = np.array([(1.5, 2, "ab")], dtype=[("a", "f4"), ("b", "i8"), ("c", "U3")])
 ALIGNED = np.zeros(2, dtype=np.dtype([("a", "i1"), ("b", "f8")], align=True))
 
+
+def optimizer() -> torch.optim.Optimizer:
+    return torch.optim.SGD([nn.Parameter(torch.zeros(2))], lr=0.1, momentum=0.9)
+
+
+def schedule(mode: Any) -> torch.optim.lr_scheduler.CyclicLR:
+    return torch.optim.lr_scheduler.CyclicLR(optimizer(), 0.1, 0.2, mode=mode)
+
+
 HONEST: dict[str, Any] = {
     **{f"an array of {code}": np.arange(4).astype(code) for code in ("f2", "f4", ">f8", "i1", "u2", "i8", "?", "c8", "c16", "S3", "U5")},
     **{f"a number of {code}": np.arange(4).astype(code)[1] for code in ("f2", "f4", "f8", "i8", "u1", "?", "c16", "S3", "U5")},
@@ -147,6 +212,23 @@ HONEST: dict[str, Any] = {
     "the generator of torch": torch.Generator().manual_seed(3),
     "bytes": [b"", b"ab\xff", bytearray(), bytearray(b"ab\xff")],
     "numbers": [Fraction(3, 4), Decimal("1.5e-300"), Decimal("NaN"), complex(1, -2)],
+    "types of numpy's": [np.uint16, np.uint64, np.complex64, np.str_, np.bytes_, np.bool, np.longdouble, np.datetime64, np.void],
+    "a masked array": np.ma.array([1.5, 2.5], mask=[False, True]),
+    "a masked array that has a filling": np.ma.array([1, 2], mask=[False, True], fill_value=9),
+    "a matrix": np.ones((1, 2)).view(np.matrix),
+    "patterns": [re.compile("a+(?:b|c)(?P<d>e)", re.MULTILINE), re.compile(b"x", re.DOTALL)],
+    "classes with some of their arguments": [
+        functools.partial(torch.optim.AdamW, lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05),
+        functools.partial(nn.LayerNorm, eps=1e-6),
+    ],
+    "sequences of several lengths": [
+        nn.utils.rnn.pack_padded_sequence(torch.rand(3, 2, 4), lengths, enforce_sorted=False) for lengths in ([3, 2], [2, 3])
+    ],
+    "sequences sorted by length": nn.utils.rnn.pack_padded_sequence(torch.rand(3, 2, 4), [3, 2]),
+    "schedulers": [schedule(kind) for kind in ("triangular", "triangular2", "exp_range")],
+    "a chain of schedulers": torch.optim.lr_scheduler.ChainedScheduler([torch.optim.lr_scheduler.StepLR(optimizer(), 1)]),
+    "the state of a scheduler with a function": torch.optim.lr_scheduler.LambdaLR(optimizer(), lambda _: 1.0).state_dict(),
+    "the state of a scheduler that shrinks its cycles": schedule("exp_range").state_dict(),
     "ranges": [range(50_000), slice(None), slice(1, 10**12, 2)],
     "collections": [deque([1, 2], maxlen=9), deque(), Counter("abca"), Counter({"a": 1}), {1, 2}, frozenset({3}), torch.Size([2, 3])],
     "times": [datetime.datetime.now(datetime.UTC), datetime.date.today(), datetime.timedelta(1), datetime.time(3)],

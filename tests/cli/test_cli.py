@@ -242,6 +242,16 @@ def test_inspect_goes_on_after_a_bad_file_and_says_no(ada: Path, tmp_path: Path)
     assert [json.loads(line)["verdict"] for line in done.stdout.splitlines()] == ["invalid", "clean"]
 
 
+@pytest.mark.parametrize("output", ["", ".", "folder"])
+@pytest.mark.parametrize("more", [[], ["--force"]])
+def test_sanitize_into_a_folder_asks_for_a_name(tmp_path: Path, ada: Path, output: str, more: list[str], monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    done = run("sanitize", ada, "-o", output, *more)
+    assert done.returncode == 2
+    assert f"{output or '.'}: is a folder; give the clean file a name" in done.stderr
+
+
 def test_sanitize_writes_beside_and_renames_so_that_a_refusal_keeps_the_old_file(tmp_path: Path, ada: Path) -> None:
     (tmp_path / "eve.pt").write_bytes(builders.unsafe(tmp_path / "RAN"))
     out = tmp_path / "out.pt"

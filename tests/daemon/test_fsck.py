@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
@@ -202,3 +203,21 @@ def test_the_command_says_what_is_wrong_and_what_to_do(mixed: Bench, capsys: pyt
     assert "fifomark fsck --repair" in seen.err
     assert main(["fsck", "--repair", "--spool", str(mixed.root)]) == 0
     assert main(["fsck", "--json", "--spool", str(mixed.root)]) == 0
+
+
+def test_a_broken_ledger_is_named_with_the_way_out(mixed: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    mixed.ledger.close()
+    for ending in ("-wal", "-shm"):
+        Path(f"{mixed.spool.layout.ledger}{ending}").unlink(missing_ok=True)
+    with sqlite3.connect(mixed.spool.layout.ledger) as db:
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+    db.close()
+    with open(mixed.spool.layout.ledger, "r+b") as file:
+        file.seek(size)
+        file.write(os.urandom(size * 4))
+    for arguments in (["status"], ["fsck"], ["drain"]):
+        code = main([*arguments, "--spool", str(mixed.root)])
+        error = capsys.readouterr().err
+        assert code in (2, 3), arguments
+        assert "ledger.sqlite3" in error
+        assert "fifomark fsck --rebuild" in error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -174,3 +175,26 @@ def test_slots_that_cannot_be_had_are_named_with_the_file_and_the_entry(mixed: M
     settings.write_text(settings.read_text().replace('slots = "auto"', 'slots = ["cpu", "gpu"]'))
     with pytest.raises(ConfigError, match=r"fifomark\.toml: slots\[1\]: 'gpu' is no slot"):
         spool_slots(Spool(mixed.root))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_turn_passes_anyone_over_for_a_slot_that_they_could_have(tmp_path: Path, seed: int) -> None:
+    draw = random.Random(seed)
+    middle = Slot(name="middle", device="cpu", visible="", memory_bytes=4 * GIB)
+    mixed = Mixed(tmp_path / "spool", [SMALL, LARGE, middle])
+    memory = {slot.name: slot.memory_bytes or 0 for slot in (SMALL, LARGE, middle)}
+    names = [f"{draw.choice([0, 0, 1, 3])}-{i:02}.pt" for i in range(24)]
+    dropped(mixed, *names)
+    started: list[str] = []
+    while len(started) < len(names):
+        ready = {row.name for row in mixed.ledger.in_state((State.SANITIZED,), -1) if not row.moving}
+        if draw.random() < 0.4:
+            mixed.end_all()
+        mixed.tick()
+        fresh = [(slot, name) for slot, name in mixed.running.items() if name not in started]
+        left = ready - set(mixed.running.values())
+        for slot, name in fresh:
+            could = {other for other in left if 2 * int(other[0]) * GIB + (256 << 20) <= memory[slot]}
+            assert all(names.index(other) > names.index(name) for other in could), (name, slot, could)
+        started += [name for _, name in fresh]
+        assert mixed.now < 4_000_000_000.0 + 500, "somebody starves"

@@ -131,7 +131,7 @@ def test_an_answer_that_nobody_waited_for_is_not_the_next_files(file: int, tmp_p
 
     client = ParserClient()
     with monkeypatch.context() as patched:
-        patched.setattr(client_module, "_read_bodies", interrupted)
+        patched.setattr(client_module._Said, "next", interrupted)
         with pytest.raises(KeyboardInterrupt):
             client.describe([file], LIMITS)[0]
     (tmp_path / "b.pt").write_bytes(b"I am not a model\n")
@@ -304,13 +304,92 @@ def test_files_that_are_handed_over_together_are_read_by_one_child(file: int) ->
     assert all(one == seen[0] and isinstance(one, Description) for one in seen)
 
 
-@pytest.mark.parametrize("death", ["os._exit(3)", "os.kill(os.getpid(), signal.SIGSEGV)", "raise ValueError", "time.sleep(60)"])
+@pytest.mark.parametrize("death", ["os._exit(3)", "os.kill(os.getpid(), signal.SIGSEGV)", "raise ValueError"])
 def test_a_child_that_dies_of_one_file_does_not_take_the_others_along(file: int, death: str) -> None:
     body = f"\n    if n == 3: {death}\n    {HONEST}"
     started = time.monotonic()
     seen = several(body, file)
     assert all(isinstance(one, Description) for one in seen)
     assert time.monotonic() - started < 9
+
+
+def test_a_file_that_takes_all_its_time_is_not_read_again_and_the_others_are_told_as_they_come(file: int, tmp_path: Path) -> None:
+    folder = str(tmp_path)
+    body = f"\n    if n == 3: os.mkdir(os.path.join({folder!r}, str(os.getpid()))); time.sleep(60)\n    {HONEST}"
+    client = ParserClient(REPLACED.format(body=f"global n; n = globals().get('n', 0) + 1; {body}"), sandbox="off")
+    idle: list[int] = []
+    seen: list[Description | Finding] = []
+    limits = Limits(parse_seconds=2.0)
+    for one in client.told(client.ask([file] * 5, limits), idle=lambda: idle.append(len(seen))):
+        seen.append(one)
+    client.close()
+    assert [isinstance(one, Description) for one in seen] == [True, True, False, True, True]
+    assert isinstance(seen[2], Finding)
+    assert "more than 2 seconds" in seen[2].message
+    assert len(list(tmp_path.glob("[0-9]*"))) == 1  # nobody slept twice
+    assert 2 in idle
+
+
+def test_a_slow_file_whose_time_others_took_is_read_again(file: int) -> None:
+    """Alone, here, it is quick."""
+    body = f"\n    time.sleep({{{{1: 1.2, 2: 60}}}}.get(n, 0))\n    {HONEST}"
+    assert all(isinstance(one, Description) for one in several(body, file, 3, Limits(parse_seconds=2.0)))
+
+
+def test_the_next_files_are_asked_for_while_these_are_read(file: int) -> None:
+    client = ParserClient()
+    one, two, three = (client.ask([file] * 3, LIMITS) for _ in range(3))
+    seen = [list(client.told(asked)) for asked in (one, two, three)]
+    client.close()
+    assert seen[0] == seen[1] == seen[2]
+    assert all(isinstance(each, Description) for each in seen[0])
+
+
+def test_the_parser_is_free_once_all_has_come_that_it_was_asked_for(file: int) -> None:
+    client = ParserClient()
+    assert not client.free
+    told = client.told(client.ask([file] * 9, LIMITS))
+    free = [client.free, *(client.free for _ in told)]
+    client.close()
+    assert free[0] is False
+    assert free[-1] is True
+    assert free == sorted(free)
+
+
+def test_the_parser_is_not_free_while_files_are_read_again(file: int) -> None:
+    """What it was asked besides would be read first, and nobody would take what it says."""
+    body = f"\n    if n == 2: os._exit(3)\n    {HONEST}"
+    client = ParserClient(REPLACED.format(body=f"global n; n = globals().get('n', 0) + 1; {body}"), sandbox="off")
+    assert [client.free for _ in client.told(client.ask([file] * 5, LIMITS))] == [False] * 5
+    client.close()
+
+
+def test_of_several_requests_under_way_each_is_told_how_its_own_child_ended(file: int) -> None:
+    client = ParserClient(REPLACED.format(body="os._exit(7 + (limits.tensors == 2))"), sandbox="off")
+    asked = [client.ask([file], Limits(parse_seconds=5.0, tensors=number)) for number in (1, 2, 1)]
+    said = [str(next(client.told(one))) for one in asked]
+    client.close()
+    assert ["exit code 7" in one for one in said] == [True, False, True]
+    assert "exit code 8" in said[1]
+
+
+def test_what_a_lost_server_was_asked_is_asked_again_of_the_next(file: int) -> None:
+    client = ParserClient()
+    asked = [client.ask([file], LIMITS) for _ in range(2)]
+    assert client._server is not None
+    client._server.kill()
+    client._server.wait()
+    assert all(isinstance(one, Description) for each in asked for one in client.told(each))
+    client.close()
+
+
+def test_a_server_that_is_killed_while_it_starts_is_started_again(file: int, tmp_path: Path) -> None:
+    once = (
+        f"import os, signal\nif not os.path.exists({str(tmp_path / 'x')!r}): os.mkdir({str(tmp_path / 'x')!r}); os.kill(os.getpid(), 9)\n"
+    )
+    client = ParserClient(once.replace("{", "{{").replace("}", "}}") + client_module.PROGRAM)
+    assert isinstance(client.describe([file], LIMITS)[0], Description)
+    client.close()
 
 
 def test_of_many_files_that_all_kill_each_gets_its_own_finding(file: int) -> None:

@@ -23,10 +23,11 @@ import pytest
 import fifomark
 from fifomark.core.errors import InternalError
 from fifomark.core.findings import Verdict
-from fifomark.core.inspection import Inspection
+from fifomark.core.inspection import CleanFile, Inspection, conclude
 from fifomark.core.policy import Isolation, Limits, Policy
 from fifomark.sandbox.enter import available
-from fifomark.sanitizer.messages import Request
+from fifomark.sanitizer.launching import PROGRAM
+from fifomark.sanitizer.messages import Answer, Request
 from fifomark.sanitizer.sanitizer import Job, Sanitizer, _Group
 from fifomark.sanitizer.writer_client import Lost, WriterClient
 
@@ -130,6 +131,20 @@ def _kill_once_told(server: psutil.Process, child: psutil.Process) -> None:
     child.kill()
 
 
+def test_a_writer_that_is_killed_while_it_starts_is_started_again(file: Path, tmp_path: Path) -> None:
+    once = f"import os\nif not os.path.exists({str(tmp_path / 'x')!r}): os.mkdir({str(tmp_path / 'x')!r}); os.kill(os.getpid(), 9)\n"
+    sanitizer = Sanitizer()
+    sanitizer._writer = WriterClient("auto", once + PROGRAM)
+    with sanitizer:
+        assert sanitizer.inspect(file).verdict is Verdict.CLEAN
+
+
+def test_a_writer_that_is_killed_each_time_it_starts_is_our_fault() -> None:
+    client = WriterClient("auto", "import os; os.kill(os.getpid(), 9)  # {homes} {fd} {sandbox}")
+    with pytest.raises(InternalError, match="cannot be started: it says nothing"):
+        client.start()
+
+
 def test_a_file_that_kills_its_writer_twice_is_refused_and_the_next_one_is_read(file: Path, tmp_path: Path) -> None:
     (tmp_path / "deadly.pt").write_bytes(builders.logistic())
     body = "\n    if 'deadly' in names[0]: os.kill(os.getpid(), signal.SIGKILL)\n    return honest(request, fds, seen)"
@@ -188,11 +203,72 @@ def test_a_writer_that_died_with_a_request_in_hand_is_not_replaced_behind_its_ba
         )
         sanitizer._writer.send(one.request, one.fds)
         _wait_for_the_end_of(sanitizer.pid or 0)
-        for attempt in (lambda: sanitizer._writer.send(two.request, two.fds), lambda: sanitizer._writer.receive(one.request, 9)):
+        for attempt in (lambda: sanitizer._writer.send(two.request, two.fds), lambda: next(sanitizer._writer.receive(one.request, 9))):
             with pytest.raises(Lost):
                 attempt()
         one.close()
         two.close()
+
+
+class Dying:
+    """A writer that dies behind the first answer of each request, as far as a sanitizer can tell."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+
+    def start(self) -> None: ...
+
+    def close(self, *, kill: bool = False) -> None: ...
+
+    def send(self, request: Request, fds: list[int]) -> None:
+        self.asked.append([item.path for item in request.items])
+        for item, fd in zip(request.items, fds[1::2], strict=True):
+            os.pwrite(fd, item.path.encode(), 0)
+
+    def receive(self, request: Request, seconds: float) -> Iterator[Answer]:
+        first = request.items[0]
+        clean = CleanFile(size=1, sha256="", weights_sha256="")
+        yield Answer(inspection=msgspec.structs.replace(conclude(first.path, []), clean=clean))
+        raise Lost(overdue=False)
+
+
+def test_what_a_writer_answered_before_it_died_is_not_asked_again(tmp_path: Path) -> None:
+    paths = [str(tmp_path / f"{i}.pt") for i in range(4)]
+    for path in paths:
+        Path(path).write_bytes(builders.logistic())
+    dying = Dying()
+    with Sanitizer(isolation=Isolation.BATCH) as sanitizer:
+        sanitizer._writer.close()
+        sanitizer._writer = dying  # type: ignore[assignment]
+        seen = read(sanitizer, [Job(path, clean_to=f"{path}.clean") for path in paths])
+    assert [one.path for one in seen] == paths
+    assert dying.asked == [paths, paths[1:], paths[2:3], paths[3:]]
+    assert [Path(f"{path}.clean").read_text() for path in paths] == paths  # once, and nobody emptied it afterwards
+
+
+def test_honest_files_do_not_wait_for_one_that_takes_its_time(tmp_path: Path) -> None:
+    slow = Job(tmp_path / "slow.pt")
+    nested = b")" + b"".join(b"2\x86" for _ in range(60))  # a tuple of itself twice, sixty times over: as a key it hashes for ever
+    Path(str(slow.path)).write_bytes(builders.archive(builders.pickled(b"}" + nested + b"Ns"), {}))
+    (tmp_path / "a.pt").write_bytes(builders.logistic())
+    jobs = [Job(tmp_path / "a.pt"), slow, Job(tmp_path / "a.pt")]
+    told: list[tuple[float, str]] = []
+    with Sanitizer(isolation=Isolation.BATCH) as sanitizer:
+        for one in sanitizer.inspect_all(jobs, limits=Limits(parse_seconds=2.0)):
+            assert isinstance(one, Inspection)
+            told.append((time.monotonic(), one.verdict))
+    assert [verdict for _, verdict in told] == ["clean", "unsafe", "clean"]
+    assert told[1][0] - told[0][0] > 1
+
+
+def test_what_a_slow_writer_has_done_is_not_held_back_by_the_rest(tmp_path: Path) -> None:
+    body = "\n    for i, one in enumerate(honest(request, fds, seen)):\n        time.sleep(i % 2 and 1.5)\n        yield one"
+    (tmp_path / "a.pt").write_bytes(builders.logistic())
+    told = []
+    with replaced(body, isolation=Isolation.BATCH) as sanitizer:
+        for _ in sanitizer.inspect_all([Job(tmp_path / "a.pt")] * 4):
+            told.append(time.monotonic())
+    assert told[3] - told[1] > 1  # the first two came before the last began
 
 
 def test_an_answer_about_another_file_is_not_believed(file: Path) -> None:

@@ -87,3 +87,44 @@ def test_a_hash_of_much_is_that_of_the_same_bytes(monkeypatch: pytest.MonkeyPatc
     for at in range(0, 1000, 10):
         hashed.update(data[at : at + 10])
     assert hashed.hexdigest() == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("expected", [0, 1 << 30], ids=["at once", "in a thread"])
+def test_a_digest_that_is_cut_gives_the_hash_of_each_part(expected: int) -> None:
+    parts = [[b"one", b"two"], [], [b"three" * 1000]]
+    hashed = Digest(expected)
+    cut = []
+    for part in parts:
+        for piece in part:
+            hashed.update(piece)
+        cut.append(hashed.cut())
+    hashed.close()
+    assert [one.hexdigest() for one in cut] == [hashlib.sha256(b"".join(part)).hexdigest() for part in parts]
+
+
+def test_the_disk_is_told_to_begin_with_what_is_written_already(file: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[int, int]] = []
+    monkeypatch.setattr(output, "_TO_DISK", 100)
+    monkeypatch.setattr(output, "_BUFFER", 1)
+
+    def begin(fd: int, start: object, size: object, flags: int) -> None:
+        told.append((start.value, size.value))  # type: ignore[attr-defined]
+        assert start.value + size.value <= os.fstat(fd).st_size  # type: ignore[attr-defined]
+
+    monkeypatch.setattr(output, "_sync_file_range", begin)
+    out = Output(file, 0)
+    for _ in range(100):
+        out.write(bytes(9))
+    out.close()
+    ends = [start + size for start, size in told]
+    assert [start for start, _ in told] == [0, *ends[:-1]]  # each byte once
+    assert 800 < ends[-1] <= 900
+
+
+def test_a_system_that_cannot_begin_early_writes_all_the_same(file: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "_TO_DISK", 1)
+    for missing in (None, lambda *_: -1):
+        monkeypatch.setattr(output, "_sync_file_range", missing)
+        out = Output(file, 0)
+        out.write(b"abc")
+        assert out.close() == (3, hashlib.sha256(b"abc").hexdigest())

@@ -43,6 +43,12 @@ def dies_afterwards(path: str) -> str:
     return path
 
 
+def dies_leaving_a_child(path: str) -> str:
+    if os.fork() == 0:
+        time.sleep(600)
+    os._exit(5)
+
+
 def unsendable(path: str) -> object:
     return lambda: path
 
@@ -88,6 +94,17 @@ def test_failures_can_be_returned_in_their_place() -> None:
     assert [results[0], results[3]] == ["a", "d"]
     assert isinstance(results[1], FunctionFailed)
     assert "SIGKILL" in str(results[2])
+
+
+def test_a_worker_that_dies_is_noticed_though_what_it_started_lives_on() -> None:
+    (result,) = filled("a").process(dies_leaving_a_child, slots=["cpu"], on_error="return")
+    assert "exit code 5" in str(result)
+
+
+@pytest.mark.parametrize("slots", [[], "cuda:0", ["gpu"]])
+def test_slots_that_are_none_are_named(slots: list[str] | str) -> None:
+    with pytest.raises(UsageError, match=r"FIFOModelQueue\.process: slots"):
+        list(filled("a").process(length, slots=slots))  # type: ignore[arg-type]
 
 
 def test_results_arrive_as_they_were(tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""Starting the writer's process. Few modules are needed for that, so that a command may do it first and get ready itself meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import socket
+import subprocess
+import sys
+from typing import NamedTuple
+
+from fifomark.core.errors import InternalError
+
+# With -I and -S, neither the working folder, nor PYTHONPATH, nor site-packages bring a module into the writer. What it needs it takes from
+# where we have it from, in the order in which we look there: another fifomark that is installed beside ours is not ours.
+PROGRAM = "import sys; sys.path += {homes!r}; from fifomark.sanitizer import writer_server; writer_server.main({fd}, sandbox={sandbox!r})"
+SANDBOX = "auto"
+_NEEDED = ("fifomark", "msgspec", "numpy", "ml_dtypes")
+# One thread: the sandbox binds the one that enters it, and what it starts.
+_ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+class Launched(NamedTuple):
+    """A writer that has not greeted yet, and the line to it."""
+
+    process: subprocess.Popen[bytes]
+    line: socket.socket
+
+    def end(self) -> None:
+        """At once."""
+        self.line.close()
+        self.process.kill()
+        self.process.communicate()
+
+
+_ahead: list[Launched] = []
+
+
+def launch_ahead() -> None:
+    """Start a writer before anybody has asked for one: the first that is launched as usual is this one. What goes wrong is said then."""
+    with contextlib.suppress(InternalError):
+        _ahead.append(_started(PROGRAM, SANDBOX))
+
+
+def end_ahead() -> None:
+    """End it where nobody wanted it."""
+    while _ahead:
+        _ahead.pop().end()
+
+
+def launch(program: str, sandbox: str) -> Launched:
+    """A writer, on its way. `program` is Python, formatted with the folders to import from as `homes`, the writer's socket as `fd`, and
+    `sandbox`. InternalError where it cannot be started."""
+    return _ahead.pop() if _ahead and (program, sandbox) == (PROGRAM, SANDBOX) else _started(program, sandbox)
+
+
+def _started(program: str, sandbox: str) -> Launched:
+    homes = _homes()
+    ours, theirs = socket.socketpair()
+    null, environment = subprocess.DEVNULL, {**os.environ, **_ENVIRONMENT}
+    command = [sys.executable, "-I", "-S", "-c", program.format(homes=homes, fd=theirs.fileno(), sandbox=sandbox)]
+    with theirs:
+        try:
+            return Launched(
+                subprocess.Popen(
+                    command, pass_fds=[theirs.fileno()], stdin=null, stdout=null, stderr=subprocess.PIPE, cwd="/", env=environment
+                ),
+                ours,
+            )
+        except OSError as e:
+            ours.close()
+            raise InternalError(f"the writer cannot be started: {e}") from e
+
+
+def _homes() -> list[str]:
+    """The folders that hold the packages which the writer needs, ordered so that it finds each where we do. Nothing is imported here."""
+    homes = set()
+    for name in _NEEDED:
+        found = importlib.util.find_spec(name)
+        if found is None or found.origin is None:
+            raise InternalError(f"the writer cannot be started: there is no package {name}")
+        homes.add(os.path.dirname(os.path.dirname(os.path.abspath(found.origin))))
+    ours = [os.path.abspath(folder) for folder in sys.path]
+    # What no folder of ours holds, an import hook has found (an editable install), after all of them.
+    return sorted(homes, key=lambda home: ours.index(home) if home in ours else len(ours))

@@ -23,6 +23,7 @@ from fifomark.marking.data import load_data
 from fifomark.marking.evaluation import Bench
 from fifomark.marking.rubric import load_rubric
 from fifomark.sandbox.enter import InForce, available
+from fifomark.settings import load_settings
 
 RubricWriter = Callable[..., Path]
 ALLOWED = {'families = ["logistic", "mlp"]': "torchscript = true"}
@@ -275,6 +276,12 @@ def test_a_machine_without_seccomp_refuses_the_rubric(rubric: Path, monkeypatch:
 def test_a_rubric_that_contradicts_itself_is_told(write_rubric: RubricWriter, more: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         load_rubric(write_rubric(more, changes=ALLOWED))
+
+
+def test_it_is_the_rubric_that_says_so_and_not_the_settings_of_a_spool(tmp_path: Path) -> None:
+    (tmp_path / "fifomark.toml").write_text('schema = "fifomark.settings/1"\n[policy]\ntorchscript = true\n')
+    with pytest.raises(ConfigError, match=r"write torchscript = true under \[model\] of the rubric"):
+        load_settings(tmp_path)
 
 
 # A process that somebody took over

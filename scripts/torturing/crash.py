@@ -17,6 +17,8 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+from fuzzing.oracle import in_memory
+
 from torturing import oracle
 from torturing.spools import MIXED, Dropped, drop, new_spool
 from torturing.victim import Victim
@@ -119,7 +121,7 @@ def _share(whole: int, i: int, count: int) -> int:
 
 
 def carry_out(plan: Plan) -> Told:
-    folder = Path(tempfile.mkdtemp(prefix="fifomark-crash-"))
+    folder = Path(tempfile.mkdtemp(prefix="fifomark-crash-", dir=in_memory()))
     one = Round(folder, plan.kills, plan.files, plan.seed, isolation=plan.isolation, real=plan.real)
     one.run()
     if not one.problems:

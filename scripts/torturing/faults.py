@@ -22,6 +22,8 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+from fuzzing.oracle import in_memory
+
 from fifomark.cli.main import main as fifomark
 from fifomark.daemon import service
 from torturing import oracle, stepping
@@ -203,7 +205,7 @@ def main() -> int:
     global _scenario
     options = parsed()
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="fifomark-faults-") as folder:
+    with tempfile.TemporaryDirectory(prefix="fifomark-faults-", dir=in_memory()) as folder:
         _scenario = Scenario(Path(folder), options.isolation, retry=options.retry)
         steps = _scenario.steps()
         if options.list:

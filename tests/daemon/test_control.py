@@ -209,3 +209,27 @@ def test_what_is_no_request_is_removed(bench: Bench, body: bytes) -> None:
     os.mkfifo(bench.root / "control/pipe.request")
     bench.tick()
     assert not [name for name in os.listdir(bench.root / "control") if name.endswith(".request")]
+
+
+def test_a_retry_that_cannot_be_finished_once_its_file_has_moved_is_finished_by_the_next_daemon(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.bad["eve.pt"] = UNSAFE
+    bench.drop("eve.pt")
+    bench.drain()
+
+    def denied(source: str, target: str) -> bool:
+        raise PermissionError(13, "Permission denied", source, None, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.spool, "_advance", denied)  # after the file itself, only its report is left to be moved
+        with pytest.raises(PermissionError):
+            steer(bench, "retry", 1)
+    bench.restart()
+    assert (bench.ledger.get(1).state, bench.ledger.get(1).attempt, bench.ledger.get(1).moving) == (State.QUEUED, 2, False)
+    bench.drain()
+    assert sorted(bench.places("eve.pt")) == [
+        "originals/00000001-eve.attempt-1.json",
+        "rejected/00000001-eve.json",
+        "rejected/00000001-eve.pt.quarantined",
+    ]

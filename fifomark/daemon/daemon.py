@@ -6,10 +6,7 @@ files move; a state that is committed while its file still lies elsewhere is mar
 
 from __future__ import annotations
 
-import itertools
 import logging
-import os
-import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,32 +14,30 @@ import msgspec
 
 from fifomark.core.clock import utc
 from fifomark.core.errors import ConfigError, InternalError, UsageError
-from fifomark.core.inspection import Inspection
 from fifomark.core.outcome import Failed, Lost, Marked, Outcome, Reason, Refused, Sanitized
 from fifomark.core.policy import Isolation
-from fifomark.core.report import encode
 from fifomark.core.states import FINAL, State
-from fifomark.core.submission import EVERYTHING, Arrival, Key, Listing, Look, Submission
-from fifomark.core.text import shown
+from fifomark.core.submission import EVERYTHING, Look, Submission
+from fifomark.daemon.admitting import Admitting
 from fifomark.daemon.attempts import exhausted, undecided
 from fifomark.daemon.control import obey_requests
 from fifomark.daemon.dispatch import bounds
 from fifomark.daemon.duplicates import duplicates
 from fifomark.daemon.placing import place
 from fifomark.daemon.rubrics import Rubrics, refresh
+from fifomark.daemon.settling import inspection_of, settle
 from fifomark.daemon.slot_queue import SlotQueue
 from fifomark.daemon.tickets import mark_ticket, sanitize_ticket
-from fifomark.ledger.ledger import Ledger, Result
+from fifomark.ledger.ledger import Ledger
 from fifomark.marking.grade import grade
 from fifomark.marking.rubric import Rubric
-from fifomark.reports.compose import MARKED, compose, refusal
+from fifomark.reports.compose import MARKED, refusal
 from fifomark.spool.requests import forget_answers
 from fifomark.spool.space import Space
 from fifomark.spool.spool import Spool
 from fifomark.workers.pool import Bounds, Ended, Pool
 
 _log = logging.getLogger(__name__)
-MAX_ADMITTED = 5000  # submissions that one turn admits: half a second's work
 SELDOM_SECONDS = 1.0  # between two looks at what changes seldom: rubrics, and what waits for one that is gone
 BATCH = 64  # submissions that a sanitizer is handed at once, where the settings let them share a parser
 
@@ -56,20 +51,19 @@ class Daemon:
         self.broken: dict[str, str] = {}  # rubrics that are wrong, and why: their submissions wait
         self.closing = False  # nothing new is started any more
         self._lenient = lenient
+        self.admitting = Admitting(spool, ledger, rubrics)
         self.adopt(spool, rubrics, sanitizers, slots)
         self._to_sanitize: list[int] = []
         self._admissible: set[int] = set()  # those of them whose owners are known to have an attempt left
         self._seldom_at = float("-inf")
         self._still = False  # whether nothing happened in the last turn
-        self._arriving: dict[Key, Arrival] = {}  # settled, in order, and not yet admitted
-        self.unsettled: frozenset[Key] = frozenset()
-        self.sweep_seconds = 0.0  # what it cost to look at everything the last time
         self.settled: list[Submission] = []  # what ended in the last turn
 
     def adopt(self, spool: Spool, rubrics: Rubrics, sanitizers: Pool, slots: Pool) -> None:
         """Go on with this spool's settings, these rubrics and these pools, of which those that are replaced must have nothing in hand."""
         self.spool, self.rubrics, self._settings = spool, rubrics, spool.settings
         self.sanitizers, self.slots = sanitizers, slots
+        self.admitting.adopt(spool, rubrics)
         self._for_slots = SlotQueue(spool, self.ledger, rubrics, slots, self.broken)
         self._space = Space(spool.layout.root, spool.settings.min_free_bytes)
         self.short_of_space = self._space.is_short()  # nothing new is taken in
@@ -117,13 +111,13 @@ class Daemon:
         ended = self.sanitizers.collect(now) + marked
         if any(isinstance(one.outcome, Sanitized) for one in ended):
             self.spool.keep_clean()
-        listing = self._look(now, look) if look is not None else None
+        listing = self.admitting.look(now, look) if look is not None else None
         self._keep_logs(ended, now)
         moved: list[Submission] = []
         with self.ledger.batch():
             for submission, _, outcome, _ in ended:
                 moved += self._end(submission, outcome, now)
-            came = self._admit(listing, now)
+            came = self.admitting.admit(listing, now)
             moved += self._claim(now) + (self._orphans(now) if seldom or not ended else [])
             started = [] if self.paused or self.closing else self._for_slots.begin(now)
         self._start(started, now)  # before the files are moved: no slot waits for that
@@ -146,12 +140,7 @@ class Daemon:
         if self.paused:
             return not counts[State.SANITIZING] and not counts[State.EVALUATING]
         in_hand = sum(counts[state] for state in (State.SANITIZING, State.SANITIZED, State.EVALUATING))
-        return not in_hand and not self._arriving and not self.ledger.has_ready()
-
-    @property
-    def admitting(self) -> bool:
-        """Whether the next turn has more to admit."""
-        return bool(self._arriving)
+        return not in_hand and not self.admitting.has_more and not self.ledger.has_ready()
 
     @property
     def stuck(self) -> str | None:
@@ -183,36 +172,6 @@ class Daemon:
         return tuple(told)
 
     # One turn, step by step
-
-    def _look(self, now: float, look: Look) -> Listing:
-        began = time.perf_counter()
-        listing = self.spool.look(now, look, self.rubrics, itertools.chain(self.ledger.admission.waiting(), self._arriving))
-        if look.everything:
-            self.sweep_seconds = time.perf_counter() - began
-        return listing
-
-    def _admit(self, listing: Listing | None, now: float) -> int:
-        """Let the ledger know what is new in incoming/; of what came in, so many at a time that everything else goes on."""
-        gone = 0
-        if listing is not None:
-            self.ledger.admission.unsettle(listing.unsettled - self.unsettled)
-            self.unsettled = listing.unsettled
-            for key in listing.gone | listing.unsettled:
-                self._arriving.pop(key, None)
-            gone = self.ledger.admission.withdraw_gone(listing.gone, now)
-            if listing.arrivals:
-                both = [*self._arriving.values(), *listing.arrivals]
-                in_order = sorted(both, key=lambda arrival: (arrival.identity.mtime_ns, os.fsencode(arrival.name)))
-                self._arriving = {(arrival.folder, arrival.name): arrival for arrival in in_order}
-        batch = [self._arriving.pop(key) for key in list(itertools.islice(self._arriving, MAX_ADMITTED))]
-        return gone + self.ledger.admission.admit(batch, now, order=self._settings.order, rubric_of=self._rubric_name, owner_of=self._owner)
-
-    def _rubric_name(self, arrival: Arrival) -> str:
-        return arrival.folder or self._settings.default_rubric
-
-    def _owner(self, arrival: Arrival) -> str:
-        known = self.rubrics.get(self._rubric_name(arrival))
-        return shown(known[0].owner_of(arrival.name) if known else arrival.name)
 
     def _claim(self, now: float) -> list[Submission]:
         """Sanitize ahead of the slots, but not without end."""
@@ -328,7 +287,7 @@ class Daemon:
                 return self._mark_again(id, "the rubric was changed while this was marked", now)
             case Marked(evaluation=evaluation, fingerprint=fingerprint):
                 mark = grade(evaluation, self.rubrics[submission.rubric][0], utc(submission.received_at))
-                same = duplicates(self.ledger, submission, self._inspection(id), fingerprint)
+                same = duplicates(self.ledger, submission, inspection_of(self.ledger, id), fingerprint)
                 return self._settle(submission, State.DONE, MARKED, now, evaluation=evaluation, grade=mark, findings=same)
             case Refused(findings=findings):
                 return self._settle(submission, State.REJECTED, refusal(findings), now, findings=findings)
@@ -371,20 +330,4 @@ class Daemon:
         return []
 
     def _settle(self, submission: Submission, state: State, reason: Reason, now: float, **parts: Any) -> list[Submission]:
-        """Write the report of a submission that has ended, and commit it together with the state; `parts` are those of `compose`."""
-        parts.setdefault("inspection", self._inspection(submission.id))
-        report = compose(submission, state, reason, timeline=self.ledger.timeline(submission.id), now=now, **parts)
-        result = Result(
-            state=report.state,
-            verdict=report.verdict,
-            family=report.model.family if report.model else None,
-            points=report.grade.points if report.grade else None,
-            points_possible=report.grade.points_possible if report.grade else None,
-            reason=report.reason.code,
-            message=report.reason.message,
-        )
-        return [self.ledger.settle(report.id, result, encode(report), now)]
-
-    def _inspection(self, id: int) -> Inspection | None:
-        body = self.ledger.inspection(id)
-        return None if body is None else msgspec.json.decode(body, type=Inspection)
+        return [settle(self.ledger, submission, state, reason, now, **parts)]

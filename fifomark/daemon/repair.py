@@ -14,7 +14,8 @@ from fifomark.core.states import FINAL, State
 from fifomark.core.submission import Submission
 from fifomark.daemon.fsck import Problem, check, needed
 from fifomark.daemon.placing import place
-from fifomark.ledger.ledger import Ledger, Result
+from fifomark.daemon.settling import settle
+from fifomark.ledger.ledger import Ledger
 from fifomark.reports.compose import compose
 from fifomark.spool.moves import rename
 from fifomark.spool.spool import Spool
@@ -57,18 +58,8 @@ def _find(spool: Spool, ledger: Ledger, submission: Submission, now: float) -> s
     if submission.state in FINAL:
         return None
     reason = Reason(code="internal-error", message="its file was lost; retry it, or submit it again", blame="operator")
-    report = compose(submission, State.FAILED, reason, timeline=ledger.timeline(submission.id), now=now)
-    result = Result(
-        state=State.FAILED,
-        verdict=None,
-        family=None,
-        points=None,
-        points_possible=None,
-        reason=reason.code,
-        message=reason.message,
-    )
     with ledger.batch():
-        ended = ledger.settle(submission.id, result, encode(report), now)
+        ended = settle(ledger, submission, State.FAILED, reason, now, inspection=None)
     place(spool, ledger, [ended], now)
     return "ended as failed"
 

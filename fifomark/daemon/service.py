@@ -87,7 +87,7 @@ def run(
         with _releasing(daemon):
             loop.run()
         loop.tell()
-        return Ending(daemon.idle, tuple(sorted(name for _, name in daemon.unsettled)), signals.stopped_by, daemon.paused)
+        return Ending(daemon.idle, tuple(sorted(name for _, name in daemon.admitting.unsettled)), signals.stopped_by, daemon.paused)
 
 
 def _pools(spool: Spool) -> Pools:
@@ -209,10 +209,10 @@ class Loop:
         now = time.time()
         self._reloading.swap()
         self._daemon.closing = self._signals.stopped_by is not None or self._reloading.waits
-        happened = self._daemon.tick(now, self._lookout.due(now, bool(self._daemon.unsettled)))
+        happened = self._daemon.tick(now, self._lookout.due(now, bool(self._daemon.admitting.unsettled)))
         if happened:
             self._progressed = now
-        self._lookout.took(self._daemon.sweep_seconds)
+        self._lookout.took(self._daemon.admitting.sweep_seconds)
         happened |= self._keeper.turn(self._daemon.spool, now)
         self._announcing.announce(self._reloading.problem)
         self._telling.tell()
@@ -221,12 +221,12 @@ class Loop:
         return happened
 
     def _wait(self, watcher: Watcher) -> None:
-        patience = 0.0 if self._daemon.admitting else self._lookout.pause(time.time(), bool(self._daemon.unsettled))
+        patience = 0.0 if self._daemon.admitting.has_more else self._lookout.pause(time.time(), bool(self._daemon.admitting.unsettled))
         pause = min(_BUSY_SECONDS, patience) if self._daemon.in_hand else patience
         pools = (*self._daemon.sanitizers.waitables(), *self._daemon.slots.waitables())
         wait([watcher.fileno(), self._signals.fileno(), *pools], timeout=min(pause, self._notifier.patience))
 
     def _drained(self) -> bool:
         patience = PATIENCE + self._daemon.spool.settings.settle_seconds
-        settling = self._daemon.unsettled and time.time() - self._progressed < patience
+        settling = self._daemon.admitting.unsettled and time.time() - self._progressed < patience
         return self._daemon.idle and not settling

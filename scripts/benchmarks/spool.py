@@ -49,8 +49,8 @@ def measure(root: Path, waiting: int, ended: int, taken: int) -> dict[str, float
     bench.ledger.steering.pause("while they are admitted")
     began = time.perf_counter()
     bench.daemon.tick(time.time(), EVERYTHING)
-    listed = bench.daemon.sweep_seconds
-    while bench.daemon.admitting:
+    listed = bench.daemon.admitting.sweep_seconds
+    while bench.daemon.admitting.has_more:
         bench.daemon.tick(time.time(), None)
     admitted = time.perf_counter() - began - listed
     assert bench.ledger.counts()[State.QUEUED] == waiting

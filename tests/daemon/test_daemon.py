@@ -303,11 +303,11 @@ def test_what_was_marked_by_a_rubric_that_has_changed_since_is_marked_again(benc
 
 
 def test_more_than_a_turn_admits_comes_in_over_several_in_order(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fifomark.daemon.daemon.MAX_ADMITTED", 2)
+    monkeypatch.setattr("fifomark.daemon.admitting.MAX_ADMITTED", 2)
     for i in range(5):
         bench.drop(f"{i}.pt", mtime=100 - i)
     bench.tick()
-    assert bench.daemon.admitting
+    assert bench.daemon.admitting.has_more
     bench.drop("oldest.pt", mtime=1)
     (bench.root / "incoming" / "1.pt").unlink()
     bench.drain()

@@ -1,0 +1,67 @@
+"""What comes in: looking at incoming/, and letting the ledger know of what is new there."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+
+from fifomark.core.submission import Arrival, Key, Listing, Look
+from fifomark.core.text import shown
+from fifomark.daemon.rubrics import Rubrics
+from fifomark.ledger.ledger import Ledger
+from fifomark.spool.spool import Spool
+
+MAX_ADMITTED = 5000  # submissions that one turn admits: half a second's work
+
+
+class Admitting:
+    """`rubrics` are the daemon's own, which it keeps up to date: they say which subfolders are looked into, and whose a file is."""
+
+    def __init__(self, spool: Spool, ledger: Ledger, rubrics: Rubrics) -> None:
+        self._spool, self._ledger, self._rubrics = spool, ledger, rubrics
+        self._arriving: dict[Key, Arrival] = {}  # settled, in order, and not yet admitted
+        self.unsettled: frozenset[Key] = frozenset()
+        self.sweep_seconds = 0.0  # what it cost to look at everything the last time
+
+    def adopt(self, spool: Spool, rubrics: Rubrics) -> None:
+        """Go on with this spool and these rubrics; what has settled stays to be admitted."""
+        self._spool, self._rubrics = spool, rubrics
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the next turn has more to admit."""
+        return bool(self._arriving)
+
+    def look(self, now: float, look: Look) -> Listing:
+        began = time.perf_counter()
+        listing = self._spool.look(now, look, self._rubrics, itertools.chain(self._ledger.admission.waiting(), self._arriving))
+        if look.everything:
+            self.sweep_seconds = time.perf_counter() - began
+        return listing
+
+    def admit(self, listing: Listing | None, now: float) -> int:
+        """Act on what was seen; of what came in, admit so much at a time that everything else goes on. Returns how many came or went."""
+        gone = self._heed(listing, now) if listing is not None else 0
+        batch = [self._arriving.pop(key) for key in list(itertools.islice(self._arriving, MAX_ADMITTED))]
+        order = self._spool.settings.order
+        return gone + self._ledger.admission.admit(batch, now, order=order, rubric_of=self._rubric_name, owner_of=self._owner)
+
+    def _heed(self, listing: Listing, now: float) -> int:
+        """Put what has settled in order, and forget what is gone or written to again; how many were withdrawn by that."""
+        self._ledger.admission.unsettle(listing.unsettled - self.unsettled)
+        self.unsettled = listing.unsettled
+        for key in listing.gone | listing.unsettled:
+            self._arriving.pop(key, None)
+        if listing.arrivals:
+            both = [*self._arriving.values(), *listing.arrivals]
+            in_order = sorted(both, key=lambda arrival: (arrival.identity.mtime_ns, os.fsencode(arrival.name)))
+            self._arriving = {(arrival.folder, arrival.name): arrival for arrival in in_order}
+        return self._ledger.admission.withdraw_gone(listing.gone, now)
+
+    def _rubric_name(self, arrival: Arrival) -> str:
+        return arrival.folder or self._spool.settings.default_rubric
+
+    def _owner(self, arrival: Arrival) -> str:
+        known = self._rubrics.get(self._rubric_name(arrival))
+        return shown(known[0].owner_of(arrival.name) if known else arrival.name)

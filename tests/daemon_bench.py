@@ -26,7 +26,7 @@ Verdicts = Callable[[SanitizeTicket | MarkTicket], Outcome]
 class Bench:
     """A daemon on a real spool and a real ledger, with judges that the test decides."""
 
-    def __init__(self, root: Path, slots: int = 1) -> None:
+    def __init__(self, root: Path, slots: int = 1, *, lenient: bool = False) -> None:
         make_spool(root)
         settings = root / "fifomark.toml"
         settings.write_text(settings.read_text().replace("settle_seconds = 0.2", "settle_seconds = 0.0"))
@@ -35,6 +35,7 @@ class Bench:
         self.bad: dict[str, Finding] = {}  # by file name: what the sanitizer finds
         self.outcomes: dict[str, Outcome] = {}  # by file name: how marking ends, other than well
         self.seen: list[str] = []
+        self._lenient = lenient
         self._slots = [Slot(name=f"cpu:{i}", device="cpu", visible="") for i in range(slots)]
         self.start()
 
@@ -43,7 +44,8 @@ class Bench:
         self.ledger = Ledger(self.spool.layout.ledger)
         self.sanitizers = InlinePool(self.judge, [Slot(name="sanitizer:0", device="cpu", visible="")])
         self.slots = InlinePool(self.judge, self._slots)
-        self.daemon = Daemon(self.spool, self.ledger, load_rubrics(self.spool), self.sanitizers, self.slots)
+        rubrics = load_rubrics(self.spool)
+        self.daemon = Daemon(self.spool, self.ledger, rubrics, self.sanitizers, self.slots, lenient=self._lenient)
 
     def restart(self) -> None:
         """As after a crash: whatever was in memory is gone."""
@@ -83,6 +85,11 @@ class Bench:
             Path(ticket.clean_path).write_bytes(b"clean")
             clean = CleanFile(size=5, sha256="0" * 64, weights_sha256="1" * 64)
         return Sanitized(inspection=inspection(ticket.path, findings, clean))
+
+    def settle(self, line: str) -> None:
+        """Put a line of settings at the top of the file."""
+        settings = self.root / "fifomark.toml"
+        settings.write_text(line + "\n" + settings.read_text())
 
     def places(self, name: str) -> list[str]:
         """Every place in the spool, incoming/ and control/ aside, where something of `name` lies."""

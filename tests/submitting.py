@@ -14,6 +14,7 @@ from torch import nn
 from fifomark.core.inspection import Inspection
 from fifomark.core.outcome import Evaluation, Failed, Marked, MarkTicket, Original, Outcome, Refused
 from fifomark.core.policy import Limits, Policy
+from fifomark.marking import scripts
 from fifomark.marking.evaluation import Bench, evaluate
 from fifomark.marking.model import Material
 from fifomark.marking.rubric import rubric_sha256
@@ -69,6 +70,12 @@ def ran(script: bytes, rubric: Path, bench: Bench | None = None, **changes: Any)
         original=replace(Original(path=str(submitted), sha256=seen.sha256), **changes),
     )
     return evaluate(ticket, bench or Bench())
+
+
+def pid_of(process: scripts._Process) -> str:
+    """That of the process that runs a script."""
+    told = Path(f"/proc/self/fdinfo/{process._process._pidfd}").read_text()
+    return next(line.split()[1] for line in told.splitlines() if line.startswith("Pid:"))
 
 
 def evaluated(outcome: Outcome) -> Evaluation:

@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
-import sys
+import logging
+from typing import Annotated
+
+import typer
 
 from fifomark.cli.exits import Exit, stopped_by
-from fifomark.cli.options import DEFAULT_SPOOL, SpoolOption
+from fifomark.cli.options import DEFAULT_SPOOL, LogFormatOption, SpoolOption
 from fifomark.cli.progress import queue_bar
+from fifomark.cli.streams import say
+from fifomark.core.errors import SpoolHeld
 
 
-def drain(spool: SpoolOption = DEFAULT_SPOOL) -> int:
+def drain(
+    spool: SpoolOption = DEFAULT_SPOOL,
+    if_free: Annotated[
+        bool,
+        typer.Option(
+            "--if-free", help="Leave with 0 and without a word where another holds the spool, or a file is still written: for cron."
+        ),
+    ] = False,
+    log_format: LogFormatOption = None,
+) -> int:
+    """Says what goes wrong; every move of a submission as well where a form for the log is asked for."""
     from fifomark.daemon.service import run
 
-    with queue_bar() as on_turn:
-        ending = run(spool, "drain", on_turn)
-    if ending.paused:
-        print(f"paused {ending.paused}: nothing new was started; go on with: fifomark resume", file=sys.stderr)
-    for name in ending.unsettled:
-        print(f"left for the next time: {name!r} is still being written", file=sys.stderr)
+    level = logging.WARNING if log_format is None else logging.INFO
+    try:
+        with queue_bar() as on_turn:
+            ending = run(spool, "drain", on_turn, log_format=log_format, log_level=level)
+    except SpoolHeld:
+        if if_free:
+            return Exit.FINE
+        raise
+    if ending.paused and not if_free:
+        say(f"paused {ending.paused}: nothing new was started; go on with: fifomark resume")
+    for name in () if if_free else ending.unsettled:
+        say(f"left for the next time: {name!r} is still being written")
     if not ending.idle and ending.signal is not None:
-        print("stopped before everything was marked; what is left waits for the next drain", file=sys.stderr)
+        say("stopped before everything was marked; what is left waits for the next drain")
         return stopped_by(ending.signal)
     return Exit.FINE

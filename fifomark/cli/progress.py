@@ -21,8 +21,19 @@ def progress() -> Progress:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+    class Bar(Progress):
+        """Whose terminal may be gone at any time: what it shows is not what the work depends on."""
+
+        def refresh(self) -> None:
+            with contextlib.suppress(OSError):
+                super().refresh()
+
+        def stop(self) -> None:
+            with contextlib.suppress(OSError):
+                super().stop()
+
     console = Console(stderr=True)
-    return Progress(
+    return Bar(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),

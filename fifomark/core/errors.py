@@ -3,7 +3,8 @@
     FifomarkError
     ├─ UsageError            what was asked for makes no sense (exit code 2)
     │  ├─ ConfigError        a settings or rubric file is wrong: file, key, what was found, what was meant
-    │  └─ SpoolError         the folder is no spool, or another daemon holds it
+    │  └─ SpoolError         the folder is no spool, or cannot be used as one
+    │     └─ SpoolHeld       another daemon holds it
     ├─ ModelRefused          a file was not let through; `.findings` says why (exit code 1)
     │  ├─ UnsafeModel        it holds something that could run
     │  └─ InvalidModel       it cannot be read as weights, or its weights are broken
@@ -43,6 +44,10 @@ class ConfigError(UsageError):
 
 
 class SpoolError(UsageError):
+    pass
+
+
+class SpoolHeld(SpoolError):
     pass
 
 

@@ -50,7 +50,7 @@ class Line(Record):
 class Status(Record):
     """`daemon` is None where none runs; `states` has a count for every state; `uploads` are names still being written.
 
-    `paused` says why nothing new is started, if so."""
+    `paused` says why nothing new is started, if so; `notices` is what the daemon wants its operator to know."""
 
     schema: Literal["fifomark.status/1"]
     spool: str
@@ -61,3 +61,4 @@ class Status(Record):
     recent: tuple[Line, ...]
     uploads: tuple[str, ...]
     paused: str | None = None
+    notices: tuple[str, ...] = ()

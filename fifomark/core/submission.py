@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 from fifomark.core.findings import Verdict
+from fifomark.core.keeping import Pruned
 from fifomark.core.record import Record
 from fifomark.core.states import State
 
@@ -57,7 +58,7 @@ class Submission(Record):
     """A row of the ledger. `order_ns` decides who is next, then the name, then the id; times are seconds since the epoch.
 
     `moving` is true from the commit of a state until its file lies where that state says: what recovery has to finish.
-    `tries` counts how often work on it began; `attempt` how often its submitter asked.
+    `tries` counts how often work on it began; `attempt` how often its submitter asked. `pruned` is what is no longer kept.
     """
 
     id: int
@@ -81,6 +82,7 @@ class Submission(Record):
     reason: str | None = None
     message: str | None = None
     updated_at: float = 0.0
+    pruned: Pruned = Pruned.NOTHING
 
 
 class Claim(Record):

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from fifomark.core.errors import InternalError
+from fifomark.core.keeping import Pruned
 from fifomark.core.requests import Answer, Done, Request, Verb
 from fifomark.core.states import State
 from fifomark.core.submission import Submission
@@ -20,10 +21,10 @@ from fifomark.spool.spool import Spool
 _PATIENCE = 30.0  # seconds: a daemon answers within one, unless it is just admitting many files, or hangs
 
 
-def steer(root: str | os.PathLike[str], verb: Verb, ids: Sequence[int] = ()) -> Answer:
+def steer(root: str | os.PathLike[str], verb: Verb, ids: Sequence[int] = (), stage: Pruned = Pruned.NOTHING) -> Answer:
     """Let `verb` be done to the submissions `ids`; SpoolError where there is no spool, InternalError where its daemon does not answer."""
     spool = Spool(root)
-    request = Request(verb=verb, ids=tuple(dict.fromkeys(ids)))
+    request = Request(verb=verb, ids=tuple(dict.fromkeys(ids)), stage=stage)
     if holder(spool.layout) is None:
         with held(spool.layout), Ledger(spool.layout.ledger) as ledger:
             return obey(spool, ledger, request, time.time())
@@ -46,9 +47,10 @@ def obey(spool: Spool, ledger: Ledger, request: Request, now: float) -> Answer:
     with ledger.batch():
         if request.verb in ("pause", "resume"):
             return Answer(results=(_pause(ledger, request.verb),))
-        results = [_done(spool, ledger, request.verb, id, now) for id in request.ids]
+        results = [_done(spool, ledger, request, id, now) for id in request.ids]
     spool.sync()
-    lost = place(spool, ledger, (ledger.get(r.id) for r in results if r.id is not None and r.done and request.verb == "retry"), now)
+    moves = request.verb in ("retry", "prune")
+    lost = place(spool, ledger, (ledger.get(r.id) for r in results if r.id is not None and r.done and moves), now)
     return Answer(results=tuple(_lost(r) if r.id in lost else r for r in results))
 
 
@@ -64,21 +66,22 @@ def _pause(ledger: Ledger, verb: Verb) -> Done:
     return Done(id=None, done=True, message="goes on" if before else "was not paused")
 
 
-def _done(spool: Spool, ledger: Ledger, verb: Verb, id: int, now: float) -> Done:
+def _done(spool: Spool, ledger: Ledger, request: Request, id: int, now: float) -> Done:
     submission = ledger.find(id)
     if submission is None:
         return Done(id=id, done=False, message="no submission has this id")
-    why_not = _why_not(spool, verb, submission) or _do(spool, ledger, verb, submission, now)
+    why_not = _why_not(spool, request.verb, submission) or _do(spool, ledger, request, submission, now)
     name = shown(submission.name)
-    return Done(id=id, done=why_not is None, message=f"{name}: {why_not}" if why_not else f"{name}: {_SAID[verb]}")
+    return Done(id=id, done=why_not is None, message=f"{name}: {why_not}" if why_not else f"{name}: {_SAID[request.verb]}")
 
 
-_SAID = {"hold": "held", "release": "waits again", "withdraw": "withdrawn", "retry": "waits for another attempt"}
+_SAID = {"hold": "held", "release": "waits again", "withdraw": "withdrawn", "retry": "waits for another attempt", "prune": "pruned"}
 _MAY: dict[str, tuple[tuple[State, ...], str]] = {
     "hold": ((State.QUEUED,), "only what waits in incoming/ can be held"),
     "release": ((State.HELD,), "only what is held can be released"),
     "withdraw": ((State.QUEUED, State.HELD), "only what waits in incoming/ can be withdrawn"),
     "retry": ((State.REJECTED, State.FAILED), "only what was rejected or failed can be tried again"),
+    "prune": ((State.DONE, State.REJECTED, State.FAILED), "only what has ended can be pruned"),
 }
 
 
@@ -89,15 +92,17 @@ def _why_not(spool: Spool, verb: Verb, submission: Submission) -> str | None:
     return spool.can_come_back(submission) if verb == "retry" else None
 
 
-def _do(spool: Spool, ledger: Ledger, verb: Verb, submission: Submission, now: float) -> str | None:
+def _do(spool: Spool, ledger: Ledger, request: Request, submission: Submission, now: float) -> str | None:
     """Why it could not be done, if so."""
-    match verb:
+    match request.verb:
         case "hold":
             ledger.steering.hold(submission.id, now)
         case "release":
             ledger.steering.release(submission.id, now)
         case "retry":
             ledger.steering.retry(submission.id, now)
+        case "prune":
+            ledger.retention.prune(submission.id, request.stage, now)
         case _:
             try:
                 spool.withdraw(submission)  # first: were it left, it would come in again

@@ -7,6 +7,7 @@ files move; a state that is committed while its file still lies elsewhere is mar
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import time
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from typing import Any
 import msgspec
 
 from fifomark.core.clock import utc
-from fifomark.core.errors import InternalError, UsageError
+from fifomark.core.errors import ConfigError, InternalError, UsageError
 from fifomark.core.inspection import Inspection
 from fifomark.core.outcome import Failed, Lost, Marked, Outcome, Reason, Refused, Sanitized
 from fifomark.core.policy import Isolation
@@ -36,9 +37,11 @@ from fifomark.marking.grade import grade
 from fifomark.marking.rubric import Rubric
 from fifomark.reports.compose import MARKED, compose, refusal
 from fifomark.spool.requests import forget_answers
+from fifomark.spool.space import Space
 from fifomark.spool.spool import Spool
-from fifomark.workers.pool import Bounds, Pool
+from fifomark.workers.pool import Bounds, Ended, Pool
 
+_log = logging.getLogger(__name__)
 MAX_ADMITTED = 5000  # submissions that one turn admits: half a second's work
 SELDOM_SECONDS = 1.0  # between two looks at what changes seldom: rubrics, and what waits for one that is gone
 BATCH = 64  # submissions that a sanitizer is handed at once, where the settings let them share a parser
@@ -47,19 +50,29 @@ BATCH = 64  # submissions that a sanitizer is handed at once, where the settings
 class Daemon:
     """`rubrics` are those of the spool by name, each with the hash it was read with."""
 
-    def __init__(self, spool: Spool, ledger: Ledger, rubrics: Rubrics, sanitizers: Pool, slots: Pool) -> None:
-        self.spool, self.ledger, self._rubrics = spool, ledger, rubrics
-        self.sanitizers, self.slots = sanitizers, slots
-        self._settings = spool.settings
+    def __init__(self, spool: Spool, ledger: Ledger, rubrics: Rubrics, sanitizers: Pool, slots: Pool, *, lenient: bool = False) -> None:
+        """`lenient`: a rubric that is broken later stops its own submissions only."""
+        self.ledger = ledger
+        self.broken: dict[str, str] = {}  # rubrics that are wrong, and why: their submissions wait
+        self.closing = False  # nothing new is started any more
+        self._lenient = lenient
+        self.adopt(spool, rubrics, sanitizers, slots)
         self._to_sanitize: list[int] = []
         self._admissible: set[int] = set()  # those of them whose owners are known to have an attempt left
-        self._for_slots = SlotQueue(spool, ledger, rubrics, slots)
         self._seldom_at = float("-inf")
         self._still = False  # whether nothing happened in the last turn
         self._arriving: dict[Key, Arrival] = {}  # settled, in order, and not yet admitted
         self.unsettled: frozenset[Key] = frozenset()
         self.sweep_seconds = 0.0  # what it cost to look at everything the last time
         self.settled: list[Submission] = []  # what ended in the last turn
+
+    def adopt(self, spool: Spool, rubrics: Rubrics, sanitizers: Pool, slots: Pool) -> None:
+        """Go on with this spool's settings, these rubrics and these pools, of which those that are replaced must have nothing in hand."""
+        self.spool, self.rubrics, self._settings = spool, rubrics, spool.settings
+        self.sanitizers, self.slots = sanitizers, slots
+        self._for_slots = SlotQueue(spool, self.ledger, rubrics, slots, self.broken)
+        self._space = Space(spool.layout.root, spool.settings.min_free_bytes)
+        self.short_of_space = self._space.is_short()  # nothing new is taken in
 
     def recover(self, now: float) -> int:
         """Finish what an earlier daemon left half done (docs/recovery.md); returns how many submissions that were."""
@@ -95,7 +108,8 @@ class Daemon:
     def tick(self, now: float, look: Look | None = EVERYTHING) -> bool:
         """One turn at `now` (seconds since the epoch), after a `look` at incoming/. Returns whether anything happened."""
         if seldom := not 0 <= now - self._seldom_at < SELDOM_SECONDS:
-            refresh(self.spool, self._rubrics)
+            refresh(self.spool, self.rubrics, self.broken if self._lenient else None)
+            self.short_of_space = self._space.is_short()
             self._seldom_at = now
         obeyed = obey_requests(self.spool, self.ledger, now)
         marked = self.slots.collect(now)
@@ -104,13 +118,14 @@ class Daemon:
         if any(isinstance(one.outcome, Sanitized) for one in ended):
             self.spool.keep_clean()
         listing = self._look(now, look) if look is not None else None
+        self._keep_logs(ended, now)
         moved: list[Submission] = []
         with self.ledger.batch():
-            for submission, _, outcome in ended:
+            for submission, _, outcome, _ in ended:
                 moved += self._end(submission, outcome, now)
             came = self._admit(listing, now)
             moved += self._claim(now) + (self._orphans(now) if seldom or not ended else [])
-            started = [] if self.paused else self._for_slots.begin(now)
+            started = [] if self.paused or self.closing else self._for_slots.begin(now)
         self._start(started, now)  # before the files are moved: no slot waits for that
         self._place(moved, now)
         moved += self._refuse(now)
@@ -154,11 +169,24 @@ class Daemon:
             return None
         return self._for_slots.blocked
 
+    @property
+    def in_hand(self) -> int:
+        """How many submissions are being worked on."""
+        return sum(state.submission is not None for state in (*self.sanitizers.slots(), *self.slots.slots()))
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What its operator should know."""
+        told = [f"rubric {name!r} is wrong, and its submissions wait: {why}" for name, why in self.broken.items()]
+        if self.short_of_space:
+            told.append("the spool's disk is nearly full (min_free_bytes): nothing new is taken until there is room")
+        return tuple(told)
+
     # One turn, step by step
 
     def _look(self, now: float, look: Look) -> Listing:
         began = time.perf_counter()
-        listing = self.spool.look(now, look, self._rubrics, itertools.chain(self.ledger.admission.waiting(), self._arriving))
+        listing = self.spool.look(now, look, self.rubrics, itertools.chain(self.ledger.admission.waiting(), self._arriving))
         if look.everything:
             self.sweep_seconds = time.perf_counter() - began
         return listing
@@ -183,22 +211,23 @@ class Daemon:
         return arrival.folder or self._settings.default_rubric
 
     def _owner(self, arrival: Arrival) -> str:
-        known = self._rubrics.get(self._rubric_name(arrival))
+        known = self.rubrics.get(self._rubric_name(arrival))
         return shown(known[0].owner_of(arrival.name) if known else arrival.name)
 
     def _claim(self, now: float) -> list[Submission]:
         """Sanitize ahead of the slots, but not without end."""
-        if self.paused:
+        if self.paused or self.closing or self.short_of_space:
             return []
-        ahead = len(self._to_sanitize) + self.ledger.counts()[State.SANITIZED]
+        stuck = sum(s.rubric in self.broken for s in self.ledger.in_state((State.SANITIZED,), -1)) if self.broken else 0
+        ahead = len(self._to_sanitize) + self.ledger.counts()[State.SANITIZED] - stuck
         claims: list[Submission] = []
         waiting: set[tuple[str, str]] = set()  # for the end of others by the same owner, which may be the last that they may have
         wanted = len(self.sanitizers.free()) * self._batch
         most = max(self._for_slots.room, self._batch)
-        while len(claims) < wanted and ahead + len(claims) < most and (ready := self.ledger.next_ready(waiting)) is not None:
-            if ready.rubric in self._rubrics and undecided(self.ledger, ready, self._rubrics[ready.rubric][0].attempts):
+        while len(claims) < wanted and ahead + len(claims) < most and (ready := self.ledger.next_ready(waiting, self.broken)) is not None:
+            if ready.rubric in self.rubrics and undecided(self.ledger, ready, self.rubrics[ready.rubric][0].attempts):
                 waiting.add((ready.rubric, ready.owner))
-            elif (claim := self.ledger.start(now, waiting)) is not None:
+            elif (claim := self.ledger.start(now, waiting, self.broken)) is not None:
                 claims.append(claim.submission)
         self._to_sanitize += [submission.id for submission in claims]
         return claims
@@ -207,7 +236,14 @@ class Daemon:
         """What waits for a slot and can never be marked: its rubric is gone, or no slot is large enough."""
         moved: list[Submission] = []
         for submission in self._for_slots.waiting():
-            if (reason := self._for_slots.hopeless(submission)) is not None:
+            try:
+                reason = self._for_slots.hopeless(submission)
+            except ConfigError as e:
+                if not self._lenient:
+                    raise
+                self.broken[submission.rubric] = str(e)
+                continue
+            if reason is not None:
                 moved += self._settle(submission, State.FAILED, reason, now)
         return moved
 
@@ -219,8 +255,8 @@ class Daemon:
         """Those that were claimed and are one too many for their owner, before they cost anything."""
         new = [id for id in self._to_sanitize if id not in self._admissible]
         self._admissible = set(self._to_sanitize)
-        claimed = [s for s in map(self.ledger.get, new) if s.rubric in self._rubrics]
-        reasons = [(s, exhausted(self.ledger, s, self._rubrics[s.rubric][0].attempts)) for s in claimed]
+        claimed = [s for s in map(self.ledger.get, new) if s.rubric in self.rubrics]
+        reasons = [(s, exhausted(self.ledger, s, self.rubrics[s.rubric][0].attempts)) for s in claimed]
         refused: list[Submission] = []
         if any(reason for _, reason in reasons):
             with self.ledger.batch():
@@ -234,14 +270,14 @@ class Daemon:
     def _start(self, started: Iterable[tuple[Submission, str]], now: float) -> None:
         by_name = {slot.name: slot for slot in self.slots.free()}
         for submission, name in started:
-            rubric, sha256 = self._rubrics[submission.rubric]
+            rubric, sha256 = self.rubrics[submission.rubric]
             limit = bounds(rubric, self._settings.limits, by_name[name], now)
             ticket = mark_ticket(self.spool, submission, rubric, sha256, self.ledger.inspection(submission.id), limit, now)
             self.slots.start([ticket], by_name[name], limit)
 
     def _sanitize(self, now: float) -> None:
         for slot in self.sanitizers.free():
-            if not self._to_sanitize:
+            if not self._to_sanitize or self.closing:
                 break
             with self.ledger.batch():
                 taken = [self.ledger.try_again(id) for id in self._next_batch()]
@@ -267,8 +303,16 @@ class Daemon:
 
     def _rubric_of(self, submission: Submission) -> Rubric | None:
         """None where it names a rubric that the spool has not."""
-        known = self._rubrics.get(submission.rubric)
+        known = self.rubrics.get(submission.rubric)
         return known[0] if known else None
+
+    def _keep_logs(self, ended: Iterable[Ended], now: float) -> None:
+        for id, slot, _, said in ended:
+            if said:
+                try:
+                    self.spool.keep_log(self.ledger.get(id), f"--- {utc(now):%Y-%m-%dT%H:%M:%SZ} on {slot.name}\n{said}")
+                except OSError as e:
+                    _log.warning("%08d: what was said cannot be kept: %s", id, e)
 
     # How a submission ends
 
@@ -280,14 +324,17 @@ class Daemon:
                 return self._settle(submission, State.REJECTED, refusal(inspection.findings), now, inspection=inspection)
             case Sanitized(inspection=inspection):
                 return [self.ledger.sanitized(id, msgspec.json.encode(inspection), now)]
-            case Marked(evaluation=evaluation) if evaluation.rubric_sha256 != self._rubrics[submission.rubric][1]:
+            case Marked(evaluation=evaluation) if evaluation.rubric_sha256 != self.rubrics[submission.rubric][1]:
                 return self._mark_again(id, "the rubric was changed while this was marked", now)
             case Marked(evaluation=evaluation, fingerprint=fingerprint):
-                mark = grade(evaluation, self._rubrics[submission.rubric][0], utc(submission.received_at))
+                mark = grade(evaluation, self.rubrics[submission.rubric][0], utc(submission.received_at))
                 same = duplicates(self.ledger, submission, self._inspection(id), fingerprint)
                 return self._settle(submission, State.DONE, MARKED, now, evaluation=evaluation, grade=mark, findings=same)
             case Refused(findings=findings):
                 return self._settle(submission, State.REJECTED, refusal(findings), now, findings=findings)
+            case Failed(reason=Reason(code="rubric-error") as reason) if self._lenient:
+                self.broken[submission.rubric] = reason.message
+                return self._mark_again(id, "its rubric is wrong", now)
             case Failed(reason=Reason(code="rubric-error") as reason):
                 raise UsageError(reason.message)  # stops the marking, and puts back what is in hand
             case Failed(reason=Reason(code="disk-error") as reason):

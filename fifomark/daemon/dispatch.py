@@ -57,7 +57,7 @@ class Dispatch:
         self._lost: dict[int, set[str]] = {}
 
     def learn(self, ended: Iterable[Ended]) -> None:
-        for submission, slot, outcome in ended:
+        for submission, slot, outcome, _ in ended:
             if isinstance(outcome, Lost):
                 self._lost.setdefault(submission, set()).add(slot.name)
             else:

@@ -110,10 +110,11 @@ def draft(
     kept = folder / "data" / data.name
     kept.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(data, kept)
+    task = _task(np.asarray(values[names.label]), seen)
     parts = [
         _about(folder),
-        _task(np.asarray(values[names.label]), seen),
-        _model(seen, shape, decide),
+        task,
+        _model(seen, shape, 'type = "token-classification"' in task, decide),
         _input(np.asarray(values[names.inputs[0]]), shape, seen),
         _data(kept, folder, names),
     ]
@@ -204,7 +205,7 @@ def _width(seen: Inspection | None) -> int | None:
     return shapes[-1][0] if shapes else None
 
 
-def _model(seen: Inspection | None, shape: tuple[int, ...], decide: Decide | None) -> list[str]:
+def _model(seen: Inspection | None, shape: tuple[int, ...], per_token: bool, decide: Decide | None) -> list[str]:
     specs = [TensorSpec(name=t.name, dtype=t.dtype, shape=t.shape) for t in seen.weights.tensors] if seen and seen.weights else []
     match = registry.match(specs) if specs else None
     if match is None:
@@ -217,7 +218,10 @@ def _model(seen: Inspection | None, shape: tuple[int, ...], decide: Decide | Non
     lines = ["[model]", f'families = ["{match.family}"]', "", f"[model.{match.family}]"]
     facts = registry.family(match.family).facts
     asked = {name: fact for name, fact in facts.items() if fact.matters(match)}
-    told = [_fact(name, fact, _guess(name, fact.default, match, shape), decide) for name, fact in asked.items()]
+    guesses = {name: _guess(name, fact.default, match, shape) for name, fact in asked.items()}
+    if per_token and "pooling" in guesses:
+        guesses["pooling"] = "none"
+    told = [_fact(name, fact, guesses[name], decide) for name, fact in asked.items()]
     return [*lines, *chain.from_iterable(told)] if told else lines[:2]
 
 

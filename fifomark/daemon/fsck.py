@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from fifomark.core.keeping import Pruned
 from fifomark.core.record import Record
 from fifomark.core.report import decode
 from fifomark.core.states import FINAL, State
@@ -54,7 +55,8 @@ def _missing(layout: Layout, submission: Submission) -> Iterator[Problem]:
         if not any(map(os.path.lexists, places)):
             message = f"{shown(submission.name)} is {submission.state}, and its file is not there"
             yield Problem(kind="file", message=message, id=submission.id, path=os.path.relpath(places[0], layout.root))
-    if submission.state in FINAL - {State.WITHDRAWN} and (why := _wrong_report(layout.report(submission), submission)):
+    reported = submission.state in FINAL - {State.WITHDRAWN} and submission.pruned < Pruned.REPORT
+    if reported and (why := _wrong_report(layout.report(submission), submission)):
         path = os.path.relpath(layout.report(submission), layout.root)
         yield Problem(
             kind="report", message=f"{shown(submission.name)} is {submission.state}, and its report {why}", id=submission.id, path=path
@@ -70,8 +72,10 @@ def needed(layout: Layout, submission: Submission) -> tuple[tuple[str, ...], ...
             return ((layout.claimed(submission),),)
         case State.SANITIZED | State.EVALUATING:
             return (layout.clean(submission),), (layout.original(submission),)
-        case State.DONE:
+        case State.DONE if submission.pruned < Pruned.FILES:
             return ((layout.done(submission),),)
+        case _ if submission.pruned:
+            return ()
         case State.REJECTED:
             return ((layout.quarantined(submission),),)
         case State.FAILED:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+
+from msgspec.structs import replace
 
 from fifomark.core.clock import utc
 from fifomark.core.errors import SpoolError
@@ -47,11 +50,18 @@ def look(root: str | os.PathLike[str], lines: int = 20) -> Status:
         daemon=held_by.daemon if held_by else None,
         states={str(state): count for state, count in counts.items()},
         slots=held_by.slots if held_by else (),
-        queue=tuple(map(_line, waiting)),
+        queue=tuple(_waiting(row, held_by.broken if held_by else {}) for row in waiting),
         recent=tuple(map(_line, recent)),
         uploads=tuple(shown(name) for name in uploads(layout.folder("incoming"))),
         paused=paused,
+        notices=held_by.notices if held_by else (),
     )
+
+
+def _waiting(row: Submission, broken: Mapping[str, str]) -> Line:
+    """With the reason why it waits, where it is its rubric's."""
+    line = _line(row)
+    return replace(line, message=f"waits for its rubric: {broken[row.rubric]}") if row.rubric in broken else line
 
 
 def _line(row: Submission) -> Line:

@@ -16,7 +16,7 @@ class Lookout:
     """Asked once a turn. An event says where to look; the sweep of everything, every `rescan_seconds`, finds what no event told of."""
 
     def __init__(self, watcher: Watcher, settings: Settings, now: float) -> None:
-        self._watcher, self._settings = watcher, settings
+        self._watcher, self.settings = watcher, settings
         self.woken = now
         self._looked = 0.0
         self._swept, self._cost = 0.0, 0.0
@@ -49,9 +49,9 @@ class Lookout:
             return max(self._cost / _URGENT - (now - self._swept), 0.0)
         if not unsettled:
             return max(self._rescan() - (now - self._swept), 0.0)
-        settling = now - self.woken < PATIENCE + self._settings.settle_seconds
-        return max(self._settings.settle_seconds, 0.05) if settling else 1.0
+        settling = now - self.woken < PATIENCE + self.settings.settle_seconds
+        return max(self.settings.settle_seconds, 0.05) if settling else 1.0
 
     def _rescan(self) -> float:
-        seconds = self._settings.rescan_seconds if self._watcher.watching else min(self._settings.rescan_seconds, _POLL)
+        seconds = self.settings.rescan_seconds if self._watcher.watching else min(self.settings.rescan_seconds, _POLL)
         return max(seconds, self._cost / _SHARE)

@@ -41,6 +41,15 @@ max_attempts = 3
 # Kinds of networks that plugins know (fifomark.families), for every rubric; one that a rubric names itself need not be here.
 plugins = []
 
+# A daemon that is told to stop gives what runs this many seconds to end; then it is put back, and costs nobody a try.
+grace_seconds = 60.0
+
+# Nothing new is taken while less than this is free on the spool's disk; without it, 1 GiB, or a twentieth of a small disk.
+# min_free_bytes = 1_073_741_824
+
+# What serve says on stderr: "text" or "json", an object a line.
+log_format = "text"
+
 [policy]
 extensions = [".pt"]
 # "reject" an unsafe file, or "disarm" it: take its weights, drop the rest, and flag it.
@@ -50,6 +59,12 @@ on_unsafe = "reject"
 file_bytes = 8589934592
 mark_seconds = 300.0
 mark_memory_bytes = 8589934592
+
+# What is kept of submissions that have ended: all of it, where nothing is said. Reports stay, unless reports = true. (fifomark prune)
+[retention]
+# older_than_days = 30.0
+# keep = 10_000
+# max_bytes = 100_000_000_000
 """
 
 

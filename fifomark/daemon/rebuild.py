@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from datetime import datetime
 
 import msgspec
+from msgspec.structs import replace
 
+from fifomark.core.keeping import Pruned
 from fifomark.core.report import Report, decode
 from fifomark.core.states import State
 from fifomark.core.submission import Identity, Submission
 from fifomark.core.text import shown
-from fifomark.daemon.fsck import NUMBERED
+from fifomark.daemon.fsck import NUMBERED, needed
 from fifomark.daemon.repair import set_aside
 from fifomark.daemon.rubrics import Rubrics, load_rubrics
 from fifomark.ledger.ledger import Ledger
@@ -54,7 +56,10 @@ def _ended(spool: Spool, ledger: Ledger, folder: str, now: float) -> Iterator[st
         if ledger.find(report.id):
             yield f"{folder}/{shown(name)}: {report.id} has ended elsewhere, too; left"
             continue
-        ledger.upkeep.restore(_row(report, now), [(step.state, step.at.timestamp()) for step in report.timeline])
+        row = _row(report, now)
+        if not all(any(map(os.path.lexists, places)) for places in needed(spool.layout, row)):
+            row = replace(row, pruned=Pruned.FILES)  # only the report is kept
+        ledger.upkeep.restore(row, [(step.state, step.at.timestamp()) for step in report.timeline])
         yield f"{report.id:08d} {report.submission.name}: {report.state}"
 
 

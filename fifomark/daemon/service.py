@@ -1,30 +1,35 @@
-"""`serve` and `drain`: the loop around `tick`, its signals, and everything that must be open while it turns."""
+"""`serve` and `drain`: the loop around `tick`, and everything that must be open while it turns."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
-import platform
 import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import wait
-from types import FrameType
 from typing import Literal, NamedTuple
 
-import fifomark
-from fifomark.core.clock import utc
-from fifomark.core.errors import InternalError, SpoolError
-from fifomark.core.status import DaemonStatus, SlotStatus
+from fifomark.core.errors import InternalError, SpoolError, UsageError
+from fifomark.core.text import shown
+from fifomark.daemon.announcing import Announcing
 from fifomark.daemon.daemon import Daemon
 from fifomark.daemon.fsck import known_to_a_ledger
+from fifomark.daemon.logs import log_as, logging_to_stderr
 from fifomark.daemon.lookout import PATIENCE, Lookout
+from fifomark.daemon.notify import Notifier
+from fifomark.daemon.prune import Keeper
+from fifomark.daemon.reloading import Pools, Reloading
 from fifomark.daemon.rubrics import load_rubrics
+from fifomark.daemon.signals import Signals
+from fifomark.daemon.telling import Telling
 from fifomark.ledger.ledger import Ledger
+from fifomark.settings import LogFormat, Settings
 from fifomark.spool.layout import Layout
-from fifomark.spool.lock import Holder, announce, held
+from fifomark.spool.lock import held
 from fifomark.spool.mounts import over_network
 from fifomark.spool.spool import Spool
 from fifomark.spool.watch import Watcher, new_watcher
@@ -32,6 +37,7 @@ from fifomark.workers.local import LocalPool
 from fifomark.workers.main import serve_marking, serve_sanitizing
 from fifomark.workers.slots import Slot, find_slots, pinned
 
+_log = logging.getLogger(__name__)
 _BUSY_SECONDS = 0.5  # how often overdue workers are looked for; what ends wakes the loop at once
 
 
@@ -47,11 +53,19 @@ class Ending(NamedTuple):
     paused: str | None
 
 
+Mode = Literal["serve", "drain"]
 OnTurn = Callable[[Daemon], None]
 
 
-def run(root: str | os.PathLike[str], mode: Literal["serve", "drain"], on_turn: OnTurn = lambda _: None) -> Ending:
-    """Serve the spool until a signal comes, or drain it until nothing waits.
+def run(
+    root: str | os.PathLike[str],
+    mode: Mode,
+    on_turn: OnTurn = lambda _: None,
+    *,
+    log_format: LogFormat | None = None,
+    log_level: int = logging.WARNING,
+) -> Ending:
+    """Serve the spool until a signal comes, or drain it until nothing waits. `log_format` stands above that of the settings.
 
     UsageError before anything is touched where settings or rubrics are wrong or another daemon holds the spool; InternalError where
     no slot is left that could go on.
@@ -59,20 +73,37 @@ def run(root: str | os.PathLike[str], mode: Literal["serve", "drain"], on_turn: 
     spool = Spool(root)
     rubrics = load_rubrics(spool)
     check_place(spool.layout)
-    slots = pinned(spool_slots(spool))
-    with held(spool.layout), Ledger(spool.layout.ledger) as ledger:
-        posts = [Slot(name=f"sanitizer:{i}", device="cpu", visible="") for i in range(spool.settings.sanitizers)]
-        daemon = Daemon(
-            spool,
-            ledger,
-            rubrics,
-            sanitizers=LocalPool(functools.partial(serve_sanitizing, spool.settings.sandbox, spool.settings.isolation), posts),
-            slots=LocalPool(serve_marking, slots),
-        )
-        loop = Loop(daemon, mode, on_turn)
+    sanitizers, slots = _pools(spool)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(held(spool.layout))
+        ledger = stack.enter_context(Ledger(spool.layout.ledger))
+        handler = stack.enter_context(logging_to_stderr(log_format or spool.settings.log_format, log_level))
+        notifier = stack.enter_context(contextlib.closing(Notifier()))
+        signals = stack.enter_context(Signals())
+        daemon = Daemon(spool, ledger, rubrics, sanitizers, slots, lenient=mode == "serve")
+        loop = Loop(daemon, mode, on_turn, signals, notifier)
+        if log_format is None:
+            loop.on_reload = lambda settings: log_as(handler, settings.log_format)
         with _releasing(daemon):
             loop.run()
-        return Ending(daemon.idle, tuple(sorted(name for _, name in daemon.unsettled)), loop.stopped_by, daemon.paused)
+        loop.tell()
+        return Ending(daemon.idle, tuple(sorted(name for _, name in daemon.unsettled)), signals.stopped_by, daemon.paused)
+
+
+def _pools(spool: Spool) -> Pools:
+    """As the settings ask for; no worker is started yet."""
+    settings = spool.settings
+    posts = [Slot(name=f"sanitizer:{i}", device="cpu", visible="") for i in range(settings.sanitizers)]
+    sanitizing = functools.partial(serve_sanitizing, settings.sandbox, settings.isolation)
+    slots = pinned(spool_slots(spool))
+    return LocalPool(sanitizing, posts, keep_output=True), LocalPool(serve_marking, slots, keep_output=True)
+
+
+def spool_slots(spool: Spool) -> tuple[Slot, ...]:
+    """Those that its settings ask for; ConfigError where they cannot be had."""
+    settings = spool.settings
+    memory = None if settings.cpu_memory_mib is None else settings.cpu_memory_mib << 20
+    return find_slots(settings.slots, file=spool.layout.settings, cpu_memory_bytes=memory)
 
 
 def check_place(layout: Layout) -> None:
@@ -98,82 +129,104 @@ def _releasing(daemon: Daemon) -> Iterator[None]:
     daemon.release(time.time())
 
 
-def spool_slots(spool: Spool) -> tuple[Slot, ...]:
-    """Those that its settings ask for; ConfigError where they cannot be had."""
-    settings = spool.settings
-    memory = None if settings.cpu_memory_mib is None else settings.cpu_memory_mib << 20
-    return find_slots(settings.slots, file=spool.layout.settings, cpu_memory_bytes=memory)
-
-
 class Loop:
     """Turns the daemon; ends on a signal, in mode "drain" also when nothing waits."""
 
-    def __init__(self, daemon: Daemon, mode: Literal["serve", "drain"], on_turn: OnTurn) -> None:
+    def __init__(self, daemon: Daemon, mode: Mode, on_turn: OnTurn, signals: Signals, notifier: Notifier) -> None:
         self._daemon, self._mode, self._on_turn = daemon, mode, on_turn
-        self._settings = daemon.spool.settings
-        self._started_at = time.time()
-        self.stopped_by: int | None = None  # the signal
-        self._progressed = self._started_at
-        self._announced: tuple[SlotStatus, ...] | None = None
+        self._signals, self._notifier = signals, notifier
+        self.on_reload: Callable[[Settings], None] = lambda _: None
+        self._reloading = Reloading(daemon, _pools)
+        self._announcing = Announcing(daemon, mode, notifier)
+        self._telling = Telling(daemon.ledger)
+        self._keeper = Keeper(daemon.ledger)
+        self._progressed = time.time()
+        self._give_up_at: float | None = None  # on the monotonic clock: what runs then is put back
 
     def run(self) -> None:
-        with new_watcher(self._daemon.spool.layout, self._settings.watch) as watcher, self._signals() as signalled:
-            lookout = Lookout(watcher, self._settings, time.time())
-            self._daemon.recover(time.time())
-            while self.stopped_by is None:
-                happened = self._turn(lookout)
+        spool = self._daemon.spool
+        with new_watcher(spool.layout, spool.settings.watch) as watcher:
+            self._lookout = Lookout(watcher, spool.settings, time.time())
+            unfinished = self._daemon.recover(time.time())
+            left = f"; {unfinished} were left by the one before" if unfinished else ""
+            _log.info("%s %s, process %d%s", "serving" if self._mode == "serve" else "draining", self._root, os.getpid(), left)
+            self._notifier.ready()
+            while not self._is_over():
+                happened = self._turn()
                 if self._mode == "drain" and self._drained():
                     return
                 if why := self._daemon.stuck or (self._daemon.blocked if self._mode == "drain" else None):
                     raise InternalError(f"no slot is left to go on with: {why}")
+                if self._mode == "drain" and self._daemon.short_of_space and not self._daemon.in_hand:
+                    raise InternalError(f"{self._root}: its disk is nearly full (min_free_bytes); make room, with fifomark prune for one")
                 if not happened:  # what did may have made something ready: a clean file for a free slot
-                    self._wait(watcher, lookout, signalled)
+                    self._wait(watcher)
 
-    def _turn(self, lookout: Lookout) -> bool:
+    def tell(self) -> None:
+        """The last words, once everything is put back."""
+        self._telling.tell()
+        if self._signals.stopped_by is not None:
+            _log.info("stopped; what was in hand waits where it was")
+
+    @property
+    def _root(self) -> str:
+        return shown(str(self._daemon.spool.layout.root), 4096)
+
+    def _is_over(self) -> bool:
+        """Act on signals; whether the loop is to end: nothing is in hand any more, or the time for it is up."""
+        self._signals.clear()
+        if self._signals.take_reload():
+            self._reload()
+        if self._signals.stopped_by is None:
+            return False
+        if self._give_up_at is None:
+            self._stop()
+        return self._signals.at_once or not self._daemon.in_hand or time.monotonic() >= (self._give_up_at or 0.0)
+
+    def _stop(self) -> None:
+        """Start nothing any more, and give what runs its time."""
+        self._notifier.stopping()
+        grace = self._daemon.spool.settings.grace_seconds
+        self._give_up_at = time.monotonic() + grace
+        assert self._signals.stopped_by is not None
+        why = signal.Signals(self._signals.stopped_by).name
+        if running := self._daemon.in_hand:
+            again = "; Ctrl-C again stops at once" if self._signals.stopped_by == signal.SIGINT else ""
+            _log.warning("%s: %d in hand may end within %g seconds%s", why, running, grace, again)
+        else:
+            _log.info("%s", why)
+
+    def _reload(self) -> None:
+        self._notifier.reloading()
+        if self._reloading.reload():
+            self._lookout.settings = self._daemon.spool.settings
+            self.on_reload(self._daemon.spool.settings)
+        if self._mode == "drain" and self._daemon.broken:  # it would wait for ever
+            raise UsageError(next(iter(self._daemon.broken.values())))
+        self._notifier.ready()
+
+    def _turn(self) -> bool:
         now = time.time()
-        happened = self._daemon.tick(now, lookout.due(now, bool(self._daemon.unsettled)))
+        self._reloading.swap()
+        self._daemon.closing = self._signals.stopped_by is not None or self._reloading.waits
+        happened = self._daemon.tick(now, self._lookout.due(now, bool(self._daemon.unsettled)))
         if happened:
             self._progressed = now
-        lookout.took(self._daemon.sweep_seconds)
-        self._announce()
+        self._lookout.took(self._daemon.sweep_seconds)
+        happened |= self._keeper.turn(self._daemon.spool, now)
+        self._announcing.announce(self._reloading.problem)
+        self._telling.tell()
+        self._notifier.pet()
         self._on_turn(self._daemon)
         return happened
 
-    def _wait(self, watcher: Watcher, lookout: Lookout, signalled: int) -> None:
-        busy = any(state.submission is not None for state in (*self._daemon.sanitizers.slots(), *self._daemon.slots.slots()))
-        patience = 0.0 if self._daemon.admitting else lookout.pause(time.time(), bool(self._daemon.unsettled))
-        pause = min(_BUSY_SECONDS, patience) if busy else patience
-        wait([watcher.fileno(), signalled, *self._daemon.sanitizers.waitables(), *self._daemon.slots.waitables()], timeout=pause)
+    def _wait(self, watcher: Watcher) -> None:
+        patience = 0.0 if self._daemon.admitting else self._lookout.pause(time.time(), bool(self._daemon.unsettled))
+        pause = min(_BUSY_SECONDS, patience) if self._daemon.in_hand else patience
+        pools = (*self._daemon.sanitizers.waitables(), *self._daemon.slots.waitables())
+        wait([watcher.fileno(), self._signals.fileno(), *pools], timeout=min(pause, self._notifier.patience))
 
     def _drained(self) -> bool:
-        settling = self._daemon.unsettled and time.time() - self._progressed < PATIENCE + self._settings.settle_seconds
+        patience = PATIENCE + self._daemon.spool.settings.settle_seconds
+        settling = self._daemon.unsettled and time.time() - self._progressed < patience
         return self._daemon.idle and not settling
-
-    def _announce(self) -> None:
-        """Keep the card beside the lock true, for `status`."""
-        slots = tuple(SlotStatus(name=s.slot.name, state=s.state, submission=s.submission, why=s.why) for s in self._daemon.slots.slots())
-        if slots != self._announced:
-            status = DaemonStatus(
-                pid=os.getpid(), host=platform.node(), mode=self._mode, started_at=utc(self._started_at), version=fifomark.__version__
-            )
-            announce(self._daemon.spool.layout, Holder(daemon=status, slots=slots))
-            self._announced = slots
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[int]:
-        """SIGINT, SIGTERM and, unless it is ignored (nohup), SIGHUP set a flag and wake the loop; gives the descriptor that wakes."""
-        wake, alarm = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        stops = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else [])]
-        before = {number: signal.signal(number, self._on_stop) for number in stops}
-        old_alarm = signal.set_wakeup_fd(alarm)
-        try:
-            yield wake
-        finally:
-            signal.set_wakeup_fd(old_alarm)
-            for number, handler in before.items():
-                signal.signal(number, handler)
-            os.close(wake)
-            os.close(alarm)
-
-    def _on_stop(self, number: int, frame: FrameType | None) -> None:
-        self.stopped_by = number

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from fifomark.core.errors import ConfigError
 from fifomark.core.outcome import Reason
@@ -19,9 +19,10 @@ MAX_AHEAD = 64  # the same, while a slot is free that none of them can run on: t
 
 
 class SlotQueue:
-    """Of one daemon; `rubrics` are the daemon's own, which it keeps up to date."""
+    """Of one daemon; `rubrics`, and those of them that are `broken`, are the daemon's own, which it keeps up to date."""
 
-    def __init__(self, spool: Spool, ledger: Ledger, rubrics: Rubrics, slots: Pool) -> None:
+    def __init__(self, spool: Spool, ledger: Ledger, rubrics: Rubrics, slots: Pool, broken: Collection[str] = ()) -> None:
+        self._broken = broken
         self._spool, self._ledger, self._rubrics, self._slots = spool, ledger, rubrics, slots
         self._dispatch = Dispatch()
         self._unused = False  # whether a slot was left free by the last `begin`
@@ -32,7 +33,7 @@ class SlotQueue:
     def begin(self, now: float) -> list[tuple[Submission, str]]:
         """Give free slots what is earliest in line and can run there; the try is committed before the work starts."""
         free = self._slots.free()
-        known = (submission for submission in self._ledger.ready_for_slots() if submission.rubric in self._rubrics)
+        known = (s for s in self._ledger.ready_for_slots() if s.rubric in self._rubrics and s.rubric not in self._broken)
         needs = ((submission.id, self._need(submission)) for submission in known)
         serving = [state.slot for state in self._slots.slots() if state.state != "out of service"]
         chosen = list(self._dispatch.choose(needs, free, serving))
@@ -55,6 +56,8 @@ class SlotQueue:
         """
         if submission.rubric not in self._rubrics:
             return Reason(code="internal-error", message=f"its rubric {submission.rubric!r} is gone", blame="operator")
+        if submission.rubric in self._broken:
+            return None
         wanted, slots = self._need(submission), [state.slot for state in self._slots.slots()]
         if any(fits(wanted, slot) for slot in slots):
             return None

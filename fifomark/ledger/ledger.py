@@ -16,8 +16,11 @@ from fifomark.core.submission import Claim, Submission
 from fifomark.ledger.admission import Admission
 from fifomark.ledger.attempts import Attempts
 from fifomark.ledger.database import make_last, next_step, opened, transaction
+from fifomark.ledger.durations import Durations
 from fifomark.ledger.events import record
 from fifomark.ledger.fingerprints import Fingerprints
+from fifomark.ledger.history import History
+from fifomark.ledger.retention import Retention
 from fifomark.ledger.rows import COLUMNS, submission_of
 from fifomark.ledger.schema import MIGRATIONS, migrate
 from fifomark.ledger.steering import HELD, Steering
@@ -50,6 +53,7 @@ class Ledger:
         uri = "file:" + self._path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + (self._reading() if read_only else "")
         self._db = opened(uri, self._check_reader if read_only else self._prepare, "a ledger", SpoolError, uri=True, advice=next_step)
         self.attempts, self.fingerprints = Attempts(self._db), Fingerprints(self._db)
+        self.history, self.retention, self.durations = History(self._db), Retention(self._db), Durations(self._db)
         self.admission, self.steering, self.upkeep = Admission(self._db, self.move), Steering(self._db, self.move), Upkeep(self._db)
 
     def _reading(self) -> str:
@@ -96,15 +100,17 @@ class Ledger:
 
     # The way of a submission
 
-    def next_ready(self, passing_over: Collection[tuple[str, str]] = ()) -> Submission | None:
-        """The earliest submission that is ready, none of `passing_over`: (rubric, owner) of those that have to wait."""
+    def next_ready(self, passing_over: Collection[tuple[str, str]] = (), broken: Collection[str] = ()) -> Submission | None:
+        """The earliest submission that is ready, none of `passing_over`: (rubric, owner) of those that have to wait; nor of a rubric that
+        is `broken`."""
         others = f"AND (rubric, owner) NOT IN (VALUES {', '.join(['(?, ?)'] * len(passing_over))})" if passing_over else ""
-        values = tuple(word for pair in passing_over for word in pair)
-        return next(iter(self._select(f"state = 'queued' AND ready = 1 {others}", f"{_IN_LINE} LIMIT 1", values)), None)
+        of = f"AND rubric NOT IN ({', '.join('?' * len(broken))})" if broken else ""
+        values = (*(word for pair in passing_over for word in pair), *broken)
+        return next(iter(self._select(f"state = 'queued' AND ready = 1 {others} {of}", f"{_IN_LINE} LIMIT 1", values)), None)
 
-    def start(self, now: float, passing_over: Collection[tuple[str, str]] = ()) -> Claim | None:
+    def start(self, now: float, passing_over: Collection[tuple[str, str]] = (), broken: Collection[str] = ()) -> Claim | None:
         """Take `next_ready`; its intent (SANITIZING, moving) stands with the commit of this batch."""
-        ready = self.next_ready(passing_over)
+        ready = self.next_ready(passing_over, broken)
         if ready is None:
             return None
         return Claim(submission=self.move(ready.id, State.SANITIZING, now, also="moving = 1"))

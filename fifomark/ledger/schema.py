@@ -96,12 +96,38 @@ MIGRATIONS = (
     DROP INDEX newest;
     CREATE INDEX ended ON submissions (updated_at, id) WHERE state IN ('done', 'rejected', 'failed', 'withdrawn');
     """,
+    # What is no longer kept of what has ended (core.keeping). The index holds what something may still be taken from.
+    """
+    ALTER TABLE submissions ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX kept ON submissions (pruned, updated_at, id) WHERE state IN ('done', 'rejected', 'failed') AND pruned < 3;
+    """,
+    # How long submissions stayed in each state, and on which slot: counted with the move itself, so that no way of moving forgets it.
+    """
+    CREATE TABLE durations (
+        state TEXT NOT NULL,
+        slot TEXT NOT NULL,                    -- "" but for evaluating
+        times INTEGER NOT NULL,
+        seconds REAL NOT NULL,
+        PRIMARY KEY (state, slot)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TRIGGER time_in_state AFTER UPDATE OF state ON submissions
+    WHEN old.state <> new.state AND old.state IN ('queued', 'sanitizing', 'sanitized', 'evaluating') BEGIN
+        INSERT INTO durations (state, slot, times, seconds)
+        VALUES (
+            old.state, CASE old.state WHEN 'evaluating' THEN coalesce(old.slot, '') ELSE '' END,
+            1, max(new.updated_at - old.updated_at, 0.0)
+        )
+        ON CONFLICT DO UPDATE SET times = times + 1, seconds = seconds + excluded.seconds;
+    END;
+    """,
 )
 
 
 def migrate(connection: sqlite3.Connection) -> int:
-    """Bring the ledger up to this version's tables; returns the version it had. A newer ledger is left alone."""
+    """Bring the ledger up to this version's tables, at once: nobody ever reads one that is half way. Returns the version it had; a newer
+    ledger is left alone."""
     (found,) = connection.execute("PRAGMA user_version").fetchone()
-    for version in range(found, len(MIGRATIONS)):
-        connection.executescript(f"BEGIN IMMEDIATE; {MIGRATIONS[version]} PRAGMA user_version = {version + 1}; COMMIT;")
+    if found < len(MIGRATIONS):
+        steps = "".join(MIGRATIONS[found:])
+        connection.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {len(MIGRATIONS)}; COMMIT;")
     return int(found)

@@ -27,6 +27,9 @@ class Upkeep:
             yield from map(submission_of, rows)
             last = rows[-1][0]
 
+    def journal_mode(self) -> str:
+        return str(self._db.execute("PRAGMA journal_mode").fetchone()[0])
+
     def complaints(self) -> list[str]:
         """What SQLite, and a count of the rows, have to say against the ledger."""
         said = [str(row[0]) for row in self._db.execute("PRAGMA quick_check") if row[0] != "ok"]

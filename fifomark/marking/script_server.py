@@ -1,20 +1,23 @@
-"""The process that runs one TorchScript archive, and is thrown away after it.
+"""The processes that run TorchScript archives, one each, thrown away after it; and the template that they are forked from.
 
-torch is imported first; then the process locks itself down, for good: no path can be opened, no socket, no program and no process, nobody
-signalled or traced. Only then is the archive read, from a descriptor. Inputs come over the line, and outputs go back over it as bytes:
-labels, the rubric and other people's work are nowhere in this process.
+A process is forked once torch is imported; then it locks itself down, for good: no path can be opened, no socket, no program and no
+process, nobody signalled or traced. Only then is the archive read, from a descriptor. Inputs come over the line, and outputs go back over
+it as bytes: labels, the rubric and other people's work are nowhere in this process.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import io
 import os
 import resource
 import signal
+import socket
 import warnings
 from multiprocessing.connection import Connection
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -44,39 +47,70 @@ _PR_SET_PDEATHSIG = 1
 _OPEN_FILES = 64
 
 
-def main(line_fd: int, archive_fd: int) -> None:
-    """Run the archive that is open at `archive_fd`, as it is asked to on the socket `line_fd`, until its other end is closed."""
+def serve(control_fd: int, counts: bool) -> None:
+    """The template: for each message on the socket `control_fd`, with the descriptors of a line and of an archive, fork a process that runs
+    it; hand back a descriptor of that, and say its exit code when it has ended. Until the other end is closed."""
+    _die_with_parent()
+    torch.set_num_threads(1)  # the sandbox binds the thread that enters it, and those that it starts
+    if counts:  # torch imports what it counts with when it first counts; behind the sandbox it could not
+        model, inputs = nn.Linear(2, 2), [torch.zeros(1, 2)]
+        macs_of(model, inputs)
+        peak_bytes_of(model, inputs)
+    gc.collect()
+    gc.freeze()
+    control = socket.socket(fileno=control_fd)
+    control.send(b"ready")
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)  # what a script prints nobody reads
+    os.close(null)
+    while True:
+        message, fds, _, _ = socket.recv_fds(control, 16, 2)
+        if not message:
+            return
+        pid = os.fork()
+        if pid == 0:
+            control.close()
+            main(*fds)
+        for fd in fds:
+            os.close(fd)
+        pidfd = os.pidfd_open(pid)
+        socket.send_fds(control, [b"forked"], [pidfd])
+        os.close(pidfd)
+        _, status = os.waitpid(pid, 0)
+        control.send(str(os.waitstatus_to_exitcode(status)).encode())
+
+
+def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    warnings.simplefilter("ignore")
-    line = Connection(line_fd)
+
+
+def main(line_fd: int, archive_fd: int) -> NoReturn:
+    """Run the archive that is open at `archive_fd`, as it is asked to on the socket `line_fd`, until its other end is closed."""
+    try:
+        _die_with_parent()
+        warnings.simplefilter("ignore")
+        _run_archive(Connection(line_fd), archive_fd)
+    finally:
+        os._exit(0)  # no code of theirs runs when things are tidied up
+
+
+def _run_archive(line: Connection, archive_fd: int) -> None:
     with contextlib.suppress(EOFError, OSError):
         setup = receive(line, Setup)
         try:
-            _prepare(setup)
+            torch.default_generator.manual_seed(setup.seed)
+            torch.set_deterministic_debug_mode("error")
             entered = _locked_down(setup)
         except Exception as e:
             send(line, Ready(trouble=_words(e)))
             return
         send(line, Ready(landlock=entered.landlock, seccomp=entered.seccomp))
         _serve(line, archive_fd, setup)
-    os._exit(0)  # no code of theirs runs when things are tidied up
-
-
-def _prepare(setup: Setup) -> None:
-    torch.set_num_threads(1)  # the sandbox binds the thread that enters it, and those that it starts
-    torch.default_generator.manual_seed(setup.seed)
-    torch.set_deterministic_debug_mode("error")
-    if setup.counts:  # torch imports what it counts with when it first counts; later it could not
-        model, inputs = nn.Linear(2, 2), [torch.zeros(1, 2)]
-        macs_of(model, inputs)
-        peak_bytes_of(model, inputs)
 
 
 def _locked_down(setup: Setup) -> InForce:
     """OSError where this machine cannot bind the process. seccomp must; without it no stranger's code is ever run."""
-    null = os.open(os.devnull, os.O_RDWR)
-    for fd in (0, 1, 2):
-        os.dup2(null, fd)  # what the script prints nobody reads
     for what, value in (
         (resource.RLIMIT_DATA, setup.memory_bytes),
         (resource.RLIMIT_CPU, setup.cpu_seconds),

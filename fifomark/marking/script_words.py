@@ -25,8 +25,7 @@ Words = Annotated[str, Meta(max_length=MAX_WORDS)]
 
 
 class Setup(Record):
-    """How to run: what a mark depends on, and the limits of the process. `precision` is a dtype's name; `counts`: whether anything but
-    "run" will be asked."""
+    """How to run: what a mark depends on, and the limits of the process. `precision` is a dtype's name."""
 
     threads: int
     seed: int
@@ -34,7 +33,6 @@ class Setup(Record):
     sandbox: Literal["auto", "required", "best-effort", "off"]
     memory_bytes: int | None
     cpu_seconds: int
-    counts: bool
 
 
 class Head(Record):

@@ -7,8 +7,6 @@ import hashlib
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterable, Sequence
 from multiprocessing.connection import Connection
 from threading import Timer
@@ -21,9 +19,9 @@ from torch import Tensor, nn
 from fifomark.core.catalogue import find
 from fifomark.core.errors import InternalError
 from fifomark.core.outcome import Original
-from fifomark.core.text import shown
 from fifomark.marking.running import Misbehaved, TookTooLong
 from fifomark.marking.schema import Rubric
+from fifomark.marking.script_template import Template, template
 from fifomark.marking.script_words import (
     Answer,
     Ask,
@@ -42,11 +40,7 @@ from fifomark.marking.script_words import (
 )
 from fifomark.sandbox.enter import InForce
 
-# -I: neither the working folder nor PYTHONPATH. It imports from where we do.
-_PROGRAM = "import sys; sys.path[:] = {path!r}; from fifomark.marking.script_server import main; main({line}, {archive})"
-_PASSED_ON = ("LD_", "OMP_", "GOMP_", "KMP_", "MKL_", "DNNL_", "ONEDNN_", "ATEN_", "GLIBC_", "MALLOC_")  # what numbers may depend on
-_START_SECONDS = 120.0
-_CPU_GRACE = 30  # seconds, for the import of torch
+_CPU_GRACE = 5  # seconds
 _PIECE = 1 << 20
 _COUNTED = ("macs", "peak_memory_mib")
 _NOT_PERMITTED = ("Operation not permitted", "Permission denied")
@@ -105,8 +99,9 @@ def run_script(original: Original, weights: Iterable[Tensor], rubric: Rubric) ->
     NoSandbox where the process cannot be locked down, Misbehaved where the archive cannot be loaded in there, InternalError where the file
     is another one or our side fails.
     """
+    counts = rubric.model.max_macs is not None or any(metric.kind in _COUNTED for metric in rubric.metrics)
     with _copied(original) as archive:
-        process = _Process(archive.fileno(), original, _setup(original, rubric))
+        process = _Process(template(counts), archive.fileno(), original, _setup(original, rubric))
     try:
         process.load()
         return Script(process, weights)
@@ -140,21 +135,16 @@ def _copied(original: Original) -> BinaryIO:
 class _Process:
     """The process, and the line to it."""
 
-    def __init__(self, archive_fd: int, original: Original, setup: Setup) -> None:
+    def __init__(self, template: Template, archive_fd: int, original: Original, setup: Setup) -> None:
         self.in_force, self.constants = InForce(0, False), 0
         self._overdue = False
         ours, theirs = socket.socketpair()
         with theirs:
-            program = _PROGRAM.format(path=[os.path.abspath(folder) for folder in sys.path], line=theirs.fileno(), archive=archive_fd)
-            self._process = subprocess.Popen(
-                [sys.executable, "-I", "-B", "-W", "ignore", "-c", program],
-                pass_fds=[theirs.fileno(), archive_fd],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                cwd="/",
-                env=_environment(),
-            )
+            try:
+                self._process = template.fork(theirs.fileno(), archive_fd)
+            except InternalError:
+                ours.close()
+                raise
         self._line = Connection(ours.detach())
         self._clock = Timer(original.seconds * _SHARE_OF_TIME, self._stop)
         self._clock.daemon = True
@@ -173,18 +163,12 @@ class _Process:
 
     def _greeted(self) -> None:
         """NoSandbox where it cannot lock itself down; InternalError where it cannot even say so."""
-        assert self._process.stderr is not None
-        with self._process.stderr as stderr:
-            try:
-                ready = receive(self._line, Ready) if self._line.poll(_START_SECONDS) else None
-            except (EOFError, OSError, msgspec.DecodeError):
-                ready = None
-            if ready is None and self._overdue:
-                raise TookTooLong
-            if ready is None:
-                self._process.kill()
-                said = stderr.read(_PIECE).decode(errors="replace").strip().splitlines()
-                raise InternalError(f"the process for TorchScript cannot be started: {shown(said[-1], 500) if said else 'it says nothing'}")
+        try:
+            ready = receive(self._line, Ready)
+        except (EOFError, OSError, msgspec.DecodeError):
+            if self._overdue:
+                raise TookTooLong from None
+            raise InternalError(f"the process for TorchScript ended before it could begin (exit code {self._process.ended(1.0)})") from None
         if ready.trouble is not None:
             raise NoSandbox(ready.trouble)
         self.in_force = InForce(ready.landlock, ready.seccomp)
@@ -227,10 +211,7 @@ class _Process:
 
     def _ended(self) -> Misbehaved | TookTooLong:
         """Why there is nothing to hear any more."""
-        try:
-            code = self._process.wait(timeout=1.0)
-        except subprocess.TimeoutExpired:
-            code = None
+        code = self._process.ended(1.0)
         if self._overdue or code == -signal.SIGXCPU:
             return TookTooLong()
         if code == -signal.SIGKILL:
@@ -247,10 +228,7 @@ class _Process:
         """Kill it, whatever it does: nothing of it is used again."""
         self._clock.cancel()
         self._line.close()
-        self._process.kill()
-        self._process.wait()
-        if self._process.stderr is not None:
-            self._process.stderr.close()
+        self._process.close()
 
 
 def _setup(original: Original, rubric: Rubric) -> Setup:
@@ -262,14 +240,7 @@ def _setup(original: Original, rubric: Rubric) -> Setup:
         sandbox=original.sandbox,
         memory_bytes=original.memory_bytes,
         cpu_seconds=int(original.seconds) * threads + _CPU_GRACE,
-        counts=rubric.model.max_macs is not None or any(metric.kind in _COUNTED for metric in rubric.metrics),
     )
-
-
-def _environment() -> dict[str, str]:
-    """Nothing of ours that is somebody else's business. One thread while it starts: see sandbox.enter."""
-    ours = {name: value for name, value in os.environ.items() if name.startswith(_PASSED_ON)}
-    return {**ours, "OPENBLAS_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 
 def _unexpected(answer: Answer) -> Exception:

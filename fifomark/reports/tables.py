@@ -13,7 +13,6 @@ from fifomark.core.inspection import Inspection
 from fifomark.core.outcome import Audit, Metric
 from fifomark.core.report import CriterionMark, Grade, Lateness, Report
 from fifomark.core.status import Line, Status
-from fifomark.core.submission import Submission
 from fifomark.core.text import shown
 from fifomark.reports.feedback import AttemptsUsed, CriterionSeen, GradeSeen, LatenessSeen, StudentReport
 from fifomark.reports.leaderboard import Row
@@ -32,6 +31,7 @@ def status(seen: Status) -> str:
         ", ".join(f"{count} {state}" for state, count in seen.states.items() if count) or "nothing was submitted yet",
     ]
     lines += [f"paused {seen.paused}: nothing new is started; go on with: fifomark resume"] if seen.paused else []
+    lines += [f"note: {shown(notice, 1000)}" for notice in seen.notices]
     lines += [f"still being uploaded, left alone: {name}" for name in seen.uploads]
     if seen.slots:
         lines.append("slots: " + ", ".join(f"{s.name} {s.state}" + (f" ({s.why})" if s.why else "") for s in seen.slots))
@@ -58,12 +58,6 @@ def _submissions(rows: Iterable[Line]) -> str:
             for row in rows
         ],
     )
-
-
-def ended(row: Submission) -> str:
-    """A submission's end in one line of a log."""
-    words = (row.verdict, row.family, _points(row.points, row.points_possible), "" if row.reason == "marked" else row.message)
-    return f"{row.id:08d} {shown(row.name)}: {row.state} " + " ".join(shown(word, 300) for word in words if word)
 
 
 def _points(points: float | None, possible: float | None) -> str:

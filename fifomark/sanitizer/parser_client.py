@@ -76,6 +76,12 @@ class ParserClient:
         self._asked = 0  # requests to this server
         self._heard = 0  # how many of them it has said the end of; the last few are kept
         self._ends: deque[bytes] = deque(maxlen=_KEPT)
+        self._saying: _Said | None = None  # what it says of the files that were asked about last, or are read now
+
+    @property
+    def free(self) -> bool:
+        """Whether all has come that is being told, so that the parser may begin with something else."""
+        return self._saying is not None and self._saying.left == 0
 
     def start(self) -> socket.socket:
         """The control socket of a living server. InternalError where none can be started."""
@@ -145,13 +151,15 @@ class ParserClient:
         self._asked += 1
         return Asked(fds, limits, reading, self._asked, self._server)
 
-    def told(self, asked: Asked, idle: Callable[[], None] = _nothing, *, last: bool = False) -> Iterator[Description | Finding]:
-        """What is said of each file, in their order, as it comes; see `describe`. `idle` is called where the next one takes its time.
+    def told(self, asked: Asked, idle: Callable[[], None] = _nothing) -> Iterator[Description | Finding]:
+        """What is said of each file, in their order, as it comes; see `describe`. `idle` is called where the next one takes its time."""
+        self._saying = _Said(asked, idle)
+        return self._told(asked, self._saying, last=False)
 
-        What was killed from outside, perhaps, is asked once more: an honest file is not refused for that. Not if this is the `last` time.
-        """
+    def _told(self, asked: Asked, said: _Said, *, last: bool) -> Iterator[Description | Finding]:
+        """What was killed from outside, perhaps, is asked once more, unless this is the `last` time: no honest file is refused for that."""
         fds, limits = asked.fds, asked.limits
-        said, done = _Said(asked, idle), 0
+        done = 0
         try:
             while done < len(fds) and (body := said.next()) is not None:
                 done += 1
@@ -169,11 +177,15 @@ class ParserClient:
                 yield _failed(ended, said.rest, limits)
                 done += 1
             for fd in fds[done:]:
-                yield from self.told(self.ask([fd], limits), idle)
+                yield from self._once_more([fd], limits, said.idle, last=False)
         elif last or not (ended is None or _was_killed(ended)):
             yield _LOST if ended is None else _failed(ended, said.rest, limits)
         else:
-            yield from self.told(self.ask(fds, limits), idle, last=True)
+            yield from self._once_more(fds, limits, said.idle, last=True)
+
+    def _once_more(self, fds: Sequence[int], limits: Limits, idle: Callable[[], None], *, last: bool) -> Iterator[Description | Finding]:
+        asked = self.ask(fds, limits)
+        return self._told(asked, _Said(asked, idle), last=last)
 
     def _ended(self, asked: Asked) -> _Ended | None:
         """How the child ended that was asked; None where its server is lost."""
@@ -236,9 +248,11 @@ class _Said:
     stands why the child gave up."""
 
     def __init__(self, asked: Asked, idle: Callable[[], None]) -> None:
-        self._pipe, self._limit, self._idle = asked.pipe, asked.limits.description_bytes, idle
+        self._pipe, self._limit, self.idle = asked.pipe, asked.limits.description_bytes, idle
         self._seconds = asked.limits.parse_seconds + _GRACE_SECONDS
-        self._came = bytearray()
+        self._bodies: deque[bytes] = deque()  # that have come whole
+        self._came = bytearray()  # behind them
+        self.left = len(asked.fds)  # that have not
         self.waited = 0.0  # seconds, for the next description
         self._too_long = False
 
@@ -249,25 +263,33 @@ class _Said:
 
     def next(self) -> bytes | None:
         """The next description; None where there is none: it is too long, the pipe ends, or the clock runs out."""
-        started, came = time.monotonic(), self._came
-        while True:
-            size = int.from_bytes(came[:LENGTH_BYTES], "little")
-            if size > self._limit or len(came) > self._limit + LENGTH_BYTES + _AT_ONCE:
-                self._too_long = True
-                return None
-            if size and len(came) >= LENGTH_BYTES + size:
-                body = bytes(came[LENGTH_BYTES : LENGTH_BYTES + size])
-                del came[: LENGTH_BYTES + size]
-                return body
+        started = time.monotonic()
+        while not self._bodies and not self._too_long:
             part = self._part(started + self._seconds)
             self.waited = time.monotonic() - started
             if not part:
                 return None
-            came += part
+            self._came += part
+            self._sort()
+        return self._bodies.popleft() if self._bodies else None
+
+    def _sort(self) -> None:
+        """Take the whole descriptions out of what came."""
+        at, came = 0, self._came
+        while self.left:
+            size = int.from_bytes(came[at : at + LENGTH_BYTES], "little")
+            end = at + LENGTH_BYTES + size
+            if size > self._limit or len(came) - at > self._limit + LENGTH_BYTES + _AT_ONCE:
+                self._too_long = True
+            if self._too_long or not size or end > len(came):
+                break
+            self._bodies.append(bytes(came[at + LENGTH_BYTES : end]))
+            at, self.left = end, self.left - 1
+        del came[:at]
 
     def _part(self, until: float) -> bytes:
         if not _readable(self._pipe, min(until, time.monotonic() + _SOON)):
-            self._idle()
+            self.idle()
         return os.read(self._pipe, _AT_ONCE) if _readable(self._pipe, until) else b""
 
 

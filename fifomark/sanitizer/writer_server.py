@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import resource
 import select
 import signal
 import socket
+import time
 from typing import NamedTuple
 
 import msgspec
@@ -27,10 +29,12 @@ from fifomark.sanitizer.parser_server import clamped, ignore_stops
 _PR_SET_PDEATHSIG = 1
 _DATA_BYTES = 1 << 30  # memory of its own: the longest description takes a third of it, the weights of any file a tenth
 _SMALL = 16 << 20  # bytes of all files of a request
+_LATE = 0.5  # seconds for which an answer may wait for others
 
 
 def main(control_fd: int, sandbox: Strictness = "auto") -> None:
     """Serve requests on the stream socket `control_fd` until its other end is closed. Ends as well when its parser server is lost."""
+    gc.disable()  # nothing that is imported now is ever garbage
     ignore_stops()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     control = socket.socket(fileno=control_fd)
@@ -44,6 +48,8 @@ def main(control_fd: int, sandbox: Strictness = "auto") -> None:
     except (InternalError, OSError) as e:
         messages.send(control, msgspec.json.encode(Greeting(trouble=str(e))))
         return
+    gc.freeze()
+    gc.enable()
     messages.send(control, msgspec.json.encode(greeting))
     with contextlib.suppress(messages.Gone, OSError, InternalError):  # the last: the parser is lost, and we cannot start another
         _serve(control, parser)
@@ -71,16 +77,21 @@ def _answered(control: socket.socket, parser: ParserClient, taken: _Taken) -> _T
 
     answers: list[Answer] = []
     ahead: _Taken | None = None
+    sent = time.monotonic()
 
     def send() -> None:
+        nonlocal sent
         if answers:
             messages.send(control, msgspec.json.encode(answers))
             answers.clear()
+            sent = time.monotonic()
 
-    for answer in answered(taken.request, taken.fds, parser.told(taken.asked, idle=send)):
+    for done, answer in enumerate(answered(taken.request, taken.fds, parser.told(taken.asked, idle=send)), 1):
         answers.append(answer)
-        if ahead is None and _is_small(taken.request) and _readable(control):
+        if ahead is None and parser.free and _is_small(taken.request) and _readable(control):
             ahead = _take(control, parser)
+        if done < len(taken.request.items) and time.monotonic() - sent > _LATE:
+            send()
     for fd in taken.fds:
         os.close(fd)
     messages.send(control, msgspec.json.encode(answers))

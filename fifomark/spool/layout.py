@@ -11,7 +11,8 @@ from pathlib import Path
 
 from fifomark.core.submission import Submission
 
-FOLDERS = ("incoming", "sanitizing", "evaluating", "done", "rejected", "failed", "originals", "control", "rubrics")
+FOLDERS = ("incoming", "sanitizing", "evaluating", "done", "rejected", "failed", "originals", "logs", "control", "rubrics")
+PRIVATE = frozenset({"logs"})  # what models and rubrics print is for the operator
 REQUEST = ".request"  # the ending of what the command line asks of the daemon, in control/
 MAX_NAME_BYTES = 180  # leaves room for the id and for suffixes below the 255 bytes of a name
 
@@ -62,6 +63,10 @@ class Layout:
     def submitted(self, submission: Submission) -> tuple[str, ...]:
         """Where what was submitted may lie once the submission has ended."""
         return self.quarantined(submission), self.original(submission), self.failed_original(submission)
+
+    def log(self, submission: Submission) -> str:
+        """What was said on stdout and stderr while it was worked on."""
+        return os.path.join(self.root, "logs", f"{_numbered(submission)}.log")
 
     def report(self, submission: Submission) -> str:
         return os.path.join(self.root, submission.state, f"{stem(submission)}.json")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from fifomark.core.errors import SpoolError
+from fifomark.core.errors import SpoolError, SpoolHeld
 from fifomark.core.record import Record
 from fifomark.core.status import DaemonStatus, SlotStatus
 from fifomark.spool.layout import Layout
@@ -20,15 +20,18 @@ _PATIENCE = 0.5  # seconds: `status` looks at the lock for an instant, and must 
 
 
 class Holder(Record):
-    """Who holds the spool, as it says of itself in control/daemon.json."""
+    """Who holds the spool, as it says of itself in control/daemon.json: `notices` are what an operator should know, `broken` the rubrics
+    that are wrong, and why."""
 
     daemon: DaemonStatus
     slots: tuple[SlotStatus, ...]
+    notices: tuple[str, ...] = ()
+    broken: dict[str, str] = {}
 
 
 @contextlib.contextmanager
 def held(layout: Layout) -> Iterator[None]:
-    """Hold the spool; SpoolError names the daemon that holds it already."""
+    """Hold the spool; SpoolHeld names the daemon that holds it already."""
     try:
         fd = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as e:
@@ -37,7 +40,7 @@ def held(layout: Layout) -> Iterator[None]:
         if not _locked(fd, fcntl.LOCK_EX, _PATIENCE):
             other = _read(layout)
             who = f"{other.daemon.mode}, process {other.daemon.pid} on {other.daemon.host}" if other else "another daemon"
-            raise SpoolError(f"{layout.root}: held by {who}; stop it first, or wait until it has ended")
+            raise SpoolHeld(f"{layout.root}: held by {who}; stop it first, or wait until it has ended")
         yield
     finally:
         os.close(fd)

@@ -11,11 +11,13 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from fifomark.core.errors import InternalError, SpoolError
+from fifomark.core.keeping import Pruned
 from fifomark.core.states import State
 from fifomark.core.submission import Key, Listing, Look, Submission
 from fifomark.settings import FILE_NAME, Settings, load_settings
+from fifomark.spool import kept
 from fifomark.spool.intake import Intake
-from fifomark.spool.layout import FOLDERS, Layout
+from fifomark.spool.layout import FOLDERS, PRIVATE, Layout
 from fifomark.spool.moves import advance, opened_folder, publishing, rename, sync_folder, write_all
 from fifomark.spool.secret import pseudonym_key
 
@@ -29,8 +31,7 @@ class Spool:
             raise SpoolError(f"{self.layout.root}: no spool here ({FILE_NAME} is missing); make one with: fifomark init {root}")
         self.settings: Settings = load_settings(self.layout.root)
         try:
-            for folder in FOLDERS:
-                os.makedirs(self.layout.folder(folder), exist_ok=True)
+            make_folders(self.layout)
         except FileExistsError as e:
             raise SpoolError(f"{e.filename}: must be a folder, and something else is there; move it away") from e
         self._intake = Intake(self.layout.folder("incoming"), self.settings.settle_seconds)
@@ -59,6 +60,9 @@ class Spool:
             with publishing(self.layout.report(submission)) as fd:
                 write_all(fd, report)
             self._unsynced.add(os.path.dirname(self.layout.report(submission)))
+        if submission.pruned:
+            self._unsynced |= kept.remove(self.layout, submission)
+            return True
         match submission.state:
             case State.QUEUED:
                 return self._bring_back(submission)
@@ -78,6 +82,18 @@ class Spool:
                 )
             case _:
                 return True
+
+    def bytes_of(self, submission: Submission, stage: Pruned) -> int:
+        """What taking away everything up to `stage` would free."""
+        return kept.size(kept.files(self.layout, submission, stage))
+
+    def kept_bytes(self) -> int:
+        """What lies in the folders of submissions that have ended."""
+        return kept.total(self.layout)
+
+    def keep_log(self, submission: Submission, said: str) -> None:
+        """Add to what was said on stdout and stderr while it was worked on."""
+        kept.append_log(self.layout.log(submission), said)
 
     def keep_clean(self) -> None:
         """Make the names last that the sanitizer has given to clean files: before the ledger relies on them."""
@@ -187,11 +203,15 @@ def _remove(path: str) -> bool:
     return True
 
 
+def make_folders(layout: Layout) -> None:
+    for folder in FOLDERS:
+        os.makedirs(layout.folder(folder), mode=0o700 if folder in PRIVATE else 0o777, exist_ok=True)
+
+
 def create(root: str | os.PathLike[str], settings: str) -> Layout:
     """Make the folders of a spool, its settings file and its key for pseudonyms; what is there already stays as it is."""
     layout = Layout(root)
-    for folder in FOLDERS:
-        os.makedirs(layout.folder(folder), exist_ok=True)
+    make_folders(layout)
     if not layout.settings.exists():
         with publishing(os.fspath(layout.settings)) as fd:
             write_all(fd, settings.encode())

@@ -17,11 +17,14 @@ MAX_LOSSES = 3  # submissions in a row that were lost on one slot and on no othe
 
 
 class LocalPool:
-    """`serve` is the worker's side (workers.main); `boot_seconds` is what a worker may take to be ready, on top of its first ticket."""
+    """`serve` is the worker's side (workers.main); `boot_seconds` is what a worker may take to be ready, on top of its first ticket.
 
-    def __init__(self, serve: Serve, slots: Sequence[Slot], boot_seconds: float = 120.0) -> None:
+    With `keep_output` what a worker says on stdout and stderr comes with each end (`Ended.said`), and does not go to ours.
+    """
+
+    def __init__(self, serve: Serve, slots: Sequence[Slot], boot_seconds: float = 120.0, *, keep_output: bool = False) -> None:
         self._oom, self._losses, self._looked_at = OomWatch(), Losses(), 0.0
-        self._posts = {slot.name: Post(slot, serve, boot_seconds, self._oom) for slot in slots}
+        self._posts = {slot.name: Post(slot, serve, boot_seconds, self._oom, keep_output=keep_output) for slot in slots}
 
     def free(self) -> list[Slot]:
         return [post.slot for post in self._posts.values() if post.state.state == "free"]
@@ -34,7 +37,7 @@ class LocalPool:
         for post in self._posts.values():
             seen = list(post.look(now))
             self._judge(post, seen)
-            ended += [Ended(ticket.submission, post.slot, outcome) for ticket, outcome in seen]
+            ended += [Ended(ticket.submission, post.slot, outcome, post.said()) for ticket, outcome in seen]
         if not 0 <= now - self._looked_at < LOOK_SECONDS:
             self._oom.look(now)
             self._looked_at = now

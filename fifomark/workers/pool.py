@@ -11,11 +11,12 @@ from fifomark.workers.slots import Slot
 
 
 class Ended(NamedTuple):
-    """A ticket's end. `submission` is the ticket's."""
+    """A ticket's end. `submission` is the ticket's, `said` what its worker wrote to stdout and stderr meanwhile."""
 
     submission: int
     slot: Slot
     outcome: Outcome
+    said: str = ""
 
 
 class Bounds(NamedTuple):

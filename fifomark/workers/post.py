@@ -14,6 +14,7 @@ from fifomark.workers.machine import OomWatch
 from fifomark.workers.pool import Bounds, SlotState
 from fifomark.workers.process import BOOT_FAILURE, Serve, Worker
 from fifomark.workers.slots import Slot
+from fifomark.workers.tape import Tape
 
 READY = b"ready"  # a worker's first word
 UNFIT = b"unfit: "  # said in place of READY, with the reason
@@ -28,10 +29,12 @@ _OUTCOMES: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Outcome)
 class Post:
     """`out_of_service` says why it takes no more tickets."""
 
-    def __init__(self, slot: Slot, serve: Serve, boot_seconds: float, oom: OomWatch) -> None:
+    def __init__(self, slot: Slot, serve: Serve, boot_seconds: float, oom: OomWatch, *, keep_output: bool = False) -> None:
         self.slot = slot
         self.worker: Worker | None = None
         self._serve, self._boot_seconds, self._oom = serve, boot_seconds, oom
+        self._keep_output = keep_output
+        self._tape: Tape | None = None  # of the worker, or of the one before
         self.out_of_service: str | None = None
         self._ready = self._spent = False
         self._tickets: list[Ticket] = []  # in hand: the first is being worked on
@@ -58,7 +61,8 @@ class Post:
         assert self.state.state == "free", f"slot {self.slot.name} is {self.state.state}"
         if self.worker is None:
             self._free_before = self._free()
-            self.worker = Worker(self.slot, self._serve)
+            self._tape = Tape() if self._keep_output else None
+            self.worker = Worker(self.slot, self._serve, self._tape)
         elif self._ready:
             self._cpu_before = self.worker.usage().cpu_seconds
         self._tickets = list(tickets)
@@ -75,11 +79,17 @@ class Post:
     def look(self, now: float) -> Iterator[tuple[Ticket, Outcome]]:
         """What has ended since the last look. Never waits, but for a worker that is about to be gone."""
         self._drain(now)
+        if self._tape is not None:
+            self._tape.roll()  # it must not have to wait for us to listen
         while self.worker is not None and (self.worker.connection.poll() or self.worker.gone):
             yield from self._heard(self.worker, self.worker.receive(), now)
         if self._tickets and self.worker is not None and (failed := self._overrun(self.worker, now)):
             self._end(self.worker, now)
             yield from self._all(failed)
+
+    def said(self) -> str:
+        """What its worker has said on stdout and stderr since the last time."""
+        return self._tape.take() if self._tape is not None else ""
 
     def close(self) -> None:
         """End the worker; what it has in hand is dropped."""

@@ -15,6 +15,7 @@ import psutil
 
 from fifomark.workers import tree
 from fifomark.workers.slots import Slot
+from fifomark.workers.tape import Tape, record
 
 MAX_MESSAGE = 256 << 20  # bytes that a child may say at once
 BOOT_FAILURE = 78  # EX_CONFIG: the worker could not be set up; starting it again would not help
@@ -26,18 +27,22 @@ Serve = Callable[[Connection, Slot], None]
 
 
 class Worker:
-    """A `spawn`ed process that runs `serve(connection, slot)`; dies with the thread that made it."""
+    """A `spawn`ed process that runs `serve(connection, slot)`; dies with the thread that made it. What it says on stdout and stderr goes to
+    `tape`, or where ours goes."""
 
-    def __init__(self, slot: Slot, serve: Serve) -> None:
+    def __init__(self, slot: Slot, serve: Serve, tape: Tape | None = None) -> None:
         context = multiprocessing.get_context("spawn")
         self.slot = slot
         self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_main, args=(theirs, slot, serve, os.getpid()), name=f"fifomark {slot.name}", daemon=True)
+        arguments = (theirs, slot, serve, os.getpid(), tape.writer if tape else None)
+        self._process = context.Process(target=_main, args=arguments, name=f"fifomark {slot.name}", daemon=True)
         self._started: list[psutil.Process] = []  # what it had started when we last looked
         try:
             self._process.start()
         finally:
             theirs.close()
+            if tape is not None:
+                tape.writer.close()
         assert self.pid is not None
         # By the kernel's word: what a worker starts may outlive it, and holds its end of every pipe, of multiprocessing's sentinel too.
         self._death = os.pidfd_open(self.pid)
@@ -126,7 +131,7 @@ class Worker:
         self.kill(grace)
 
 
-def _main(connection: Connection, slot: Slot, serve: Serve, parent: int) -> None:
+def _main(connection: Connection, slot: Slot, serve: Serve, parent: int, output: Connection | None) -> None:
     os.setpgid(0, 0)
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -134,6 +139,8 @@ def _main(connection: Connection, slot: Slot, serve: Serve, parent: int) -> None
         os._exit(1)  # the parent died before the line above
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to act on
+    if output is not None:
+        record(output)
     assert "torch" not in sys.modules
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write(_FIRST_TO_GO)

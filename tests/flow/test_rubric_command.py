@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from fifomark.marking.rubric import load_rubric
 
@@ -71,6 +73,19 @@ def test_a_table_of_amounts_is_a_regression_on_all_its_columns(tmp_path: Path) -
     assert made.returncode == 0, made.stderr
     rubric = load_rubric(tmp_path / "r")
     assert (rubric.task.type, rubric.input.shape, rubric.data.label) == ("regression", (10,), "progression")
+
+
+def test_where_each_position_has_a_label_no_position_is_pooled_away(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "tags.npz", x=rng.integers(0, 20, (30, 6)), y=rng.integers(0, 3, (30, 6)))
+    layers = nn.ModuleDict({"embedding": nn.Embedding(20, 8), "gru": nn.GRU(8, 12, batch_first=True), "fc": nn.Linear(12, 3)})
+    torch.save(layers.state_dict(), tmp_path / "tagger.pt")
+    made = command("new", tmp_path / "r", "--data", tmp_path / "tags.npz", "--model", tmp_path / "tagger.pt")
+    assert made.returncode == 0, made.stderr
+    rubric = load_rubric(tmp_path / "r")
+    assert (rubric.task.type, rubric.model.declared["rnn"]["pooling"]) == ("token-classification", "none")
+    checked = command("check", tmp_path / "r", "--model", tmp_path / "tagger.pt", "--json")
+    assert json.loads(checked.stdout)["reference"]["state"] == "done"
 
 
 def test_what_cannot_be_told_is_asked_for_by_its_option(tmp_path: Path) -> None:

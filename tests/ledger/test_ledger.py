@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from fifomark.core.states import State
 from fifomark.core.submission import Arrival, Identity
 from fifomark.core.text import shown
 from fifomark.ledger.ledger import Ledger, Result
+from fifomark.ledger.schema import MIGRATIONS, migrate
 
 NOW = 2_000_000_000.0
 
@@ -197,3 +199,18 @@ def test_a_file_that_is_no_ledger_is_named(tmp_path: Path) -> None:
 def test_commits_are_durable_and_in_wal_mode(ledger: Ledger, tmp_path: Path) -> None:
     assert ledger._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert ledger._db.execute("PRAGMA synchronous").fetchone() == (2,)
+
+
+def test_nobody_reads_a_ledger_that_is_half_way_up_to_date(tmp_path: Path) -> None:
+    seen = set()
+    with closing(sqlite3.connect(tmp_path / "l.sqlite3", isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        with closing(sqlite3.connect(tmp_path / "l.sqlite3")) as reader:
+
+            def look(statement: str) -> None:
+                seen.add(reader.execute("PRAGMA user_version").fetchone()[0])
+
+            db.set_trace_callback(look)
+            assert migrate(db) == 0
+            look("at the end")
+    assert seen == {0, len(MIGRATIONS)}

@@ -10,13 +10,13 @@ import builders as b
 import numpy as np
 import pytest
 import torch
-from submitting import evaluated, ran, refused, sanitizer
+from submitting import evaluated, pid_of, ran, refused, sanitizer
 from torch import nn
 from torchscripts import MapsWhenRun, ReadsWhenRun, SavesWhenLoaded, SavesWhenRun, run_unguarded, scripted
 
 from fifomark.core.findings import Level, Verdict
 from fifomark.core.policy import Policy
-from fifomark.marking import scripts
+from fifomark.marking import script_template, scripts
 from fifomark.marking.evaluation import Bench
 from fifomark.sandbox.enter import available
 
@@ -76,12 +76,13 @@ def test_the_process_holds_nothing_but_its_line_and_the_archive(rubric: Path, mo
 
     def looked_at(self: scripts._Process) -> None:
         load(self)
-        here = f"/proc/{self._process.pid}"
+        here = f"/proc/{pid_of(self)}"
         seen["files"] = sorted(os.readlink(f"{here}/fd/{fd}").split(":")[0] for fd in os.listdir(f"{here}/fd"))
         seen["environment"] = Path(f"{here}/environ").read_text().split("\0")
         seen["status"] = Path(f"{here}/status").read_text().splitlines()
 
     monkeypatch.setattr(scripts._Process, "load", looked_at)
+    script_template.forget()
     evaluated(ran(scripted(nn.Linear(4, 3)), rubric))
     assert set(seen["files"]) == {"/dev/null", "socket"}  # the archive was read, and is closed
     assert not [line for line in seen["environment"] if "SECRET" in line or "PATH=" in line]

@@ -11,18 +11,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from submitting import evaluated, failed, ran, refused
+from submitting import evaluated, failed, pid_of, ran, refused
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAUROC
 from torchscripts import GivesTwo, KeepsItsState, NeverEnds, TakesAll, WantsFive, scripted
 
 from fifomark.core.errors import ConfigError
 from fifomark.core.outcome import Failed
-from fifomark.marking import scripts
+from fifomark.marking import script_template, scripts
 from fifomark.marking.data import load_data
 from fifomark.marking.evaluation import Bench
 from fifomark.marking.rubric import load_rubric
 from fifomark.sandbox.enter import InForce, available
+from fifomark.settings import load_settings
 
 RubricWriter = Callable[..., Path]
 ALLOWED = {'families = ["logistic", "mlp"]': "torchscript = true"}
@@ -94,10 +95,24 @@ def _seeded() -> Iterator[None]:
 
 
 def running() -> list[str]:
-    """The processes of scripts that are there, by their programs."""
-    pids = {pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()}
-    programs = [Path(f"/proc/{pid}/cmdline").read_text() for pid in pids]
-    return [program for program in programs if "sanitizer" not in program]
+    """The processes of scripts that are there."""
+    return [pid for one in script_template._templates.values() for pid in children(one._process.pid)]
+
+
+def children(pid: int) -> list[str]:
+    return [child for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+
+
+@pytest.fixture
+def program(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Another program for the template, which is started anew with it."""
+
+    def set_program(text: str) -> None:
+        script_template.forget()
+        monkeypatch.setattr(script_template, "_PROGRAM", text)
+
+    yield set_program
+    script_template.forget()
 
 
 def test_a_script_gets_what_a_plain_program_gives_it_to_the_last_digit(write_rubric: RubricWriter) -> None:
@@ -199,12 +214,12 @@ def test_a_script_that_never_ends_is_stopped_and_the_next_one_is_marked(rubric: 
 
 
 def test_a_process_runs_one_script_and_is_gone(rubric: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pids: list[int] = []
+    pids: list[str] = []
     made = scripts._Process.__init__
 
     def noted(self: scripts._Process, *args: object) -> None:
         made(self, *args)  # type: ignore[arg-type]
-        pids.append(self._process.pid)
+        pids.append(pid_of(self))
 
     monkeypatch.setattr(scripts._Process, "__init__", noted)
     bench = Bench()
@@ -236,9 +251,9 @@ def test_without_a_sandbox_no_script_is_run(rubric: Path) -> None:
     assert 'model.torchscript: a script cannot be run here: sandbox = "off"' in message
 
 
-def test_a_machine_without_landlock_runs_none_where_the_sandbox_is_required(rubric: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_landlock_runs_none_where_the_sandbox_is_required(rubric: Path, program: Callable[[str], None]) -> None:
     lacking = "from fifomark.sandbox import landlock; landlock.version = lambda: 0; "
-    monkeypatch.setattr(scripts, "_PROGRAM", scripts._PROGRAM.replace("from fifomark", lacking + "from fifomark", 1))
+    program(script_template._PROGRAM.replace("from fifomark", lacking + "from fifomark", 1))
     code, message = failed(ran(scripted(Odd()), rubric, sandbox="required"))
     assert code == "rubric-error"
     assert 'sandbox = "required", but this machine offers' in message
@@ -263,35 +278,69 @@ def test_a_rubric_that_contradicts_itself_is_told(write_rubric: RubricWriter, mo
         load_rubric(write_rubric(more, changes=ALLOWED))
 
 
+def test_it_is_the_rubric_that_says_so_and_not_the_settings_of_a_spool(tmp_path: Path) -> None:
+    (tmp_path / "fifomark.toml").write_text('schema = "fifomark.settings/1"\n[policy]\ntorchscript = true\n')
+    with pytest.raises(ConfigError, match=r"write torchscript = true under \[model\] of the rubric"):
+        load_settings(tmp_path)
+
+
 # A process that somebody took over
 
 
+FAKE = """
+import sys; sys.path[:] = {{path!r}}
+import json, os, time
+from multiprocessing.connection import Connection
+from fifomark.marking import script_server
+def main(line_fd, archive_fd):
+    line = Connection(line_fd)
+    say = lambda what: line.send_bytes(json.dumps(what).encode())
+    try:
+        line.recv_bytes()
+        {body}
+    finally:
+        os._exit(0)
+script_server.main = main
+script_server.serve({{control}})
+"""
+READY = "say(dict(type='ready', landlock=7, seccomp=True))"
+GAVE = "say(dict(type='loaded', constants=0)); line.recv_bytes(); say(dict(type='gave', head=dict(dtype='float32', shape=[8, 3])))"
+
+
 @pytest.mark.parametrize(
-    ("program", "said"),
+    ("body", "said"),
     [
-        ("import os; os.abort()", "cannot be started"),
-        ("{start}; import os; os._exit(3)", "ended (exit code 3)"),
-        ("{start}; import ctypes; ctypes.string_at(0)", "died of SIGSEGV"),
-        ("{start}; import os; os.kill(os.getpid(), 9)", "as the system does where memory ends"),
-        ("{start}; {load}; {gave}; time.sleep(60)", "it took longer than it may"),
-        ("{start}; line.send_bytes(b'x' * 70000); time.sleep(9)", "said nonsense"),
-        ("{start}; line.send_bytes(b'nonsense'); time.sleep(9)", "said nonsense"),
-        ("{start}; say({{'type': 'counted', 'number': 1}}); time.sleep(9)", "said Counted"),
-        ("{start}; {load}; {gave}; line.send_bytes(b'1234'); time.sleep(9)", "said nonsense"),
+        ("pass", "ended before it could begin (exit code 0)"),
+        (f"{READY}; os._exit(3)", "ended (exit code 3)"),
+        (f"{READY}; import ctypes; ctypes.string_at(0)", "died of SIGSEGV"),
+        (f"{READY}; os.kill(os.getpid(), 9)", "as the system does where memory ends"),
+        (f"{READY}; {GAVE}; time.sleep(60)", "it took longer than it may"),
+        (f"{READY}; line.send_bytes(b'x' * 70000); time.sleep(9)", "said nonsense"),
+        (f"{READY}; line.send_bytes(b'nonsense'); time.sleep(9)", "said nonsense"),
+        (f"{READY}; say(dict(type='counted', number=1)); time.sleep(9)", "said Counted"),
+        (f"{READY}; {GAVE}; line.send_bytes(b'1234'); time.sleep(9)", "said nonsense"),
     ],
 )
 def test_what_comes_from_the_process_is_believed_only_as_far_as_it_makes_sense(
-    rubric: Path, program: str, said: str, monkeypatch: pytest.MonkeyPatch
+    rubric: Path, body: str, said: str, program: Callable[[str], None]
 ) -> None:
-    start = (
-        "import json, time; from multiprocessing.connection import Connection; line = Connection({line}); "
-        "say = lambda what: line.send_bytes(json.dumps(what).encode()); line.recv_bytes(); "
-        "say({{'type': 'ready', 'landlock': 7, 'seccomp': True}})"
-    )
-    load = "say({{'type': 'loaded', 'constants': 0}}); line.recv_bytes()"
-    gave = "say({{'type': 'gave', 'head': {{'dtype': 'float32', 'shape': [8, 3]}}}})"
-    text = program.replace("{start}", start).replace("{load}", load).replace("{gave}", gave)
-    monkeypatch.setattr(scripts, "_PROGRAM", text)
+    program(FAKE.format(body=body))
     outcome = ran(scripted(Odd()), rubric, seconds=3.0 if "longer" in said else 100.0)
     assert said in (outcome.reason.message if isinstance(outcome, Failed) else refused(outcome)[0][1])
     assert not running()
+
+
+def test_a_template_that_cannot_be_started_says_why(rubric: Path, program: Callable[[str], None]) -> None:
+    program("raise SystemExit('no torch here')")
+    assert "cannot be started: no torch here" in failed(ran(scripted(Odd()), rubric))[1]
+
+
+def test_a_template_that_was_killed_is_replaced(rubric: Path) -> None:
+    script_template.forget()
+    evaluated(ran(scripted(Odd()), rubric))
+    (first,) = script_template._templates.values()
+    first._process.kill()
+    first._process.wait()
+    evaluated(ran(scripted(Odd()), rubric))
+    (second,) = script_template._templates.values()
+    assert second is not first

@@ -345,6 +345,25 @@ def test_the_next_files_are_asked_for_while_these_are_read(file: int) -> None:
     assert all(isinstance(each, Description) for each in seen[0])
 
 
+def test_the_parser_is_free_once_all_has_come_that_it_was_asked_for(file: int) -> None:
+    client = ParserClient()
+    assert not client.free
+    told = client.told(client.ask([file] * 9, LIMITS))
+    free = [client.free, *(client.free for _ in told)]
+    client.close()
+    assert free[0] is False
+    assert free[-1] is True
+    assert free == sorted(free)
+
+
+def test_the_parser_is_not_free_while_files_are_read_again(file: int) -> None:
+    """What it was asked besides would be read first, and nobody would take what it says."""
+    body = f"\n    if n == 2: os._exit(3)\n    {HONEST}"
+    client = ParserClient(REPLACED.format(body=f"global n; n = globals().get('n', 0) + 1; {body}"), sandbox="off")
+    assert [client.free for _ in client.told(client.ask([file] * 5, LIMITS))] == [False] * 5
+    client.close()
+
+
 def test_of_several_requests_under_way_each_is_told_how_its_own_child_ended(file: int) -> None:
     client = ParserClient(REPLACED.format(body="os._exit(7 + (limits.tensors == 2))"), sandbox="off")
     asked = [client.ask([file], Limits(parse_seconds=5.0, tensors=number)) for number in (1, 2, 1)]

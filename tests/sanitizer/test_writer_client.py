@@ -19,6 +19,7 @@ import builders
 import msgspec
 import psutil
 import pytest
+import torch
 
 import fifomark
 from fifomark.core.errors import InternalError
@@ -261,6 +262,16 @@ def test_honest_files_do_not_wait_for_one_that_takes_its_time(tmp_path: Path) ->
     assert told[1][0] - told[0][0] > 1
 
 
+def test_what_a_slow_writer_has_done_is_not_held_back_by_the_rest(tmp_path: Path) -> None:
+    body = "\n    for i, one in enumerate(honest(request, fds, seen)):\n        time.sleep(i % 2 and 1.5)\n        yield one"
+    (tmp_path / "a.pt").write_bytes(builders.logistic())
+    told = []
+    with replaced(body, isolation=Isolation.BATCH) as sanitizer:
+        for _ in sanitizer.inspect_all([Job(tmp_path / "a.pt")] * 4):
+            told.append(time.monotonic())
+    assert told[3] - told[1] > 1  # the first two came before the last began
+
+
 def test_an_answer_about_another_file_is_not_believed(file: Path) -> None:
     body = "\n    (one,) = honest(request, fds, seen)\n    other = msgspec.structs.replace(one.inspection, path='x')"
     body += "\n    return [messages.Answer(inspection=other)]"
@@ -303,6 +314,17 @@ FAILING_OVER_ONE = """
         return inspect(file, *rest)
     global inspect; inspect = globals().get('inspect', answering.inspect); answering.inspect = failing
     return honest(request, fds, seen)"""
+
+
+def test_a_writer_keeps_the_memory_that_it_reads_into(tmp_path: Path) -> None:
+    """Or the kernel has to clear it anew for every piece, which takes as long as hashing it."""
+    torch.save({f"{i}.weight": torch.rand(1024, 2048) for i in range(8)}, tmp_path / "large.pt")
+    with Sanitizer() as sanitizer:
+        faults = []
+        for _ in range(3):
+            sanitizer.inspect(tmp_path / "large.pt")
+            faults.append(int(Path(f"/proc/{sanitizer.pid}/stat").read_text().rpartition(")")[2].split()[7]))
+    assert faults[2] - faults[0] < 1000  # pages; what is read comes to 32,768
 
 
 @pytest.mark.parametrize("isolation", Isolation)

@@ -58,6 +58,7 @@ def make_last(path: str) -> None:
     """fsync the database at `path`, where there is one. Whoever wrote to it last may have been killed between a commit and its fsync: we
     would see that commit, act on it, and a power cut could still undo it. To be called before the database is opened: closing a file drops
     every lock that this process holds on it."""
+    path = os.path.realpath(path)  # where it is a link, its journal lies beside what it leads to
     for file in (path, f"{path}-wal", os.path.dirname(path)):
         if os.path.exists(file):
             fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)

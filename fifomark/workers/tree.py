@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -59,12 +60,15 @@ def _is_alive(process: psutil.Process) -> bool:
 
 def _children(pid: int) -> list[int]:
     """By the kernel's own list: to look through every process of the machine, as psutil does, takes a millisecond for each hundred."""
-    lists = list(Path(f"/proc/{pid}/task").glob("*/children"))
-    if not lists:  # gone, or a kernel that keeps no such lists
+    threads: list[str] = []
+    with contextlib.suppress(OSError):  # it may go at any instant
+        threads = os.listdir(f"/proc/{pid}/task")
+    found, told = list[int](), False
+    for thread in threads:
+        with contextlib.suppress(OSError):
+            found += map(int, Path(f"/proc/{pid}/task/{thread}/children").read_text().split())
+            told = True
+    if not told:  # gone, or a kernel that keeps no such lists
         with contextlib.suppress(psutil.Error):
             return [child.pid for child in psutil.Process(pid).children()]
-    found: list[int] = []
-    for listed in lists:
-        with contextlib.suppress(OSError):
-            found += map(int, listed.read_text().split())
     return found

@@ -24,6 +24,7 @@ from typing import NamedTuple
 
 from fuzzing.oracle import in_memory
 
+from fifomark.cli import drain as _drain  # noqa: F401 (loaded once, before the forks)
 from fifomark.cli.main import main as fifomark
 from fifomark.daemon import service
 from torturing import oracle, stepping
@@ -132,8 +133,9 @@ def again(root: Path) -> int:
 
 
 def _write_beside(root: Path) -> None:
-    """From now on what this process says goes to a file beside the spool, and to nobody else."""
+    """From now on what this process prints goes to a file beside the spool, and to nobody else."""
     said = os.open(root.parent / "stderr", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(said, 1)
     os.dup2(said, 2)
     sys.stderr = open(2, "w", closefd=False, buffering=1)  # noqa: SIM115 (until we end)
 

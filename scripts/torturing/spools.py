@@ -62,7 +62,7 @@ def new_spool(root: Path, **settings: object) -> Path:
     np.savez(rubric / "tiny.npz", x=rng.normal(size=(30, 4)).astype(np.float32), y=np.arange(30) % 3)
     (rubric / "rubric.toml").write_text(_RUBRIC.format(sha256=hashlib.sha256((rubric / "tiny.npz").read_bytes()).hexdigest()))
     _remove_tree(root / "rubrics/digits")
-    settings = {"slots": ["cpu"], "settle_seconds": 0.0, "max_attempts": 1000} | settings | {"default_rubric": "tiny"}
+    settings = {"slots": ["cpu"], "settle_seconds": 0.0, "max_attempts": 1000, "min_free_bytes": 0} | settings | {"default_rubric": "tiny"}
     lines = "".join(f"{key} = {_toml(value)}\n" for key, value in settings.items())
     (root / "fifomark.toml").write_text(f'schema = "fifomark.settings/1"\n{lines}')
     return root

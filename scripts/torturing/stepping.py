@@ -53,8 +53,8 @@ _LOAD, _IF_EQUAL, _RETURN = 0x20, 0x15, 0x06
 _ALLOW, _ASK = 0x7FFF0000, 0x7FC00000
 _NO_NEW_PRIVILEGES, _AT_FDCWD = 38, -100
 
-KILL = -1
-Decision = int | None  # an errno, KILL, or None: let it happen
+KILL, KILL_CALLER = -1, -2
+Decision = int | None  # an errno, KILL for the process that was forked, KILL_CALLER for who makes the call, or None: let it happen
 
 
 class Call(NamedTuple):
@@ -164,6 +164,9 @@ def _watch(pid: int, listener: int, root: str, decide: Callable[[Call], Decision
             if decision == KILL:
                 os.kill(pid, signal.SIGKILL)
                 return calls
+            if decision == KILL_CALLER:
+                os.kill(asking, signal.SIGKILL)
+                continue
             answer = _RESPONSE.pack(id, 0, *((-decision, 0) if decision else (0, _CONTINUE)))
             try:
                 fcntl.ioctl(listener, _SEND, answer)

@@ -68,3 +68,13 @@ def test_what_a_killed_daemon_committed_is_made_to_last_before_the_next_one_read
     with Ledger(path):
         assert log[:3] == ["ledger.sqlite3", "ledger.sqlite3-wal", tmp_path.name]
     killed.close()
+
+
+def test_a_ledger_that_is_a_link_is_made_to_last_where_it_lies(tmp_path: Path, log: list[str]) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "ledger.sqlite3").symlink_to(tmp_path / "disk/real.sqlite3")
+    killed = Ledger(tmp_path / "ledger.sqlite3")
+    log.clear()
+    with Ledger(tmp_path / "ledger.sqlite3"):
+        assert log[:3] == ["real.sqlite3", "real.sqlite3-wal", "disk"]
+    killed.close()

@@ -37,6 +37,8 @@ def drain(
         raise
     if ending.paused and not if_free:
         say(f"paused {ending.paused}: nothing new was started; go on with: fifomark resume")
+    if ending.held and not if_free:
+        say(f"{ending.held} held: fifomark status says why, fifomark release ID lets one go on")
     for name in () if if_free else ending.unsettled:
         say(f"left for the next time: {name!r} is still being written")
     if not ending.idle and ending.signal is not None:

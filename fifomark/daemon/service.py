@@ -14,6 +14,7 @@ from multiprocessing.connection import wait
 from typing import Literal, NamedTuple
 
 from fifomark.core.errors import InternalError, SpoolError, UsageError
+from fifomark.core.states import State
 from fifomark.core.text import shown
 from fifomark.daemon.announcing import Announcing
 from fifomark.daemon.daemon import Daemon
@@ -44,13 +45,14 @@ _BUSY_SECONDS = 0.5  # how often overdue workers are looked for; what ends wakes
 class Ending(NamedTuple):
     """How a run ended: whether nothing was left to do, the names of files that were still being written, the signal that stopped it.
 
-    `paused` says why nothing was started, if so.
+    `paused` says why nothing was started, if so; `held` counts what waits for its operator.
     """
 
     idle: bool
     unsettled: tuple[str, ...]
     signal: int | None
     paused: str | None
+    held: int
 
 
 Mode = Literal["serve", "drain"]
@@ -87,7 +89,8 @@ def run(
         with _releasing(daemon):
             loop.run()
         loop.tell()
-        return Ending(daemon.idle, tuple(sorted(name for _, name in daemon.admitting.unsettled)), signals.stopped_by, daemon.paused)
+        unsettled = tuple(sorted(name for _, name in daemon.admitting.unsettled))
+        return Ending(daemon.idle, unsettled, signals.stopped_by, daemon.paused, held=ledger.counts()[State.HELD])
 
 
 def _pools(spool: Spool) -> Pools:

@@ -34,11 +34,12 @@ def opened(
     uri: bool = False,
     timeout: float = 10.0,
     advice: Callable[[sqlite3.Error], str] | None = None,
+    path: str | None = None,
 ) -> sqlite3.Connection:
     """The database at `location`, once `prepare` has run on it; closed again where that raises.
 
     `refusal` where SQLite cannot open or use it as `what` it is meant for. `timeout` is how many seconds to wait for another writer,
-    `advice` what to do about an error.
+    `advice` what to do about an error, `path` what to call it there.
     """
     db = None
     try:
@@ -49,7 +50,7 @@ def opened(
         if db is not None:
             db.close()
         if isinstance(e, sqlite3.Error):
-            raise refusal(f"{location}: cannot be used as {what}: {e}" + (f"; {advice(e)}" if advice else "")) from e
+            raise refusal(f"{path or location}: cannot be used as {what}: {e}" + (f"; {advice(e)}" if advice else "")) from e
         raise
     return db
 

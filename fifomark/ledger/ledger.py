@@ -51,7 +51,8 @@ class Ledger:
         if not read_only:
             make_last(self._path)
         uri = "file:" + self._path.replace("%", "%25").replace("?", "%3f").replace("#", "%23") + (self._reading() if read_only else "")
-        self._db = opened(uri, self._check_reader if read_only else self._prepare, "a ledger", SpoolError, uri=True, advice=next_step)
+        prepare = self._check_reader if read_only else self._prepare
+        self._db = opened(uri, prepare, "a ledger", SpoolError, uri=True, advice=next_step, path=self._path)
         self.attempts, self.fingerprints = Attempts(self._db), Fingerprints(self._db)
         self.history, self.retention, self.durations = History(self._db), Retention(self._db), Durations(self._db)
         self.admission, self.steering, self.upkeep = Admission(self._db, self.move), Steering(self._db, self.move), Upkeep(self._db)

@@ -32,6 +32,8 @@ def test_a_pause_is_said_by_everyone_until_the_spool_goes_on(spool: Path, capsys
     assert capsys.readouterr().out == "goes on\n"
     assert main(["hold", "1"]) == 0
     assert capsys.readouterr().out == "00000001 ada.pt: held\n"
+    assert main(["drain"]) == 0
+    assert "1 held: fifomark status says why" in capsys.readouterr().err
     assert main(["release", "--json", "1"]) == 0
     assert json.loads(capsys.readouterr().out) == {"id": 1, "done": True, "message": "ada.pt: waits again"}
 

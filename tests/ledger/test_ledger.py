@@ -192,7 +192,7 @@ def test_a_ledger_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_ledger_is_named(tmp_path: Path) -> None:
     (tmp_path / "l").write_bytes(b"this is not a database" * 100)
-    with pytest.raises(SpoolError, match="cannot be used as a ledger"):
+    with pytest.raises(SpoolError, match=f"^{tmp_path}/l: cannot be used as a ledger"):
         Ledger(tmp_path / "l")
 
 

@@ -48,7 +48,8 @@ class Line(Record):
 
 
 class Status(Record):
-    """`daemon` is None where none runs; `states` has a count for every state; `uploads` are names still being written.
+    """`daemon` is None where none runs; `states` has a count for every state; `uploads` are names that are left alone: hidden
+    ones, and those of uploads that go on.
 
     `paused` says why nothing new is started, if so; `notices` is what the daemon wants its operator to know."""
 

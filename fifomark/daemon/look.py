@@ -14,7 +14,7 @@ from fifomark.core.status import SCHEMA, Line, Status
 from fifomark.core.submission import Submission
 from fifomark.core.text import shown
 from fifomark.ledger.ledger import Ledger
-from fifomark.spool.intake import uploads
+from fifomark.spool.intake import left_alone
 from fifomark.spool.layout import Layout
 from fifomark.spool.lock import holder
 
@@ -52,7 +52,7 @@ def look(root: str | os.PathLike[str], lines: int = 20) -> Status:
         slots=held_by.slots if held_by else (),
         queue=tuple(_waiting(row, held_by.broken if held_by else {}) for row in waiting),
         recent=tuple(map(_line, recent)),
-        uploads=tuple(shown(name) for name in uploads(layout.folder("incoming"))),
+        uploads=tuple(shown(name) for name in left_alone(layout.folder("incoming"), layout.rubrics())),
         paused=paused,
         notices=held_by.notices if held_by else (),
     )

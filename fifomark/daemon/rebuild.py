@@ -56,20 +56,30 @@ def _ended(spool: Spool, ledger: Ledger, folder: str, now: float) -> Iterator[st
         if ledger.find(report.id):
             yield f"{folder}/{shown(name)}: {report.id} has ended elsewhere, too; left"
             continue
-        row = _row(report, now)
+        row = _row(report, _name(spool.layout, report, name), now)
         if not all(any(map(os.path.lexists, places)) for places in needed(spool.layout, row)):
             row = replace(row, pruned=Pruned.FILES)  # only the report is kept
         ledger.upkeep.restore(row, [(step.state, step.at.timestamp()) for step in report.timeline])
         yield f"{report.id:08d} {report.submission.name}: {report.state}"
 
 
-def _row(report: Report, now: float) -> Submission:
+def _name(layout: Layout, report: Report, on_disk: str) -> str:
+    """What a submission is called: as its report says, unless that made unprintable bytes readable; then as its files are called."""
+    said = report.submission.name
+    if os.path.basename(layout.report(_row(report, said, 0.0))) == on_disk:
+        return said
+    numbered = NUMBERED.match(os.path.splitext(on_disk)[0])
+    assert numbered is not None
+    return numbered["name"] + os.path.splitext(said)[1]
+
+
+def _row(report: Report, name: str, now: float) -> Submission:
     facts, grade = report.submission, report.grade
     ended = report.timeline[-1].at.timestamp() if report.timeline else now
     return Submission(
         id=report.id,
         folder="",
-        name=facts.name,
+        name=name,
         kind="file",
         rubric=facts.rubric or "",
         owner=facts.owner,

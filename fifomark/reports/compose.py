@@ -20,7 +20,7 @@ MARKED = Reason(code="marked", message="marked", blame=None)
 
 def refusal(findings: Sequence[Finding]) -> Reason:
     """Why findings refuse a submission: the worst of them, and how many more there are."""
-    worst = max(findings, key=lambda finding: finding.level.rank)
+    worst = max(findings, key=lambda finding: (finding.level.rank, finding.code != "FM101"))  # a name is the least of what may be wrong
     more = sum(f.level in (Level.INVALID, Level.UNSAFE) for f in findings) - 1
     code = "unsafe" if worst.level is Level.UNSAFE else "wrong-model" if worst.code[:3] in ("FM5", "FM6") else "invalid"
     return Reason(code=code, message=worst.message + (f" (and {more} more)" if more > 0 else ""), blame="submitter")

@@ -17,6 +17,8 @@ from fifomark.core.text import shown
 from fifomark.reports.feedback import AttemptsUsed, CriterionSeen, GradeSeen, LatenessSeen, StudentReport
 from fifomark.reports.leaderboard import Row
 
+_UPLOADS = 10  # names that `status` lists
+
 
 def status(seen: Status) -> str:
     """How a spool stands: the daemon, its slots, who waits, what ended last."""
@@ -32,7 +34,8 @@ def status(seen: Status) -> str:
     ]
     lines += [f"paused {seen.paused}: nothing new is started; go on with: fifomark resume"] if seen.paused else []
     lines += [f"note: {shown(notice, 1000)}" for notice in seen.notices]
-    lines += [f"still being uploaded, left alone: {name}" for name in seen.uploads]
+    lines += [f"left alone, hidden or still being uploaded: {name}" for name in seen.uploads[:_UPLOADS]]
+    lines += [f"… and {len(seen.uploads) - _UPLOADS} more" for _ in seen.uploads[_UPLOADS : _UPLOADS + 1]]
     if seen.slots:
         lines.append("slots: " + ", ".join(f"{s.name} {s.state}" + (f" ({s.why})" if s.why else "") for s in seen.slots))
     for title, rows in (("waiting", seen.queue), ("ended last", seen.recent)):

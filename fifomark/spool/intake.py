@@ -127,11 +127,13 @@ def is_passed_over(name: str) -> bool:
     return name.startswith(".") or name.lower().endswith(UPLOAD_SUFFIXES)
 
 
-def uploads(incoming: str) -> list[str]:
-    """Names in incoming/ that an uploader is still writing under a temporary name."""
-    if not os.path.isdir(incoming):
-        return []
-    return [name for name in os.listdir(incoming) if not name.startswith(".") and name.lower().endswith(UPLOAD_SUFFIXES)]
+def left_alone(incoming: str, rubrics: Collection[str]) -> list[str]:
+    """What is passed over in incoming/ and in the subfolders of `rubrics`, as it lies there."""
+    found: list[str] = []
+    for folder in ("", *sorted(rubrics)):
+        with contextlib.suppress(OSError), opened_folder(os.path.join(incoming, folder)) as fd:
+            found += [os.path.join(folder, name) for name in sorted(os.listdir(fd)) if is_passed_over(name)]
+    return found
 
 
 def _entries(folder: str | int) -> list[tuple[str, os.stat_result]]:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
+import stat
+import subprocess
 from collections.abc import Iterable
 
 from fifomark.core.keeping import Pruned
@@ -54,13 +57,21 @@ def remove(layout: Layout, submission: Submission) -> set[str]:
     touched: set[str] = set()
     for path in files(layout, submission, submission.pruned):
         try:
-            os.unlink(path)
+            _remove(path)
         except FileNotFoundError:
             continue
         except OSError as e:
-            _log.error("%s cannot be removed: %s", shown(path, 1000), e.strerror)
+            _log.error("%s cannot be removed: %s; remove it yourself", shown(path, 1000), e.strerror)
         touched.add(os.path.dirname(path))
     return touched
+
+
+def _remove(path: str) -> None:
+    """A folder, too: someone may have submitted one, as deep as they liked. rm(1) goes down without recursion, which Python does not."""
+    if not stat.S_ISDIR(os.lstat(path).st_mode):
+        os.unlink(path)
+    elif (done := subprocess.run(["rm", "-rf", "--one-file-system", "--", path], capture_output=True, text=True)).returncode:
+        raise OSError(errno.EIO, shown(done.stderr.strip(), 300))
 
 
 def append_log(path: str, said: str) -> None:

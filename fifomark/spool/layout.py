@@ -31,6 +31,10 @@ class Layout:
     def rubric(self, name: str) -> str:
         return os.path.join(self.root, "rubrics", name)
 
+    def rubrics(self) -> tuple[str, ...]:
+        """The names of the rubrics that the spool has."""
+        return tuple(sorted(path.parent.name for path in Path(self.folder("rubrics")).glob("*/rubric.toml")))
+
     def incoming(self, submission: Submission) -> str:
         return os.path.join(self.root, "incoming", submission.folder, submission.name)
 

@@ -23,23 +23,53 @@ def opened_folder(path: str) -> Iterator[int]:
         os.close(fd)
 
 
-def rename(source: str, target: str, source_folder: int | None = None) -> None:
+@contextmanager
+def opened_subfolder(folder: str, name: str) -> Iterator[int]:
+    """As `opened_folder`, of the folder `name` in `folder`, which is made where it is missing ("": `folder` itself)."""
+    with opened_folder(folder) as outer:
+        if not name:
+            yield outer
+            return
+        with suppress(FileExistsError):
+            os.mkdir(name, dir_fd=outer)
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=outer)
+        except OSError as e:
+            raise OSError(e.errno, e.strerror, os.path.join(folder, name)) from e
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+
+def rename(source: str, target: str, source_folder: int | None = None, target_folder: int | None = None) -> None:
     """Move `source` to `target` in one step; FileExistsError where something is there already, never an overwrite.
 
-    renameat2(2) with RENAME_NOREPLACE: os.rename overwrites in silence. With `source_folder`, a descriptor, `source` is a name in it.
+    renameat2(2) with RENAME_NOREPLACE: os.rename overwrites in silence. With `source_folder`, a descriptor, `source` is a name in it; so
+    with `target_folder`.
     """
     from_folder = _AT_FDCWD if source_folder is None else source_folder
+    to_folder = _AT_FDCWD if target_folder is None else target_folder
     renameat2 = getattr(_libc, "renameat2", None)
     if renameat2 is not None:
-        if renameat2(from_folder, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_NOREPLACE) == 0:
+        if renameat2(from_folder, os.fsencode(source), to_folder, os.fsencode(target), _RENAME_NOREPLACE) == 0:
             return
         code = ctypes.get_errno()
         if code not in (errno.ENOSYS, errno.EINVAL):
             raise OSError(code, os.strerror(code), source, None, target)
     # A file system without RENAME_NOREPLACE (NFS): the spool has one daemon, so looking first is enough.
-    if os.path.lexists(target):
+    if is_there(target, target_folder):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), source, None, target)
-    os.rename(source, target, src_dir_fd=source_folder)
+    os.rename(source, target, src_dir_fd=source_folder, dst_dir_fd=target_folder)
+
+
+def is_there(name: str, folder: int | None = None) -> bool:
+    """Whether anything has this name, a link to nothing included."""
+    try:
+        os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def advance(source: str, target: str, source_folder: int | None = None) -> bool:

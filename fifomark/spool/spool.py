@@ -6,7 +6,6 @@ import contextlib
 import os
 import secrets
 from collections.abc import Collection, Iterable
-from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -18,7 +17,7 @@ from fifomark.settings import FILE_NAME, Settings, load_settings
 from fifomark.spool import kept
 from fifomark.spool.intake import Intake
 from fifomark.spool.layout import FOLDERS, PRIVATE, Layout
-from fifomark.spool.moves import advance, opened_folder, publishing, rename, sync_folder, write_all
+from fifomark.spool.moves import advance, is_there, opened_folder, opened_subfolder, publishing, rename, sync_folder, write_all
 from fifomark.spool.secret import pseudonym_key
 
 
@@ -39,7 +38,7 @@ class Spool:
 
     def rubrics(self) -> tuple[str, ...]:
         """The names of the rubrics that the spool has."""
-        return tuple(sorted(path.parent.name for path in Path(self.layout.folder("rubrics")).glob("*/rubric.toml")))
+        return self.layout.rubrics()
 
     def look(self, now: float, look: Look, loaded: Collection[str], waiting: Iterable[Key]) -> Listing:
         """What is new in incoming/ at `now`, and in the subfolders named as one of the `loaded` rubrics.
@@ -149,17 +148,21 @@ class Spool:
 
         FileExistsError where another file lies there under its name.
         """
-        target = self.layout.incoming(submission)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
+        incoming, name = self.layout.folder("incoming"), submission.name
         source = next((path for path in self.layout.submitted(submission) if os.path.lexists(path)), None)
         if source is not None:
-            self._unsynced |= {os.path.dirname(source), os.path.dirname(target)}
-            rename(source, target)
+            self._unsynced |= {os.path.dirname(source), os.path.join(incoming, submission.folder)}
+            with opened_subfolder(incoming, submission.folder) as folder:  # never through a link that someone put in its place
+                rename(source, name, target_folder=folder)
         for state in (State.REJECTED, State.FAILED):
             report = self.layout.report(replace(submission, state=state))
             self._advance(report, self.layout.earlier_report(submission, submission.attempt - 1))
         _remove(self.layout.failed(submission))
-        return os.path.lexists(target)
+        try:
+            with opened_folder(os.path.join(incoming, submission.folder)) as folder:
+                return is_there(name, folder)
+        except OSError:  # moved before an interruption, and its owner has taken the folder away since
+            return False
 
     def is_back(self, submission: Submission) -> bool:
         """Whether `_bring_back` has moved what was submitted: what is left to do of it is to be finished then."""
@@ -224,20 +227,22 @@ def drop(layout: Layout, source: str, folder: str) -> str:
 
     FileExistsError where that name is waiting already.
     """
-    target = os.path.join(layout.folder("incoming"), folder, os.path.basename(source))
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    temporary = os.path.join(os.path.dirname(target), f".{secrets.token_hex(8)}.part")
-    try:
-        with open(source, "rb") as reading, open(temporary, "xb") as writing:
-            _copy(reading.fileno(), writing.fileno())
-            os.fsync(writing.fileno())
-        rename(temporary, target)
-    except BaseException as e:
-        _remove(temporary)
-        if isinstance(e, OSError) and e.filename is None:  # a full disk, for one
-            raise OSError(e.errno, e.strerror, source, None, target) from e
-        raise
-    sync_folder(os.path.dirname(target))
+    incoming, name = layout.folder("incoming"), os.path.basename(source)
+    target, temporary = os.path.join(incoming, folder, name), f".{secrets.token_hex(8)}.part"
+    with opened_subfolder(incoming, folder) as fd:
+        try:
+            made = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666, dir_fd=fd)
+            with open(source, "rb") as reading, open(made, "wb") as writing:
+                _copy(reading.fileno(), writing.fileno())
+                os.fsync(writing.fileno())
+            rename(temporary, name, fd, fd)
+            os.fsync(fd)
+        except BaseException as e:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary, dir_fd=fd)
+            if isinstance(e, OSError) and e.filename in (None, temporary):  # a full disk, for one
+                raise OSError(e.errno, e.strerror, source, None, target) from e
+            raise
     return target
 
 

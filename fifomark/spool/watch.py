@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import stat
 import threading
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Literal
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
-from watchdog.observers.api import BaseObserver
+from watchdog.observers.api import BaseObserver, ObservedWatch
 
 from fifomark.core.submission import Key
 from fifomark.spool.layout import REQUEST, Layout
@@ -37,8 +39,9 @@ class Watcher(FileSystemEventHandler):
         self._lock = threading.Lock()
         self._touched: set[Key] | None = None  # None: anything may have changed
         self.watching = watching
+        self._layout = layout
         self._observer: BaseObserver | None = None
-        self._inode = -1
+        self._watched: dict[str, tuple[int, ObservedWatch]] = {}  # folders, each by its inode
         self._ears = _Overflow(self)
 
     def on_any_event(self, event: FileSystemEvent) -> None:
@@ -82,30 +85,50 @@ class Watcher(FileSystemEventHandler):
         return self._wake
 
     def keep_up(self) -> None:
-        """Watch again where watching has stopped, or where another folder lies in the place of incoming/."""
-        if self.watching and not (self._observer and self._observer.is_alive() and self._inode == _inode(self._incoming)):
-            self._stop()
-            self._start()
-
-    def _start(self) -> None:
-        self._inode = _inode(self._incoming)
-        observer = Observer()
+        """Watch again where watching has stopped; and what is new, or in the place of what was there: incoming/, folders of rubrics."""
+        if not self.watching:
+            return
         try:
-            observer.schedule(self, self._incoming, recursive=True)
-            observer.schedule(self, self._control)
-            observer.start()
+            if self._observer is None or not self._observer.is_alive():
+                self._start()
+            self._follow()
         except OSError as e:  # no inotify here, or no watch left: the rescan finds files all the same, only later
             _log.warning("files cannot be watched (%s): incoming/ is looked at on a timer only", e)
+            self._stop()
             self.watching = False
-            return
+
+    def _start(self) -> None:
+        self._stop()
+        observer = Observer()
+        observer.start()
         self._observer = observer
-        self.overflowed()  # what came before is for a sweep
+        observer.schedule(self, self._control)
+
+    def _follow(self) -> None:
+        """Watch just the folders that are looked into, one by one: what else lies in incoming/ may be as deep as its owner likes."""
+        assert self._observer is not None
+        wanted = {path: inode for path in self._folders() if (inode := _inode(path)) is not None}
+        for path, (inode, watch) in list(self._watched.items()):
+            if wanted.get(path) != inode:
+                del self._watched[path]
+                with contextlib.suppress(KeyError):  # watchdog has dropped it together with the folder
+                    self._observer.unschedule(watch)
+        for path in wanted.keys() - self._watched.keys():
+            with contextlib.suppress(FileNotFoundError):
+                self._watched[path] = (wanted[path], self._observer.schedule(self, path))
+                self.overflowed()  # what came before is for a sweep
+
+    def _folders(self) -> Iterator[str]:
+        yield self._incoming
+        for rubric in self._layout.rubrics():
+            yield os.path.join(self._incoming, rubric)
 
     def _stop(self) -> None:
         if self._observer is not None and self._observer.is_alive():
             self._observer.stop()
             self._observer.join()
         self._observer = None
+        self._watched.clear()
 
     def __enter__(self) -> Watcher:
         _watchdogs.addHandler(self._ears)
@@ -131,13 +154,14 @@ class _Overflow(logging.Handler):
             self._watcher.overflowed()
 
 
-def _inode(path: str) -> int:
-    try:
-        return os.stat(path).st_ino
-    except OSError:
-        return -1
-
-
 def new_watcher(layout: Layout, watch: Literal["auto", "inotify", "polling"]) -> Watcher:
     """A watcher of the spool, as the settings have it."""
     return Watcher(layout, watching=watch == "inotify" or (watch == "auto" and not over_network(layout.folder("incoming"))))
+
+
+def _inode(path: str) -> int | None:
+    """Of a folder; None where there is none, or a link to one."""
+    with contextlib.suppress(OSError):
+        status = os.lstat(path)
+        return status.st_ino if stat.S_ISDIR(status.st_mode) else None
+    return None

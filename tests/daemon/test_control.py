@@ -146,7 +146,7 @@ def test_a_crash_in_a_retry_is_finished_by_the_next_daemon(bench: Bench, monkeyp
     bench.drain()
     bench.bad.clear()
 
-    def crash(*_: object) -> None:
+    def crash(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken:
@@ -233,3 +233,28 @@ def test_a_retry_that_cannot_be_finished_once_its_file_has_moved_is_finished_by_
         "rejected/00000001-eve.json",
         "rejected/00000001-eve.pt.quarantined",
     ]
+
+
+def test_a_retry_never_goes_through_a_link_in_place_of_a_rubrics_folder(bench: Bench, tmp_path: Path) -> None:
+    bench.bad["ada.pt"] = UNSAFE
+    folder = bench.root / "incoming/digits"
+    folder.mkdir()
+    bench.drop("ada.pt", folder="digits", body=b"unsafe")
+    bench.drain()
+    folder.rmdir()
+    (tmp_path / "outside").mkdir()
+    folder.symlink_to(tmp_path / "outside")
+    assert [done for done, _ in messages(steer(bench, "retry", 1))] == [False]
+    assert os.listdir(tmp_path / "outside") == []
+    assert (bench.ledger.get(1).state, bench.ledger.get(1).moving) == (State.REJECTED, False)
+    assert (bench.root / "rejected/00000001-ada.pt.quarantined").read_bytes() == b"unsafe"
+
+
+def test_a_retry_makes_the_folder_of_its_rubric_anew(bench: Bench) -> None:
+    bench.bad["ada.pt"] = UNSAFE
+    (bench.root / "incoming/digits").mkdir()
+    bench.drop("ada.pt", folder="digits")
+    bench.drain()
+    (bench.root / "incoming/digits").rmdir()
+    assert [done for done, _ in messages(steer(bench, "retry", 1))] == [True]
+    assert (bench.root / "incoming/digits/ada.pt").exists()

@@ -172,6 +172,20 @@ def test_a_ledger_is_made_again_from_the_folders(mixed: Bench, loss: Callable[[P
     assert problems(mixed) == []
 
 
+def test_names_that_cannot_be_printed_outlive_a_rebuild(bench: Bench) -> None:
+    names = [os.fsdecode(name) for name in (b"new\nline.pt", b"\xff.pt", b"\x1b[31m.pt", b"x" * 252 + b".pt", b"no ending")]
+    for name in names:
+        bench.drop(name)
+    bench.drain()
+    reports = {path: path.read_bytes() for path in bench.root.glob("done/*.json")}
+    assert len(reports) == len(names)
+    bench.ledger.close()
+    list(rebuild(bench.spool, bench.now))
+    bench.restart()
+    assert problems(bench) == []
+    assert [row.pruned for row in bench.ledger.upkeep.everyone()] == [0] * len(names)
+
+
 def test_where_there_are_several_rubrics_nothing_is_marked_by_guesswork(mixed: Bench) -> None:
     other = mixed.root / "rubrics/other"
     shutil.copytree(mixed.root / "rubrics/digits", other)

@@ -6,6 +6,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from daemon_bench import Bench
+
 from fifomark.daemon.look import look, open_ledger
 from fifomark.daemon.new import make_spool
 from fifomark.ledger.ledger import Ledger
@@ -23,3 +25,10 @@ def test_a_ledger_that_the_daemon_is_about_to_make_holds_nothing_yet(tmp_path: P
     ledger = open_ledger(layout)
     assert ledger is not None
     ledger.close()
+
+
+def test_what_is_left_alone_is_told_also_in_the_folders_of_rubrics(bench: Bench) -> None:
+    (bench.root / "incoming/digits").mkdir()
+    for name in (".pt", "x.part", "digits/y.tmp", "ada.pt"):
+        (bench.root / "incoming" / name).write_bytes(b"x")
+    assert set(look(bench.root).uploads) == {".pt", "x.part", "digits/y.tmp"}

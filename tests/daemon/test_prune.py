@@ -169,3 +169,20 @@ def test_a_ledger_that_is_made_again_knows_that_only_reports_are_kept(ended: Ben
     with closing(Ledger(ended.spool.layout.ledger)) as ledger:
         assert [ledger.get(id).pruned for id in (1, 2, 3)] == [Pruned.FILES, Pruned.FILES, Pruned.NOTHING]
         assert list(check(ended.spool.layout, ledger)) == []
+
+
+def test_a_folder_that_was_submitted_goes_with_all_that_is_in_it_however_deep(bench: Bench) -> None:
+    (bench.root / "incoming/folder.pt").mkdir()
+    inner = os.open(bench.root / "incoming/folder.pt", os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=inner)
+        outer, inner = inner, os.open("d", os.O_RDONLY, dir_fd=inner)
+        os.close(outer)
+    os.close(inner)
+    bench.bad["folder.pt"] = UNSAFE
+    bench.drain()
+    assert (bench.root / "rejected/00000001-folder.pt.quarantined").is_dir()
+    bench.now += DAY
+    keep(bench, older_than_days=0.5)
+    assert not (bench.root / "rejected/00000001-folder.pt.quarantined").exists()
+    assert list(check(bench.spool.layout, bench.ledger)) == []

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fifomark.spool.moves import advance, publishing, rename
+from fifomark.spool.spool import create, drop
 
 
 def test_a_rename_never_overwrites(tmp_path: Path) -> None:
@@ -40,3 +41,17 @@ def test_what_is_being_published_is_seen_whole_or_not_at_all(tmp_path: Path) -> 
         os.write(fd, b"whole")
         assert not target.exists()
     assert target.read_bytes() == b"whole"
+
+
+def test_what_is_submitted_never_goes_through_a_link_in_place_of_a_rubrics_folder(tmp_path: Path) -> None:
+    layout = create(tmp_path / "spool", "")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "spool/incoming/digits").symlink_to(tmp_path / "outside")
+    (tmp_path / "model.pt").write_bytes(b"x")
+    with pytest.raises(OSError, match="incoming/digits"):
+        drop(layout, str(tmp_path / "model.pt"), "digits")
+    assert list((tmp_path / "outside").iterdir()) == []
+    assert drop(layout, str(tmp_path / "model.pt"), "other") == str(tmp_path / "spool/incoming/other/model.pt")
+    with pytest.raises(FileExistsError):
+        drop(layout, str(tmp_path / "model.pt"), "other")
+    assert [path.name for path in (tmp_path / "spool/incoming/other").iterdir()] == ["model.pt"]

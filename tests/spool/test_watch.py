@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -22,6 +23,8 @@ SOON = 20.0  # seconds: far more than an event needs, also on a busy machine
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
     (tmp_path / "control").mkdir()
+    (tmp_path / "rubrics/digits").mkdir(parents=True)
+    (tmp_path / "rubrics/digits/rubric.toml").touch()
     (tmp_path / "incoming" / "digits").mkdir(parents=True)
     return Layout(tmp_path)
 
@@ -53,6 +56,39 @@ def test_a_folder_that_comes_is_a_reason_to_look_at_everything(layout: Layout, t
         watcher.touched()
         os.rename(tmp_path / "outside", Path(layout.folder("incoming"), "new"))
         awaited(watcher, lambda touched: touched is None)
+
+
+def test_a_folder_of_a_rubric_that_comes_later_is_watched_once_it_was_looked_for(layout: Layout) -> None:
+    folder = Path(layout.folder("incoming"), "digits")
+    folder.rmdir()
+    with Watcher(layout) as watcher:
+        watcher.touched()
+        folder.mkdir()
+        awaited(watcher, lambda touched: touched is None)
+        watcher.keep_up()
+        watcher.touched()
+        (folder / "b.pt").write_bytes(b"x")
+        assert awaited(watcher, lambda touched: touched is None or bool(touched)) == {("digits", "b.pt")}
+
+
+def test_a_folder_as_deep_as_can_be_does_not_stop_the_watching(layout: Layout) -> None:
+    """watchdog walks down what it watches with all below, and its thread dies of a thousand levels."""
+    incoming = Path(layout.folder("incoming"))
+    with Watcher(layout) as watcher:
+        watcher.touched()
+        (incoming / "deep").mkdir()
+        inner = os.open(incoming / "deep", os.O_RDONLY)
+        for _ in range(1500):
+            os.mkdir("d", dir_fd=inner)
+            outer, inner = inner, os.open("d", os.O_RDONLY, dir_fd=inner)
+            os.close(outer)
+        os.close(inner)
+        awaited(watcher, lambda touched: touched is None)
+        watcher.keep_up()
+        watcher.touched()
+        (incoming / "a.pt").write_bytes(b"x")
+        assert awaited(watcher, lambda touched: touched is None or bool(touched)) == {("", "a.pt")}
+    subprocess.run(["rm", "-rf", str(incoming / "deep")], check=True)
 
 
 def test_more_names_than_are_kept_are_a_reason_to_look_at_everything(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,9 @@ def measure(root: Path, waiting: int, ended: int, taken: int) -> dict[str, float
     from fifomark.core.states import State
     from fifomark.core.submission import EVERYTHING
     from fifomark.daemon.daemon import Daemon
+    from fifomark.daemon.notify import Notifier
     from fifomark.daemon.service import Loop
+    from fifomark.daemon.signals import Signals
 
     bench = Bench(root)
     incoming = root / "incoming"
@@ -67,8 +69,8 @@ def measure(root: Path, waiting: int, ended: int, taken: int) -> dict[str, float
         if len(turns) > taken:
             raise Enough
 
-    with contextlib.suppress(Enough):
-        Loop(bench.daemon, "serve", on_turn).run()
+    with contextlib.suppress(Enough), Signals() as signals:
+        Loop(bench.daemon, "serve", on_turn, signals, Notifier({})).run()
     cpu = time.process_time() - cpu
     status = []
     for _ in range(5):

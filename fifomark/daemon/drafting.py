@@ -104,6 +104,8 @@ def draft(
         values = source.read([*names.inputs, names.label])
     except BadData as e:
         raise _unreadable(data, e) from e
+    for name in (*names.inputs, names.label):
+        _of_one_shape(data, name, values[name])
     seen = _inspected(model) if model is not None else None
     # Columns of single numbers stand side by side.
     shape = (len(names.inputs),) if is_flat(values[names.inputs[0]]) else tuple(np.shape(values[names.inputs[0]])[1:])
@@ -160,6 +162,15 @@ def _names(source: Source, input: str | None, label: str | None) -> _Names:
     if chosen is None:
         raise BadData("", f"which {source.noun} holds the inputs?", f"say it with --input; known here: {', '.join(there[:20])}")
     return _Names((chosen,), target, every=False)
+
+
+def _of_one_shape(data: Path, name: str, values: Any) -> None:
+    """UsageError where examples have different lengths."""
+    try:
+        np.shape(values)
+    except ValueError as e:
+        what = f"{data}: {name}: the examples have different lengths, and a draft is for examples of one shape"
+        raise UsageError(f"{what}; write the rubric by hand, with input.pad (docs/data.md)") from e
 
 
 def _inspected(model: Path) -> Inspection:

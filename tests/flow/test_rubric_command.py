@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from fifomark.cli.main import main
 from fifomark.marking.rubric import load_rubric
 
 FIFOMARK = str(Path(sys.executable).parent / "fifomark")
@@ -154,3 +155,11 @@ def test_without_a_terminal_nothing_is_asked(tmp_path: Path) -> None:
     said = subprocess.run([FIFOMARK, "rubric", "new"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert said.returncode == 2
     assert "missing: FOLDER and --data FILE (in a terminal they are asked for)" in said.stderr
+
+
+def test_examples_of_different_lengths_are_told_with_a_way_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.jsonl").write_text('{"x": [1, 2, 3], "y": 0}\n{"x": [1], "y": 1}\n')
+    assert main(["rubric", "new", str(tmp_path / "r"), "--data", str(tmp_path / "text.jsonl")]) == 2
+    error = capsys.readouterr().err
+    assert "text.jsonl: x: the examples have different lengths" in error
+    assert "input.pad" in error

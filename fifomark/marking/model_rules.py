@@ -26,8 +26,6 @@ def check_model(rubric: Rubric, path: Path) -> Iterator[Problem]:
     if rules.trees and "module" not in rubric.submission.accept:
         yield "model.trees", "needs pickled modules, which submission.accept leaves out", 'add "module" there'
     yield from _check_torchscript(rubric)
-    if rules.factory is None:
-        yield from _check_declared(rules, path)
     for family in rules.families:
         if family not in registry.FAMILIES and not plugins.is_there(plugins.FAMILIES, family):
             known = (*registry.FAMILIES, *plugins.names(plugins.FAMILIES))
@@ -36,6 +34,8 @@ def check_model(rubric: Rubric, path: Path) -> Iterator[Problem]:
             plugins.check(plugins.FAMILIES, family, path, "model.families")
         elif rules.factory is None:
             yield from check_facts(rules, registry.family(family), path)
+    if rules.factory is None:  # after the families themselves: one that is misspelt would make its facts a stranger's
+        yield from _check_declared(rules, path)
 
 
 def check_facts(rules: ModelRules, family: Family, path: object) -> Iterator[Problem]:

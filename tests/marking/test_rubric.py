@@ -42,6 +42,7 @@ def test_the_smallest_rubric_measures_accuracy_for_a_hundred_points(write_rubric
     [
         ("", {"families": "familys"}, "model.familys", "did you mean 'families'"),
         ("", {'"mlp"': '"mpl"'}, "model.families", "did you mean 'mlp'"),
+        ("[model.mlp]\nactivation = 'relu'", {'"mlp"': '"mpl"'}, "model.families", "did you mean 'mlp'"),
         ("", {'"mlp"': '"cnn"'}, "model.cnn", "layers"),
         ("[model.mlp]\nactivaton = 'relu'", {}, "model.mlp.activaton", "did you mean 'activation'"),
         ("[model.mlp]\nactivation = 'rleu'", {}, "model.mlp.activation", "relu"),

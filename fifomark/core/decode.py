@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import msgspec
 
 from fifomark.core.errors import ConfigError
+from fifomark.core.wording import problem
 
 T = TypeVar("T")
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
@@ -60,12 +61,7 @@ def _explained(error: str, table: object, type_: type[Any], file: object) -> Con
     hint = (f"did you mean {near[0]!r}? " if near else "") + (f"allowed: {', '.join(allowed)}" if allowed else "")
     if "timezone component" in what:
         hint = "say in which zone: 2026-12-01T23:59:00Z, or +01:00 in place of Z"
-    return ConfigError(file, key, f"{what[:1].lower()}{what[1:]}, found {_brief(found)}", hint.strip())
-
-
-def _brief(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:79] + "…"
+    return ConfigError(file, key, problem(what, found), hint.strip())
 
 
 def _value_at(table: object, steps: list[str]) -> object:

@@ -79,9 +79,9 @@ def wrong_width(first: Leaf, input_shape: tuple[int, ...]) -> list[Finding]:
     """A finding where a layer that takes whole flattened examples has another number of inputs than an example has numbers."""
     if first.shape[1] == prod(input_shape):
         return []
-    size = " × ".join(map(str, input_shape))
+    sides = f" ({' × '.join(map(str, input_shape))})" if len(input_shape) > 1 else ""
     advice = "Check the input size that the task asks for."
-    return [misfit(first.weight, f"takes {first.shape[1]} inputs, but one example has {prod(input_shape)} ({size})", advice)]
+    return [misfit(first.weight, f"takes {first.shape[1]} inputs, but one example has {prod(input_shape)}{sides}", advice)]
 
 
 def flat(x: Any) -> Any:

@@ -86,7 +86,7 @@ def _checked(criterion: Criterion, evaluation: Evaluation) -> CriterionMark:
 def _mark(criterion: Criterion, points: float, message: str, metric: Metric | None = None, wanted: str = "") -> CriterionMark:
     return CriterionMark(
         id=criterion.id,
-        title=criterion.title,
+        title=criterion.title or criterion.id,
         points=points,
         points_possible=criterion.points,
         value=metric.value if metric else None,

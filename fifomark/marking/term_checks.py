@@ -51,7 +51,7 @@ def _criteria(rubric: Rubric) -> Iterator[Problem]:
         yield from _metric(rubric, criterion, key) if criterion.metric is not None else _check(rubric, criterion, key)
         yield from ((f"{key}.scoring", problem, hint) for problem, hint in _scoring(criterion))
     if not rubric.criteria:
-        yield "criterion", "is missing", "say what the metrics are worth: [[criterion]] with id, title, points, metric and scoring"
+        yield "criterion", "is missing", "say what the metrics are worth: [[criterion]] with id, points, metric and scoring"
     elif not sum(criterion.points for criterion in rubric.criteria):
         yield "criterion", "all criteria together give no points", ""
 

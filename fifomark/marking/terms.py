@@ -48,12 +48,12 @@ class Criterion(Record):
     ("repeat", "batch_size", "order"), or "memory" (it ran with the rubric's batch size).
 
     `split`: the examples that the metric is of; the private ones, where the data is split and nothing is said. What is measured on the
-    model itself, such as its parameters, has no split.
+    model itself, such as its parameters, has no split. `title` is what readers see: the id, where nothing is said.
     """
 
     id: Name
-    title: Name
     points: Points
+    title: str = ""
     metric: str | None = None
     split: SplitName | None = None
     scoring: Scoring | None = None

@@ -182,8 +182,8 @@ def _criteria(criteria: Iterable[CriterionMark | CriterionSeen]) -> list[str]:
 def _late(late: Lateness | LatenessSeen | None) -> list[str]:
     if late is None:
         return []
-    points = "" if late.points is None else f", {late.points:g} points"
-    return [f"  {late.hours:,.1f} hours late: {late.share:.0%} of the points{points}, are taken off"]
+    points = "" if late.points is None else f" ({late.points:g})"
+    return [f"  {late.hours:,.1f} hours late: {late.share:.0%} of the points{points} are taken off"]
 
 
 def _attempts(seen: AttemptsUsed) -> list[str]:

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -280,6 +281,26 @@ def test_the_leaderboard_comes_in_every_format(spool: Path, ada: Path) -> None:
     assert run("leaderboard", "--format", "csv", "--spool", spool).stdout.splitlines()[1].startswith("1,'=cmd(),logistic,")
     assert run("leaderboard", "--format", "markdown", "--spool", spool).stdout.startswith("| rank")
     assert "logistic" in run("leaderboard", "--spool", spool).stdout
+
+
+def test_a_leaderboard_of_no_rubric_in_particular_is_of_one_that_has_marks(spool: Path, ada: Path) -> None:
+    rubrics = spool / "rubrics"
+    for other in ("second", "third"):
+        shutil.copytree(rubrics / "digits", rubrics / other)
+        (rubrics / other / "rubric.toml").write_text((rubrics / "digits/rubric.toml").read_text().replace('"digits"', f'"{other}"', 1))
+    assert run("leaderboard", "--spool", spool).stdout == "nothing was marked against digits yet\n"
+    (spool / "incoming/second").mkdir()
+    shutil.copy(ada, spool / "incoming/second/ada.pt")
+    assert run("drain", "--spool", spool).returncode == 0
+    alone = run("leaderboard", "--json", "--spool", spool)
+    assert (json.loads(alone.stdout)["rubric"], alone.stderr) == ("second", "nothing was marked against digits yet; this is second\n")
+    asked = run("leaderboard", "--rubric", "digits", "--spool", spool)
+    assert asked.stdout == "nothing was marked against digits yet; there are marks for --rubric second\n"
+    (spool / "incoming/third").mkdir()
+    shutil.copy(ada, spool / "incoming/third/ada.pt")
+    assert run("drain", "--spool", spool).returncode == 0
+    several = run("leaderboard", "--spool", spool)
+    assert several.stdout == "nothing was marked against digits yet; there are marks for --rubric second, --rubric third\n"
 
 
 def test_a_leaderboard_of_pseudonyms_names_nobody_in_any_format(spool: Path, ada: Path) -> None:

@@ -64,3 +64,11 @@ def test_a_wrong_use_leaves_no_writer_behind(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "--nonsense" in done.stderr
     assert "Warning" not in done.stderr
+
+
+def test_the_command_is_there_as_a_module_too() -> None:
+    told = subprocess.run([sys.executable, "-m", "fifomark", "--version"], capture_output=True, text=True, check=False, timeout=60)
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.startswith("fifomark ")
+    wrong = subprocess.run([sys.executable, "-m", "fifomark", "inspekt"], capture_output=True, text=True, check=False, timeout=60)
+    assert wrong.returncode == 2

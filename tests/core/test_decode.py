@@ -30,6 +30,29 @@ def test_a_wrong_type_shows_what_was_found(tmp_path: Path) -> None:
     assert "'three'" in error.problem
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ('max_attempts = "three"', "expected a whole number, found text 'three'"),
+        ("max_attempts = true", "expected a whole number, found true"),
+        ("max_attempts = 0", "expected a whole number of at least 1, found 0"),
+        ("min_free_bytes = 1.5", "expected a whole number, found 1.5"),
+        ("limits = 3", "expected a table, found 3"),
+        ('plugins = "rbf"', "expected a list, found text 'rbf'"),
+        ("plugins = [3]", "expected text, found 3"),
+        ("limits = { mark_seconds = 0 }", "expected a number above 0, found 0"),
+    ],
+)
+def test_a_wrong_value_is_told_in_words_that_are_no_programmers(tmp_path: Path, line: str, says: str) -> None:
+    assert refused(tmp_path, f"{HEAD}{line}\n").problem == says
+
+
+def test_a_choice_that_is_not_there_is_said_once(tmp_path: Path) -> None:
+    said = str(refused(tmp_path, HEAD + '[policy]\non_unsafe = "rejekt"\n'))
+    assert said.count("rejekt") == 1
+    assert said.endswith("policy.on_unsafe: 'rejekt' is not allowed (did you mean 'reject'? allowed: reject, disarm)")
+
+
 def test_a_wrong_choice_shows_the_nearest_right_one(tmp_path: Path) -> None:
     error = refused(tmp_path, HEAD + '[policy]\non_unsafe = "rejekt"\n')
     assert error.key == "policy.on_unsafe"

@@ -65,6 +65,11 @@ def test_points_follow_the_scoring(value: float, scoring: Scoring, points: float
     assert mark(value, scoring).criteria[0].points == pytest.approx(points)
 
 
+def test_a_criterion_without_a_title_is_called_by_its_id() -> None:
+    criterion = Criterion(id="c", points=1, check="loads")
+    assert grade(EVALUATION, rubric(criterion)).criteria[0].title == "c"
+
+
 def test_steps_of_a_metric_where_less_is_better_go_down() -> None:
     steps = Steps(steps=((100, 2), (10, 8)))
     assert [mark(value, steps, better=False).points for value in (5, 50, 500)] == [8, 2, 0]

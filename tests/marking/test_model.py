@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -44,6 +45,16 @@ def test_a_model_of_another_task_is_told_what_was_seen_and_what_is_wanted(write_
     assert refused.findings[0].code == code
     assert said in refused.findings[0].message
     assert refused.findings[0].evidence
+
+
+def test_the_size_of_a_flat_example_is_said_once(write_rubric) -> None:
+    refused = rebuild(Material(nn.Linear(9, 3).state_dict()), load_rubric(write_rubric()), "rubric.toml")
+    assert isinstance(refused, Refused)
+    assert refused.findings[0].message.endswith("takes 9 inputs, but one example has 4")
+    square = load_rubric(write_rubric(changes={"shape = [4]": "shape = [2, 2]"}, x=np.zeros((30, 2, 2), np.float32)))
+    refused = rebuild(Material(nn.Linear(9, 3).state_dict()), square, "rubric.toml")
+    assert isinstance(refused, Refused)
+    assert refused.findings[0].message.endswith("takes 9 inputs, but one example has 4 (2 × 2)")
 
 
 def test_weights_of_no_known_kind_are_told_what_is_there(write_rubric) -> None:

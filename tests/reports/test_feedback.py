@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from fifomark.core.findings import Finding, Level, Verdict
 from fifomark.core.inspection import CleanFile
@@ -227,6 +228,18 @@ def test_attempts_lateness_and_pseudonym_are_told() -> None:
     assert "2 of 2 attempts of that day are used" in text
     assert "anon-abc" in text
     assert "hours late" in text
+
+
+def test_what_lateness_took_is_one_sentence_with_points_and_without() -> None:
+    late = Lateness(hours=30.5, share=0.2, points=12.0)
+    made = with_numbers(0.5)
+    assert made.grade is not None
+    told = replace(made, grade=replace(made.grade, late=late))
+    assert (
+        "  30.5 hours late: 20% of the points (12) are taken off" in tables.student(feedback(told, Shown("public", 4, True))).splitlines()
+    )
+    hidden = tables.student(feedback(told, Shown("public", 4, False)))
+    assert "  30.5 hours late: 20% of the points are taken off" in hidden.splitlines()
 
 
 def test_an_operator_reads_every_split_and_audit() -> None:

@@ -191,16 +191,19 @@ DEVICE_ERROR = "device-error"  # a reason: the GPU failed its worker, which is a
 
 
 class Failed(Record, tag="failed"):
-    """Safe, but it could not be marked."""
+    """Safe, but it could not be marked. `findings` say so to the submitter, where it was theirs (fifomark.core.overruns)."""
 
     reason: Reason
+    findings: tuple[Finding, ...] = ()
 
 
 class Lost(Record, tag="lost"):
-    """The worker died; `how` says by what, `began` whether it had come so far as to take tickets. Made by the pool, never by a worker."""
+    """The worker died; `how` says by what, `began` whether it had come so far as to take tickets, `memory` whether the system ended it for
+    want of memory. Made by the pool, never by a worker."""
 
     how: str
     began: bool = True
+    memory: bool = False
 
 
 Outcome = Sanitized | Marked | Refused | Failed | Lost

@@ -15,6 +15,7 @@ import msgspec
 from fifomark.core.clock import utc
 from fifomark.core.errors import ConfigError, InternalError, UsageError
 from fifomark.core.outcome import Failed, Lost, Marked, Outcome, Reason, Refused, Sanitized
+from fifomark.core.overruns import lost
 from fifomark.core.policy import Isolation
 from fifomark.core.states import FINAL, State
 from fifomark.core.submission import EVERYTHING, Look, Submission
@@ -79,7 +80,7 @@ class Daemon:
         for submission in unfinished:
             if submission.moving:
                 self._place([submission], now)
-        interrupted = Reason(code="internal-error", message="the daemon was interrupted", blame="operator")
+        interrupted = Failed(reason=Reason(code="internal-error", message="the daemon was interrupted", blame="operator"))
         moved: list[Submission] = []
         with self.ledger.batch():
             for submission in map(self.ledger.get, (s.id for s in reversed(unfinished))):  # each goes to the front of the line
@@ -300,15 +301,15 @@ class Daemon:
                 raise InternalError(f"{reason.message}; what is in hand was put back: see to the disk, and start again")
             case Failed(reason=Reason(code="rubric-changed") as reason):
                 return self._mark_again(id, reason.message, now)
-            case Failed(reason=Reason(code="internal-error") as reason):
-                return self._again(submission, reason, now)
-            case Failed(reason=reason):
-                return self._settle(submission, State.FAILED, reason, now)
-            case Lost(began=False, how=how):
-                self.ledger.uncount(id)  # it costs the slot, not the submission: nobody has looked at it
-                return self._again(self.ledger.get(id), Reason(code="internal-error", message=how, blame="operator"), now)
-            case Lost(how=how):
-                return self._again(submission, Reason(code="internal-error", message=f"the worker was lost: {how}", blame="operator"), now)
+            case Failed(reason=Reason(code="internal-error")):
+                return self._again(submission, outcome, now)
+            case Failed(reason=reason, findings=findings):
+                return self._settle(submission, State.FAILED, reason, now, findings=findings)
+            case Lost(began=began):
+                if not began:
+                    self.ledger.uncount(id)  # it costs the slot, not the submission: nobody has looked at it
+                failed = lost(outcome, marking=began and submission.state is State.EVALUATING)
+                return self._again(self.ledger.get(id), failed, now)
 
     def _mark_again(self, id: int, why: str, now: float) -> list[Submission]:
         """By the rubric as it is now; the try that was in vain does not count."""
@@ -317,11 +318,12 @@ class Daemon:
         self.ledger.put_back(id, now, why)
         return []
 
-    def _again(self, submission: Submission, reason: Reason, now: float) -> list[Submission]:
-        """What went wrong is ours: try again, up to `max_attempts`, then fail it with the last reason."""
+    def _again(self, submission: Submission, failed: Failed, now: float) -> list[Submission]:
+        """What went wrong is ours, as far as one can tell: try again, up to `max_attempts`, then fail it with the last reason."""
+        reason = failed.reason
         if submission.tries >= self._settings.max_attempts:
             last = Reason(code=reason.code, message=f"{reason.message} (tried {submission.tries} times)", blame=reason.blame)
-            return self._settle(submission, State.FAILED, last, now)
+            return self._settle(submission, State.FAILED, last, now, findings=failed.findings)
         if submission.state is State.SANITIZING:
             self.spool.forget_clean(submission)
             self._to_sanitize.insert(0, submission.id)

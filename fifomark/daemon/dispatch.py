@@ -38,7 +38,8 @@ def bounds(rubric: Rubric, limits: Limits, slot: Slot, now: float) -> Bounds:
     memory = own.memory_mib << 20 if own.memory_mib is not None else limits.mark_memory_bytes
     if slot.device == "cpu" and slot.memory_bytes is not None:
         memory = min(memory, slot.memory_bytes)
-    return Bounds(now + (own.wall_seconds or limits.mark_seconds), memory, own.cpu_seconds or limits.mark_cpu_seconds)
+    wall = own.wall_seconds or limits.mark_seconds
+    return Bounds(now + wall, memory, own.cpu_seconds or limits.mark_cpu_seconds, wall)
 
 
 def fits(wanted: Need, slot: Slot) -> bool:

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from fifomark.core.errors import ConfigError, InternalError, UsageError
 from fifomark.core.inspection import Inspection
 from fifomark.core.outcome import Evaluation, Failed, Lost, Marked, MarkTicket, Outcome, Reason, Refused
+from fifomark.core.overruns import lost
 from fifomark.core.policy import Limits, Policy
 from fifomark.core.report import Grade, Report
 from fifomark.core.states import State
@@ -127,10 +128,10 @@ class Marker:
                 return State.REJECTED, refusal(findings), {"findings": findings}
             case Failed(reason=Reason(code="rubric-error" | "rubric-changed") as reason):
                 raise UsageError(reason.message)
-            case Failed(reason=reason):
-                return State.FAILED, reason, {}
-            case Lost(how=how):
-                return State.FAILED, Reason(code="internal-error", message=f"the worker was lost: {how}", blame="operator"), {}
+            case Failed(reason=reason, findings=findings):
+                return State.FAILED, reason, {"findings": findings}
+            case Lost():
+                return self._ending(lost(outcome, marking=True))
         raise InternalError(f"a marking worker said {type(outcome).__name__}")
 
     def _report(

@@ -32,6 +32,7 @@ from fifomark.core.outcome import (
     Reason,
     Refused,
 )
+from fifomark.core.overruns import overrun, too_long
 from fifomark.core.text import shown
 from fifomark.families import registry
 from fifomark.marking import audits
@@ -72,7 +73,7 @@ def evaluate(ticket: MarkTicket, bench: Bench) -> Outcome:
         plugin = plugins.responsible(e)
         return Refused(findings=(e.finding,)) if plugin is None else _failed(plugin)
     except TookTooLong:
-        return Failed(reason=Reason(code="limit-exceeded", message="it took longer than it may", blame="submitter"))
+        return overrun("FM601", too_long(ticket.original.seconds if ticket.original else None))
     except RubricChanged as e:
         return Failed(reason=Reason(code="rubric-changed", message=str(e), blame="operator"))
     except ConfigError as e:

@@ -21,11 +21,12 @@ class Ended(NamedTuple):
 
 class Bounds(NamedTuple):
     """What tickets may cost: until when (seconds since the epoch), how much resident memory their worker may have, and how much CPU time
-    they may take of it (None: no bound)."""
+    they may take of it (None: no bound). `wall_seconds` is what `deadline` was made of, for messages."""
 
     deadline: float
     memory_bytes: int | None = None
     cpu_seconds: float | None = None
+    wall_seconds: float | None = None
 
 
 class SlotState(NamedTuple):

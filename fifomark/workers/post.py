@@ -6,8 +6,10 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
-from fifomark.core.outcome import DEVICE_ERROR, Failed, Lost, Outcome, Reason, Ticket
+from fifomark.core.outcome import DEVICE_ERROR, Failed, Lost, MarkTicket, Outcome, Ticket
+from fifomark.core.overruns import Overrun, overrun, too_long
 from fifomark.core.text import shown
 from fifomark.workers import gpus
 from fifomark.workers.machine import OomWatch
@@ -128,14 +130,15 @@ class Post:
         was_ready = self._ready
         self._end(worker, now, patience=2.0)  # one that has closed its pipe is about to be gone: let it say how
         how = worker.how_it_ended()
-        if how == "killed by SIGKILL" and self._oom.struck(now):
+        memory = how == "killed by SIGKILL" and self._oom.struck(now)
+        if memory:
             how = "killed by the out-of-memory killer"
         # A worker that was ready dies of what it marks; one that dies before says that its slot is not fit.
         if worker.exitcode == BOOT_FAILURE:
             self.out_of_service = self.out_of_service or "its worker cannot be set up: see the log"
         elif not was_ready:
             self._died_before_ready(how)
-        return Lost(how=how, began=was_ready)
+        return Lost(how=how, began=was_ready, memory=memory)
 
     def _died_before_ready(self, how: str) -> None:
         self._deaths += 1
@@ -149,25 +152,27 @@ class Post:
             how = f"it was not ready after {self._boot_seconds:g} seconds"
             self._died_before_ready(how)
             return Lost(how=how, began=False)
-        if (message := self._too_much(worker, now)) is None:
+        if (seen := self._too_much(worker, now)) is None:
             return None
+        code, message = seen
         if len(self._tickets) > 1:  # nobody knows which it was
             return Lost(how=f"{message}, with {len(self._tickets)} files in hand")
-        return Failed(reason=Reason(code="limit-exceeded", message=message, blame="submitter"))
+        failed = overrun(code, message)
+        return failed if isinstance(self._tickets[0], MarkTicket) else replace(failed, findings=())  # they are about marking
 
-    def _too_much(self, worker: Worker, now: float) -> str | None:
-        """What it took too much of."""
-        deadline, memory, cpu = self._bounds
+    def _too_much(self, worker: Worker, now: float) -> tuple[Overrun, str] | None:
+        """What it took too much of, and the words for it."""
+        deadline, memory, cpu, wall = self._bounds
         if now > deadline:
-            return "it took longer than it may"
+            return "FM601", too_long(wall)
         if 0 <= now - self._looked_at < LOOK_SECONDS:
             return None
         self._looked_at = now
         taken = worker.usage()
         if memory is not None and taken.resident_bytes > memory:
-            return f"it took more than {memory >> 20} MiB of memory"
+            return "FM602", f"it took more than {memory >> 20} MiB of memory"
         if cpu is not None and self._ready and taken.cpu_seconds - self._cpu_before > cpu:
-            return f"it took more than {cpu:g} seconds of CPU time"
+            return "FM601", f"it took more than {cpu:g} seconds of CPU time"
         return None
 
     # Its end

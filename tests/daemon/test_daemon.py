@@ -7,12 +7,15 @@ import pytest
 from daemon_bench import EVALUATION, UNSAFE, WRONG_MODEL, Bench
 from msgspec.structs import replace
 
+from fifomark.core.catalogue import RULES
 from fifomark.core.clock import utc
 from fifomark.core.errors import ConfigError, UsageError
-from fifomark.core.outcome import Failed, Lost, Marked, Reason, Refused
+from fifomark.core.outcome import Failed, Lost, Marked, Outcome, Reason, Refused
+from fifomark.core.overruns import overrun
 from fifomark.core.report import decode
 from fifomark.core.states import State
 from fifomark.core.submission import Submission
+from fifomark.reports.feedback import Shown, feedback
 
 
 def test_a_good_submission_ends_in_done_with_its_report_and_its_original(bench: Bench) -> None:
@@ -61,6 +64,33 @@ def test_a_submission_that_overruns_its_limits_fails_with_its_clean_file_kept(be
         "originals/00000001-slow.pt.original",
     ]
     assert len([line for line in bench.seen if line == "MarkTicket slow.pt"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "tries"),
+    [
+        (overrun("FM601", "it took longer than it may"), "FM601", 1),
+        (overrun("FM602", "it took more than 300 MiB of memory"), "FM602", 1),
+        (Lost(how="killed by the out-of-memory killer", memory=True), "FM602", 3),
+    ],
+)
+def test_what_takes_too_much_is_told_what_to_do_about_it(bench: Bench, outcome: Outcome, code: str, tries: int) -> None:
+    bench.outcomes["big.pt"] = outcome
+    bench.drop("big.pt")
+    bench.drain()
+    assert bench.seen.count("MarkTicket big.pt") == tries
+    seen = decode((bench.root / "failed/00000001-big.json").read_bytes())
+    assert (seen.state, seen.reason.code, seen.reason.blame) == (State.FAILED, "limit-exceeded", "submitter")
+    (finding,) = feedback(seen, Shown("none", 4, False)).findings
+    assert (finding.code, finding.advice) == (code, RULES[code].advice)
+
+
+def test_the_system_that_runs_out_of_memory_while_a_file_is_read_says_nothing_of_the_model(bench: Bench) -> None:
+    bench.outcomes["lost-in-sanitizing.pt"] = Lost(how="killed by the out-of-memory killer", memory=True)
+    bench.drop("lost-in-sanitizing.pt")
+    bench.drain()
+    seen = decode((bench.root / "failed/00000001-lost-in-sanitizing.json").read_bytes())
+    assert (seen.reason.code, seen.findings) == ("internal-error", ())
 
 
 @pytest.mark.parametrize("name", ["lost-in-marking.pt", "lost-in-sanitizing.pt"])

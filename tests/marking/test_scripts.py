@@ -208,6 +208,8 @@ def test_a_script_that_never_ends_is_stopped_and_the_next_one_is_marked(rubric: 
     outcome = ran(scripted(NeverEnds()), rubric, bench, seconds=12.0)
     assert isinstance(outcome, Failed)
     assert (outcome.reason.code, outcome.reason.blame) == ("limit-exceeded", "submitter")
+    assert outcome.reason.message == "it took longer than the 12 seconds that it may"
+    assert [(finding.code, finding.message) for finding in outcome.findings] == [("FM601", outcome.reason.message)]
     assert time.monotonic() - started < 100
     assert not running()
     assert evaluated(ran(scripted(Odd()), rubric, bench)).source == "torchscript"

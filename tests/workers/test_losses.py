@@ -69,7 +69,7 @@ def test_a_kill_for_want_of_memory_is_told_from_others(pool: LocalPool, monkeypa
     said(pool, "pid")
     monkeypatch.setattr(machine, "oom_kills", lambda: 10**9)
     assert outcome(pool, "exit 7") == Lost(how="exit code 7")
-    assert outcome(pool, "die") == Lost(how="killed by the out-of-memory killer")
+    assert outcome(pool, "die") == Lost(how="killed by the out-of-memory killer", memory=True)
 
 
 def test_where_memory_runs_out_a_worker_goes_before_the_daemon(pool: LocalPool) -> None:

@@ -34,6 +34,7 @@ def test_a_worker_that_overruns_is_killed_with_everything_that_it_started(pool: 
     answer = outcome(pool, f"{how} {tmp_path}/child", seconds=1.5)
     assert isinstance(answer, Failed)
     assert (answer.reason.code, answer.reason.blame) == ("limit-exceeded", "submitter")
+    assert [finding.code for finding in answer.findings] == ["FM601"]
     assert comes_to_an_end(int((tmp_path / "child").read_text()))
     assert said(pool, "pid")
 
@@ -91,6 +92,7 @@ def test_a_worker_that_takes_too_much_cpu_time_is_killed(pool: LocalPool) -> Non
     (ended,) = ended_of(pool)
     assert isinstance(ended.outcome, Failed)
     assert (ended.outcome.reason.code, ended.outcome.reason.message) == ("limit-exceeded", "it took more than 0.3 seconds of CPU time")
+    assert [finding.code for finding in ended.outcome.findings] == ["FM601"]
 
 
 def test_the_cpu_time_of_what_it_started_counts_too(pool: LocalPool) -> None:
@@ -114,6 +116,16 @@ def test_a_worker_that_takes_too_much_memory_is_killed(pool: LocalPool) -> None:
     assert isinstance(answer, Failed)
     assert answer.reason.code == "limit-exceeded"
     assert "300 MiB" in answer.reason.message
+    (finding,) = answer.findings
+    assert (finding.code, finding.message) == ("FM602", answer.reason.message)
+
+
+def test_how_long_it_might_have_taken_is_told(pool: LocalPool) -> None:
+    said(pool, "pid")
+    pool.start([ticket("hang")], CPU, Bounds(time.time() + 0.3, wall_seconds=0.3))
+    (ended,) = ended_of(pool)
+    assert isinstance(ended.outcome, Failed)
+    assert ended.outcome.reason.message == "it took longer than the 0.3 seconds that it may"
 
 
 def test_of_several_tickets_that_take_too_long_none_is_to_blame(pool: LocalPool) -> None:

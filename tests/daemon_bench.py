@@ -83,7 +83,7 @@ class Bench:
         clean = None
         if not verdict_of(findings).refuses:
             Path(ticket.clean_path).write_bytes(b"clean")
-            clean = CleanFile(size=5, sha256="0" * 64, weights_sha256="1" * 64)
+            clean = CleanFile(size=5, sha256="0" * 64)
         return Sanitized(inspection=inspection(ticket.path, findings, clean))
 
     def settle(self, line: str) -> None:

@@ -18,11 +18,10 @@ MAX_PATH = 4096
 
 
 class CleanFile(Record):
-    """What was written: its size in bytes, the hash of the file, and the hash of the weights alone."""
+    """What was written: its size in bytes and its hash. The same weights, saved the same way, give the same clean file."""
 
     size: int
     sha256: str
-    weights_sha256: str
 
 
 class Inspection(Record):

@@ -108,9 +108,10 @@ MAX_SKETCH = 7168  # bytes
 
 
 class Fingerprint(Record):
-    """What weights are compared by across owners (fifomark.marking.fingerprint): hashes of their numbers in any order and of their shapes,
-    and a sketch that survives a little noise. It is kept in the ledger and stands in no report."""
+    """What weights are compared by across owners (fifomark.marking.fingerprint): hashes of exactly these weights, of their numbers in any
+    order, and of their shapes, and a sketch that survives a little noise. It is kept in the ledger and stands in no report."""
 
+    exact: str
     permuted: str
     shapes: str
     size: float

@@ -37,12 +37,11 @@ class TensorSummary(TensorSpec, frozen=True, kw_only=True):
 
 
 class WeightsSummary(Record):
-    """`parameters` counts elements, ties once; `sha256` is over names, dtypes, shapes and bytes, whatever file they came in."""
+    """`parameters` counts elements, and `bytes` counts them, ties once."""
 
     parameters: int
     bytes: int
     dtypes: tuple[str, ...]
-    sha256: str | None
     tensors: tuple[TensorSummary, ...]
 
 

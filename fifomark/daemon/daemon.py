@@ -26,7 +26,7 @@ from fifomark.daemon.dispatch import bounds
 from fifomark.daemon.duplicates import duplicates
 from fifomark.daemon.placing import place
 from fifomark.daemon.rubrics import Rubrics, refresh
-from fifomark.daemon.settling import inspection_of, settle
+from fifomark.daemon.settling import settle
 from fifomark.daemon.slot_queue import SlotQueue
 from fifomark.daemon.tickets import mark_ticket, sanitize_ticket
 from fifomark.ledger.ledger import Ledger
@@ -288,7 +288,7 @@ class Daemon:
                 return self._mark_again(id, "the rubric was changed while this was marked", now)
             case Marked(evaluation=evaluation, fingerprint=fingerprint):
                 mark = grade(evaluation, self.rubrics[submission.rubric][0], utc(submission.received_at))
-                same = duplicates(self.ledger, submission, inspection_of(self.ledger, id), fingerprint)
+                same = duplicates(self.ledger, submission, fingerprint)
                 return self._settle(submission, State.DONE, MARKED, now, evaluation=evaluation, grade=mark, findings=same)
             case Refused(findings=findings):
                 return self._settle(submission, State.REJECTED, refusal(findings), now, findings=findings)

@@ -5,29 +5,27 @@ from __future__ import annotations
 from fifomark.core.catalogue import find
 from fifomark.core.clock import utc
 from fifomark.core.findings import Finding
-from fifomark.core.inspection import Inspection
 from fifomark.core.outcome import Fingerprint
 from fifomark.core.submission import Submission
 from fifomark.ledger.ledger import Ledger
-from fifomark.marking.fingerprint import ALIKE, NEAR, distances, likenesses
+from fifomark.marking.likeness import ALIKE, NEAR, distances, likenesses
 
 
-def duplicates(ledger: Ledger, submission: Submission, seen: Inspection | None, fingerprint: Fingerprint | None) -> tuple[Finding, ...]:
+def duplicates(ledger: Ledger, submission: Submission, fingerprint: Fingerprint | None) -> tuple[Finding, ...]:
     """What is to be said of a submission that was marked, by those that were marked before it; keeps its fingerprint for those to come.
 
     The message is for its submitter too. Whose the other one is stands in the evidence, which they do not see.
     """
-    if fingerprint is None or seen is None or seen.clean is None:
+    if fingerprint is None:
         return ()
-    exact = seen.clean.weights_sha256
-    finding = _finding(ledger, submission, exact, fingerprint)
-    ledger.fingerprints.keep(submission, exact, fingerprint)
+    finding = _finding(ledger, submission, fingerprint)
+    ledger.fingerprints.keep(submission, fingerprint)
     return () if finding is None else (finding,)
 
 
-def _finding(ledger: Ledger, submission: Submission, exact: str, fingerprint: Fingerprint) -> Finding | None:
+def _finding(ledger: Ledger, submission: Submission, fingerprint: Fingerprint) -> Finding | None:
     known = ledger.fingerprints
-    if (other := known.same(submission, exact)) is not None:
+    if (other := known.same(submission, fingerprint)) is not None:
         return _told("FM701", "another owner has handed in exactly these weights", ledger.get(other))
     if (other := known.permuted(submission, fingerprint)) is not None:
         message = "another owner has handed in the same numbers, in another order or under other names"

@@ -16,8 +16,8 @@ class Fingerprints:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 
-    def keep(self, submission: Submission, exact: str, fingerprint: Fingerprint) -> None:
-        """Remember it; a new attempt at the same submission takes the place of the old. `exact` is the hash of its weights."""
+    def keep(self, submission: Submission, fingerprint: Fingerprint) -> None:
+        """Remember it; a new attempt at the same submission takes the place of the old."""
         self._db.execute(
             "INSERT OR REPLACE INTO fingerprints (submission, rubric, owner, exact, permuted, shapes, size, sketch) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -25,7 +25,7 @@ class Fingerprints:
                 submission.id,
                 submission.rubric,
                 submission.owner,
-                exact,
+                fingerprint.exact,
                 fingerprint.permuted,
                 fingerprint.shapes,
                 fingerprint.size,
@@ -33,9 +33,9 @@ class Fingerprints:
             ),
         )
 
-    def same(self, submission: Submission, exact: str) -> int | None:
+    def same(self, submission: Submission, fingerprint: Fingerprint) -> int | None:
         """The first submission of another owner with exactly these weights."""
-        return self._first("exact", submission, exact)
+        return self._first("exact", submission, fingerprint.exact)
 
     def permuted(self, submission: Submission, fingerprint: Fingerprint) -> int | None:
         """The first submission of another owner with these numbers, in whatever order."""

@@ -1,98 +1,37 @@
-"""What tells one model's weights from another's, though hidden units were swapped or a little noise was added. No torch is imported here:
-the worker makes fingerprints, the daemon compares them.
-
-Measured on models trained on the example's digits (docs/grading.md): copies with noise of 1e-3 are at most 0.003 apart, and models that
-others trained at least 0.021; copies are alike by 0.997 and more, models trained from the same start by 0.988 at most.
+"""What tells one model's weights from another's, though hidden units were swapped or a little noise was added.
+The worker makes fingerprints; the daemon compares them (marking.likeness).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping
 from math import isfinite
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fifomark.core.outcome import MAX_SKETCH, Fingerprint
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-NEAR = 0.01
-"""Sketches that are no further apart are of the same weights with noise."""
-
-ALIKE = 0.995
-"""So much like each other, number by number, are the same weights with more noise or trained a little further."""
+from fifomark.marking.likeness import ROW, SHADOWS, Floats
 
 _CHUNK = 1 << 20  # numbers that are looked at at once
-_FEATURES = 11
-_SHADOWS = 16
-_ROW = 1 + _FEATURES + _SHADOWS  # of a sketch: the number of the matrix's shape, and what is known of it
-_MATRICES = MAX_SKETCH // (4 * _ROW)  # the largest ones are sketched
+_MATRICES = MAX_SKETCH // (4 * ROW)  # the largest ones are sketched
 _MIXERS = (0x9E3779B97F4A7C15, 0xD1342543DE82EF95)  # odd, with about as many ones as zeros
-
-Floats = NDArray[np.float64]
 
 
 def fingerprint(weights: Mapping[str, Tensor]) -> Fingerprint:
-    """Of the numbers alone, whatever the tensors are called and in which order they stand; whole numbers, such as counters, aside."""
+    """`exact` is of all that the tensors are. The rest is of the numbers alone, whatever the tensors are called and in which order they
+    stand; whole numbers, such as counters, aside."""
     tensors = [tensor.detach() for tensor in weights.values() if tensor.is_floating_point() and tensor.numel()]
     shapes = sorted(tuple(tensor.shape) for tensor in tensors)
     multisets = sorted(f"{tuple(tensor.shape)} {_multiset(tensor):032x}" for tensor in tensors)
     matrices = [tensor.reshape(len(tensor), -1) for tensor in tensors if tensor.ndim >= 2]
     matrices = sorted((m for m in matrices if min(m.shape) > 1), key=lambda m: (-m.numel(), tuple(m.shape)))[:_MATRICES]
     sketch, size = _sketch(matrices)
-    return Fingerprint(permuted=_sha256(multisets), shapes=_sha256(map(str, shapes)), size=size, sketch=sketch)
-
-
-def likenesses(one: bytes, others: Sequence[bytes]) -> Floats:
-    """How much alike a sketch and each of `others`, of models with the same shapes, are, number by number: estimates of the cosine between
-    their weights, 1 for the same and about 0 for two trainings. Hidden units that changed places are not seen through."""
-    a, b = _rows(one)[:, 1 + _FEATURES :].ravel(), _stacked(one, others)[:, :, 1 + _FEATURES :].reshape(len(others), -1)
-    sizes = np.sqrt((a @ a) * (b * b).sum(axis=1))
-    alike: Floats = np.divide(b @ a, sizes, out=np.zeros(len(others)), where=sizes > 0)
-    return alike
-
-
-def distances(one: bytes, others: Sequence[bytes]) -> Floats:
-    """How far apart a sketch and each of `others`, of models with the same shapes, are: the mean over their matrices of how much the
-    features differ. Matrices of one shape are matched with those that are nearest, in whatever order each file has them.
-    """
-    a, b = _rows(one)[:, : 1 + _FEATURES], _stacked(one, others)[:, :, : 1 + _FEATURES]
-    if not len(a):
-        return np.full(len(others), np.inf)
-    apart = np.zeros(len(others))
-    for shape in np.unique(a[:, 0]):
-        which = a[:, 0] == shape  # numbered in the order in which the matrices stand: the same for all that have the same shapes
-        apart += _matched(a[which, 1:], b[:, which, 1:])
-    return np.where((b[:, :, 0] == a[:, 0]).all(axis=1), apart / len(a), np.inf)
-
-
-def _matched(a: Floats, b: Floats) -> Floats:
-    """The sum of the distances of each row of `a` (n, features) to a row of its own of each of `b` (others, n, features), nearest first."""
-    x, y = a[None, :, None, :], b[:, None, :, :]
-    largest = np.maximum(np.maximum(np.abs(x), np.abs(y)), 1e-30)
-    table = np.sqrt((((x - y) / largest) ** 2).mean(axis=3))
-    others, n = np.arange(len(b)), len(a)
-    total = np.zeros(len(b))
-    for _ in range(n):
-        row, column = np.divmod(table.reshape(len(b), -1).argmin(axis=1), n)
-        total += table[others, row, column]
-        table[others, row, :], table[others, :, column] = np.inf, np.inf
-    return total
-
-
-def _rows(sketch: bytes) -> Floats:
-    return np.frombuffer(sketch, "<f4").reshape(-1, _ROW).astype(np.float64)
-
-
-def _stacked(one: bytes, others: Sequence[bytes]) -> Floats:
-    """(others, matrices, _ROW). One that has not as many matrices is of other shapes: as far away as can be, and like nothing."""
-    strange = np.zeros((len(one) // (4 * _ROW), _ROW))
-    strange[:, 0] = -1
-    return np.array([_rows(other) if len(other) == len(one) else strange for other in others]).reshape(len(others), -1, _ROW)
+    return Fingerprint(exact=_exact(weights), permuted=_sha256(multisets), shapes=_sha256(map(str, shapes)), size=size, sketch=sketch)
 
 
 def _sketch(matrices: list[Tensor]) -> tuple[bytes, float]:
@@ -144,7 +83,7 @@ def _features(matrix: Tensor) -> list[float]:
 def _shadows(matrix: Tensor) -> Floats:
     """Sums of all numbers, each with other signs, by the size of the matrix: as much as two matrices have in common, these have."""
     rows, columns = matrix.shape
-    sums, squares = np.zeros(_SHADOWS), 0.0
+    sums, squares = np.zeros(SHADOWS), 0.0
     of_rows, of_columns = _signs(rows, 1), _signs(columns, 2)
     step = max(1, _CHUNK // columns)
     for at in range(0, rows, step):
@@ -155,14 +94,28 @@ def _shadows(matrix: Tensor) -> Floats:
 
 
 def _signs(count: int, seed: int) -> Floats:
-    """(_SHADOWS, count) of 1 and −1, the same in every process and version."""
-    numbers = np.arange(_SHADOWS * count, dtype=np.uint64) + np.uint64(seed << 48)
+    """(SHADOWS, count) of 1 and −1, the same in every process and version."""
+    numbers = np.arange(SHADOWS * count, dtype=np.uint64) + np.uint64(seed << 48)
     bits = (_mixed(_mixed(numbers)) & np.uint64(1)).astype(np.float64)
-    return (bits * 2 - 1).reshape(_SHADOWS, count)
+    return (bits * 2 - 1).reshape(SHADOWS, count)
 
 
 def _sizes(values: Floats) -> tuple[float, float, float]:
     return float(np.abs(values).mean()), float(np.sqrt((values**2).mean())), float((values**4).mean() ** 0.25)
+
+
+def _exact(weights: Mapping[str, Tensor]) -> str:
+    """One line a tensor, in the order of their names: [name, dtype, shape, SHA-256 of its bytes in row-major order]. In which order they
+    stand, how they were laid out and whether they were tied makes no difference."""
+    rows = ([name, str(tensor.dtype), list(tensor.shape), _bytes_sha256(tensor)] for name, tensor in weights.items())
+    return _sha256(map(json.dumps, sorted(rows)))
+
+
+def _bytes_sha256(tensor: Tensor) -> str:
+    flat, sha256 = tensor.detach().reshape(-1), hashlib.sha256()
+    for at in range(0, len(flat), _CHUNK):
+        sha256.update(flat[at : at + _CHUNK].cpu().view(torch.uint8).numpy().data)
+    return sha256.hexdigest()
 
 
 def _multiset(tensor: Tensor) -> int:

@@ -6,8 +6,6 @@ crosswise, or that is compressed) is read again, from the cache of the operating
 
 from __future__ import annotations
 
-import hashlib
-import json
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -22,14 +20,13 @@ from fifomark.sanitizer import anomalies
 from fifomark.sanitizer.parameters import Values
 from fifomark.torchfile import writer
 from fifomark.torchfile.description import Storage
-from fifomark.torchfile.digest import Digest, Hash
+from fifomark.torchfile.digest import Digest
 from fifomark.torchfile.inflated import in_order, opened
 from fifomark.torchfile.output import Output
 from fifomark.torchfile.strided import chunks, crosswise, scattered
 from fifomark.torchfile.views import CHUNK, Source, View, read_exactly
 from fifomark.torchfile.writer import Plan
 
-_LINE = json.JSONEncoder().encode
 MAX_WRONG = 20  # storages whose checksum is wrong that are listed
 Views = Sequence[tuple[str, View]]
 Pieces = Iterable[bytes | memoryview]
@@ -45,13 +42,6 @@ class Extraction(NamedTuple):
     clean: CleanFile | None = None
 
 
-class _Read(NamedTuple):
-    """What the bytes of one view came to."""
-
-    values: Values
-    sha256: Hash  # complete once the digest that it was cut from is closed
-
-
 def extract(fd: int, size: int, storages: Sequence[Storage], views: Views, out: int | None, form: Format) -> Extraction:
     """Read a file of `size` bytes: its hash, what its views hold, and what is wrong with that. With `out`, write a clean file.
 
@@ -59,10 +49,9 @@ def extract(fd: int, size: int, storages: Sequence[Storage], views: Views, out: 
     bytes. BrokenStorage where they are not what was declared; OSError where the clean file cannot be written.
     """
     with ExitStack() as stack:
-        file, tensors = Digest(size), Digest(size)
+        file = Digest(size)
         stack.callback(file.close)
-        stack.callback(tensors.close)
-        reading = _Reading(fd, size, storages, views, file, tensors)
+        reading = _Reading(fd, size, storages, views, file)
         if out is not None:
             output = Output(out, sum(view.nbytes for view in reading.order))
             stack.callback(output.abandon)
@@ -73,19 +62,17 @@ def extract(fd: int, size: int, storages: Sequence[Storage], views: Views, out: 
         if reading.clean is not None and not reading.findings:
             reading.clean.close()
             written = output.close()
-        tensors.close()
         weights = _summary(views, reading.read) if views else None
         findings = reading.findings + anomalies.judge(_by_name(views, reading.read))
-        if written is None or weights is None or weights.sha256 is None:
-            return Extraction(file.hexdigest(), findings, weights)
-        return Extraction(file.hexdigest(), findings, weights, CleanFile(size=written[0], sha256=written[1], weights_sha256=weights.sha256))
+        made = None if written is None else CleanFile(size=written[0], sha256=written[1])
+        return Extraction(file.hexdigest(), findings, weights, made)
 
 
 class _Reading:
     """One file on its way through. `read` fills with its views, `findings` with storages whose checksum is wrong."""
 
-    def __init__(self, fd: int, size: int, storages: Sequence[Storage], views: Views, file: Digest, tensors: Digest) -> None:
-        self._fd, self._size, self._storages, self._views, self._file, self._tensors = fd, size, storages, views, file, tensors
+    def __init__(self, fd: int, size: int, storages: Sequence[Storage], views: Views, file: Digest) -> None:
+        self._fd, self._size, self._storages, self._views, self._file = fd, size, storages, views, file
         # In the order of the file, so that it is read forwards and a compressed storage inflated once.
         self.order = sorted(
             dict.fromkeys(view for _, view in views),
@@ -95,7 +82,7 @@ class _Reading:
         self._bytes = read_exactly(fd, 0, size) if size <= CHUNK else None
         self.clean: writer.CleanFile | None = None
         self.output: Output | None = None
-        self.read: dict[View, _Read] = {}
+        self.read: dict[View, Values] = {}
         self.findings: list[Finding] = []
 
     def plans(self) -> list[Plan]:
@@ -159,13 +146,12 @@ class _Reading:
             self.clean.storage(view.nbytes)
         values, crc = Values(view.dtype, view.shape), 0
         for piece in data:
-            self._tensors.update(piece)
             values.feed(piece)
             crc = zlib.crc32(piece, crc)
         if self.clean is not None:
             self.clean.written(crc)
         values.end()
-        self.read[view] = _Read(values, self._tensors.cut())
+        self.read[view] = values
         return crc
 
 
@@ -181,31 +167,23 @@ def _crc32(data: Pieces) -> int:
     return crc
 
 
-def _by_name(views: Views, read: dict[View, _Read]) -> dict[str, Values]:
+def _by_name(views: Views, read: dict[View, Values]) -> dict[str, Values]:
     """The values of each tensor by its name, ties once, by their first name."""
     names: dict[View, str] = {}
     for name, view in views:
         names.setdefault(view, name)
-    return {name: read[view].values for view, name in names.items()}
+    return {name: read[view] for view, name in names.items()}
 
 
-def _summary(views: Views, read: dict[View, _Read]) -> WeightsSummary:
+def _summary(views: Views, read: dict[View, Values]) -> WeightsSummary:
     first: dict[View, str] = {}
     tensors: list[TensorSummary] = []
     for name, view in views:
         tied_to = first.setdefault(view, name)
-        tensors.append(read[view].values.summary(name, tied_to if tied_to != name else None))
+        tensors.append(read[view].summary(name, tied_to if tied_to != name else None))
     return WeightsSummary(
         parameters=sum(view.numel for view in first),
         bytes=sum(view.nbytes for view in first),
         dtypes=tuple(sorted({view.dtype.name for view in first})),
-        sha256=_weights_sha256([(name, view.dtype.name, view.shape, read[view].sha256.hexdigest()) for name, view in views]),
         tensors=tuple(tensors),
     )
-
-
-def _weights_sha256(rows: Sequence[tuple[str, str, tuple[int, ...], str]]) -> str:
-    """SHA-256 over one JSON line a tensor, in the order of their names: [name, dtype, shape, SHA-256 of its contiguous bytes]."""
-    sha256 = hashlib.sha256()
-    sha256.update("".join(f"{_LINE(row)}\n" for row in sorted(rows)).encode())
-    return sha256.hexdigest()

@@ -5,18 +5,9 @@ from __future__ import annotations
 import hashlib
 from queue import Queue
 from threading import Thread
-from typing import Protocol
 
 _LARGE = 8 << 20  # bytes from which on a thread pays
 _AHEAD = 8  # pieces that may wait for it: they are held in memory
-
-
-class Hash(Protocol):
-    """One of hashlib's."""
-
-    def update(self, data: bytes | memoryview, /) -> None: ...
-
-    def hexdigest(self) -> str: ...
 
 
 class Digest:
@@ -24,8 +15,8 @@ class Digest:
 
     def __init__(self, expected: int) -> None:
         """`expected`: about how many bytes will come."""
-        self._sha256: Hash = hashlib.sha256()
-        self._queue: Queue[tuple[Hash, bytes | memoryview] | None] | None = None
+        self._sha256 = hashlib.sha256()
+        self._queue: Queue[bytes | memoryview | None] | None = None
         if expected >= _LARGE:
             self._queue = Queue(_AHEAD)
             self._thread = Thread(target=self._work, args=(self._queue,), daemon=True)
@@ -36,12 +27,7 @@ class Digest:
         if self._queue is None:
             self._sha256.update(data)
         else:
-            self._queue.put((self._sha256, data))
-
-    def cut(self) -> Hash:
-        """The hash of what was fed since it was cut last: what it is may be asked once this is closed, not before."""
-        done, self._sha256 = self._sha256, hashlib.sha256()
-        return done
+            self._queue.put(data)
 
     def hexdigest(self) -> str:
         """The hash of all that was fed. Nothing may be fed after."""
@@ -55,6 +41,6 @@ class Digest:
             self._thread.join()
             self._queue = None
 
-    def _work(self, queue: Queue[tuple[Hash, bytes | memoryview] | None]) -> None:
-        while (fed := queue.get()) is not None:
-            fed[0].update(fed[1])
+    def _work(self, queue: Queue[bytes | memoryview | None]) -> None:
+        while (data := queue.get()) is not None:
+            self._sha256.update(data)

@@ -9,8 +9,7 @@ import pytest
 from daemon_bench import Bench
 from msgspec.structs import replace
 
-from fifomark.core.inspection import CleanFile
-from fifomark.core.outcome import Fingerprint, Marked, MarkTicket, Outcome, Sanitized, SanitizeTicket
+from fifomark.core.outcome import Fingerprint, Marked, MarkTicket, Outcome, SanitizeTicket
 from fifomark.core.report import Report, decode
 from fifomark.core.states import State
 from fifomark.ledger.fingerprints import NEIGHBOURS
@@ -23,27 +22,24 @@ def sketch(size: float, shadow: float) -> bytes:
     return rows.tobytes()
 
 
-def prints(permuted: str, size: float = 1.0, shapes: str = "s", shadow: float = -1) -> Fingerprint:
-    return Fingerprint(permuted=permuted, shapes=shapes, size=size, sketch=sketch(size, shadow))
+def prints(exact: str, permuted: str, size: float = 1.0, shapes: str = "s", shadow: float = -1) -> Fingerprint:
+    return Fingerprint(exact=exact * 64, permuted=permuted, shapes=shapes, size=size, sketch=sketch(size, shadow))
 
 
 class Contest(Bench):
-    """A bench whose submissions have the weights that the test gives them: a hash and a fingerprint, by file name."""
+    """A bench whose submissions have the weights that the test gives them: a fingerprint, by file name."""
 
     def __init__(self, root: Path) -> None:
-        self.weights: dict[str, tuple[str, Fingerprint]] = {}
+        self.weights: dict[str, Fingerprint] = {}
         super().__init__(root)
 
     def judge(self, ticket: SanitizeTicket | MarkTicket) -> Outcome:
         outcome = super().judge(ticket)
-        exact, made = self.weights[self.ledger.get(ticket.submission).name]
-        if isinstance(outcome, Sanitized):
-            clean = CleanFile(size=5, sha256="0" * 64, weights_sha256=exact * 64)
-            return Sanitized(inspection=replace(outcome.inspection, clean=clean))
+        made = self.weights[self.ledger.get(ticket.submission).name]
         return replace(outcome, fingerprint=made) if isinstance(outcome, Marked) else outcome
 
-    def submit(self, name: str, exact: str, made: Fingerprint) -> Report:
-        self.weights[name] = (exact, made)
+    def submit(self, name: str, made: Fingerprint) -> Report:
+        self.weights[name] = made
         self.drop(name)
         self.drain()
         return decode(Path(self.spool.layout.report(self.ledger.named(name)[0])).read_bytes())
@@ -55,23 +51,21 @@ def contest(tmp_path: Path) -> Contest:
 
 
 @pytest.mark.parametrize(
-    ("exact", "made", "code"),
+    ("made", "code"),
     [
-        ("a", prints("p"), "FM701"),
-        ("b", prints("p"), "FM702"),
-        ("b", prints("q", 1.001), "FM703"),
-        ("b", prints("q", 1.001, shadow=1), "FM703"),
-        ("b", prints("q", 1.1), "FM703"),
-        ("b", prints("q", 1.1, shadow=-0.9), "FM703"),
-        ("b", prints("q", 1.1, shadow=-0.7), None),
-        ("b", prints("q", 1.001, "other"), None),
+        (prints("a", "p"), "FM701"),
+        (prints("b", "p"), "FM702"),
+        (prints("b", "q", 1.001), "FM703"),
+        (prints("b", "q", 1.001, shadow=1), "FM703"),
+        (prints("b", "q", 1.1), "FM703"),
+        (prints("b", "q", 1.1, shadow=-0.9), "FM703"),
+        (prints("b", "q", 1.1, shadow=-0.7), None),
+        (prints("b", "q", 1.001, "other"), None),
     ],
 )
-def test_a_copy_of_anothers_weights_is_flagged_and_marked_all_the_same(
-    contest: Contest, exact: str, made: Fingerprint, code: str | None
-) -> None:
-    contest.submit("ada__1.pt", "a", prints("p"))
-    report = contest.submit("eve__1.pt", exact, made)
+def test_a_copy_of_anothers_weights_is_flagged_and_marked_all_the_same(contest: Contest, made: Fingerprint, code: str | None) -> None:
+    contest.submit("ada__1.pt", prints("a", "p"))
+    report = contest.submit("eve__1.pt", made)
     assert [finding.code for finding in report.findings] == ([code] if code else [])
     assert (report.state, report.verdict) == (State.DONE, "flagged" if code else "clean")
     assert report.grade is not None
@@ -81,48 +75,48 @@ def test_a_copy_of_anothers_weights_is_flagged_and_marked_all_the_same(
 
 
 def test_an_owners_own_weights_are_no_copy(contest: Contest) -> None:
-    contest.submit("ada__1.pt", "a", prints("p"))
-    assert contest.submit("ada__2.pt", "a", prints("p")).findings == ()
+    contest.submit("ada__1.pt", prints("a", "p"))
+    assert contest.submit("ada__2.pt", prints("a", "p")).findings == ()
 
 
 def test_the_first_of_several_is_named(contest: Contest) -> None:
     for owner in ("ada", "bob", "cleo"):
-        report = contest.submit(f"{owner}__1.pt", "a", prints("p"))
+        report = contest.submit(f"{owner}__1.pt", prints("a", "p"))
     assert "00000001 of ada" in str(report.findings[0].evidence)
 
 
 def test_the_nearest_of_several_is_named(contest: Contest) -> None:
     for i, owner in enumerate(("ada", "bob", "cleo")):
-        contest.submit(f"{owner}__1.pt", owner, prints(owner, 1 + 0.02 * i, shadow=i))
-    report = contest.submit("eve__1.pt", "e", prints("e", 1.0195, shadow=9))
+        contest.submit(f"{owner}__1.pt", prints(owner, owner, 1 + 0.02 * i, shadow=i))
+    report = contest.submit("eve__1.pt", prints("e", "e", 1.0195, shadow=9))
     assert "00000002 of bob" in str(report.findings[0].evidence)
 
 
 def test_the_same_weights_under_another_rubric_are_no_copy(contest: Contest) -> None:
-    contest.submit("ada__1.pt", "a", prints("p"))
+    contest.submit("ada__1.pt", prints("a", "p"))
     with contest.ledger.batch():
         contest.ledger._db.execute("UPDATE fingerprints SET rubric = 'cats'")
-    assert contest.submit("eve__1.pt", "a", prints("p")).findings == ()
+    assert contest.submit("eve__1.pt", prints("a", "p")).findings == ()
 
 
 def test_a_bounded_number_of_neighbours_is_compared_and_a_copy_is_among_them(contest: Contest) -> None:
-    contest.submit("ada__1.pt", "a", prints("p"))
+    contest.submit("ada__1.pt", prints("a", "p"))
     with contest.ledger.batch():
         for i in range(600):
             contest.ledger._db.execute(
                 "INSERT INTO fingerprints VALUES (?, 'digits', ?, ?, ?, 's', ?, x'')",
                 (1000 + i, f"o{i}", f"e{i}", f"p{i}", 1.5 + 0.01 * i if i % 2 else 0.5 - 0.0001 * i),
             )
-    report = contest.submit("eve__1.pt", "b", prints("q", 1.0001))
+    report = contest.submit("eve__1.pt", prints("b", "q", 1.0001))
     assert [finding.code for finding in report.findings] == ["FM703"]
     assert "of ada" in str(report.findings[0].evidence)
-    assert len(contest.ledger.fingerprints.near(contest.ledger.get(2), prints("q", 1.0001))) <= 2 * NEIGHBOURS
+    assert len(contest.ledger.fingerprints.near(contest.ledger.get(2), prints("b", "q", 1.0001))) <= 2 * NEIGHBOURS
 
 
 def test_the_same_submission_tried_again_is_no_copy_of_itself(contest: Contest) -> None:
-    contest.submit("ada__1.pt", "a", prints("p"))
+    contest.submit("ada__1.pt", prints("a", "p"))
     ada = contest.ledger.get(1)
     with contest.ledger.batch():
-        contest.ledger.fingerprints.keep(ada, "a" * 64, prints("p2"))
-    assert contest.ledger.fingerprints.same(ada, "a" * 64) is None
+        contest.ledger.fingerprints.keep(ada, prints("a", "p2"))
+    assert contest.ledger.fingerprints.same(ada, prints("a", "p2")) is None
     assert contest.ledger._db.execute("SELECT count(*), min(permuted) FROM fingerprints").fetchone() == (1, "p2")

@@ -76,7 +76,7 @@ def test_the_same_network_gets_the_same_mark_from_a_checkpoint_and_from_torchscr
     found = reports(spool)
     cnn, script = found["charles__cnn.pt"], found["frances__cnn_script.pt"]
     assert cnn["evaluation"]["metrics"] == script["evaluation"]["metrics"]
-    assert cnn["clean"]["weights_sha256"] == script["clean"]["weights_sha256"]
+    assert cnn["clean"]["sha256"] == script["clean"]["sha256"]
 
 
 def test_status_and_the_leaderboard_agree_with_the_reports(spool: Path) -> None:

@@ -144,4 +144,4 @@ def test_the_same_weights_get_the_same_mark_in_whatever_way_they_were_saved(spoo
     assert {report["form"] for report in found.values()} == {"state_dict", "module", "torchscript"}
     assert len({json.dumps(metrics(report)) for report in found.values()}) == 1
     assert len({json.dumps(report["grade"]) for report in found.values()}) == 1
-    assert len({report["clean"]["weights_sha256"] for report in found.values()}) == 1
+    assert len({report["clean"]["sha256"] for report in found.values()}) == 1

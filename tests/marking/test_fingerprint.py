@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from hashlib import sha256
 from itertools import combinations, product
 
 import pytest
 import torch
+from msgspec.structs import replace
 from torch import Tensor, nn
 
 from fifomark.core.outcome import MAX_SKETCH
 from fifomark.demo.train import BATCH, load_split
-from fifomark.marking.fingerprint import ALIKE, NEAR, distances, fingerprint, likenesses
+from fifomark.marking.fingerprint import fingerprint
+from fifomark.marking.likeness import ALIKE, NEAR, distances, likenesses
 
 Weights = dict[str, Tensor]
 
@@ -76,7 +80,28 @@ def test_swapped_hidden_units_give_the_same_fingerprint(models: list[Weights]) -
 def test_names_order_and_a_wider_kind_of_number_change_nothing(models: list[Weights]) -> None:
     weights = models[0]
     renamed = {f"net.{i}": tensor.double() for i, tensor in enumerate(reversed(weights.values()))}
-    assert fingerprint(renamed) == fingerprint(weights)
+    made, of_renamed = fingerprint(weights), fingerprint(renamed)
+    assert replace(of_renamed, exact=made.exact) == made
+    assert of_renamed.exact != made.exact
+
+
+def test_exactly_the_same_are_weights_of_one_name_dtype_shape_and_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In whatever order they stand, however they are laid out, tied or not."""
+    monkeypatch.setattr("fifomark.marking.fingerprint._CHUNK", 4)  # numbers: some tensors come in parts
+    tied = torch.randn(3, 5)
+    weights = {"a": tied, "b": tied, "n": torch.tensor(7), "h": torch.ones(2, 2).bfloat16(), "none": torch.zeros(0, 2)}
+    apart = {name: tensor.clone().t().contiguous().t() if tensor.dim() == 2 else tensor for name, tensor in reversed(weights.items())}
+    assert fingerprint(apart).exact == fingerprint(weights).exact
+    rows = [
+        [name, str(t.dtype), list(t.shape), sha256(bytes(t.flatten().view(torch.uint8).tolist())).hexdigest()]
+        for name, t in weights.items()
+    ]
+    assert fingerprint(weights).exact == sha256("\n".join(map(json.dumps, sorted(rows))).encode()).hexdigest()
+    others: list[Weights] = [
+        {"a": -tied}, {"b": tied, "a": tied + 1e-6}, {"n": torch.tensor(8)}, {"n": torch.tensor(7, dtype=torch.int32)},
+        {"n": torch.tensor([7])}, {"h": torch.ones(4).bfloat16()}, {"none": torch.zeros(0, 3)}, {"more": torch.zeros(1)},
+    ]  # fmt: skip
+    assert len({fingerprint(weights | other).exact for other in others} | {fingerprint(weights).exact}) == len(others) + 1
 
 
 def test_one_other_number_is_another_fingerprint_and_a_near_one(models: list[Weights]) -> None:
@@ -169,7 +194,7 @@ def test_a_large_tensor_is_looked_at_in_parts_with_the_same_result(monkeypatch: 
     whole = [fingerprint(weights) for weights in models]
     monkeypatch.setattr("fifomark.marking.fingerprint._CHUNK", 100)
     parts = [fingerprint(weights) for weights in models]
-    assert [made.permuted for made in parts] == [made.permuted for made in whole]
+    assert [(made.exact, made.permuted) for made in parts] == [(made.exact, made.permuted) for made in whole]
     assert all(distance(a.sketch, b.sketch) < 1e-6 for a, b in zip(parts, whole, strict=True))
 
 

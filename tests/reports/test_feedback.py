@@ -57,7 +57,7 @@ FULL = Report(
     verdict=Verdict.FLAGGED,
     reason=Reason(code="marked", message="", blame=None),
     submission=SubmissionFacts(name="", owner="", rubric="", attempt=0, received_at=AT, mtime=AT, size=0, sha256=""),
-    clean=CleanFile(size=0, sha256="", weights_sha256=""),
+    clean=CleanFile(size=0, sha256=""),
     container="",
     form="state_dict",
     would_run=("",),

@@ -15,8 +15,11 @@ COLUMNS = (
 )
 
 
+_NAMES = tuple(COLUMNS.split(", "))
+
+
 def submission_of(row: tuple[object, ...]) -> Submission:
-    fields: dict[str, object] = dict(zip(COLUMNS.split(", "), row, strict=True))
+    fields: dict[str, object] = dict(zip(_NAMES, row, strict=True))
     identity = {key: fields.pop(key) for key in ("device", "inode", "size", "mtime_ns")}
     verdict, pruned = fields.pop("verdict"), fields.pop("pruned")
     return Submission(

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from math import isfinite
 
 import numpy as np
@@ -93,6 +94,7 @@ def _shadows(matrix: Tensor) -> Floats:
     return sums / np.sqrt(squares) if squares else sums
 
 
+@lru_cache(maxsize=64)
 def _signs(count: int, seed: int) -> Floats:
     """(SHADOWS, count) of 1 and −1, the same in every process and version."""
     numbers = np.arange(SHADOWS * count, dtype=np.uint64) + np.uint64(seed << 48)

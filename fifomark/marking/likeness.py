@@ -68,6 +68,8 @@ def _rows(sketch: bytes) -> Floats:
 
 def _stacked(one: bytes, others: Sequence[bytes]) -> Floats:
     """(others, matrices, ROW). One that has not as many matrices is of other shapes: as far away as can be, and like nothing."""
-    strange = np.zeros((len(one) // (4 * ROW), ROW))
+    strange = np.zeros((len(one) // (4 * ROW), ROW), "<f4")
     strange[:, 0] = -1
-    return np.array([_rows(other) if len(other) == len(one) else strange for other in others]).reshape(len(others), -1, ROW)
+    of_other_shapes = strange.tobytes()
+    together = b"".join(other if len(other) == len(one) else of_other_shapes for other in others)
+    return _rows(together).reshape(len(others), -1, ROW)

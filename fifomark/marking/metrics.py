@@ -36,6 +36,7 @@ _TOGETHER = 1 << 22  # numbers of outputs that may wait
 _TRIED = 32  # made-up examples
 _BY_SCORE = ("MulticlassAUROC", "MulticlassAveragePrecision", "MulticlassCalibrationError", "MulticlassHingeLoss")
 _LESS = ("TweedieDevianceScore",)  # is better, which torchmetrics does not say
+_HARMLESS = {"average", "threshold", "top_k"}  # arguments that do not say which labels there are
 _SHARES = ("MulticlassAccuracy", "BinaryAccuracy")  # of examples, or of positions
 OwnMetric = Callable[[Tensor, Tensor], Any]
 Own = dict[str, OwnMetric]  # functions of the rubric's own, by the metric's id
@@ -102,7 +103,7 @@ class Meter:
     def __init__(self, rubric: Rubric, split: SplitName, own: Own | None = None) -> None:
         self._rubric, self._split, self._own = rubric, split, own or {}
         self._rules = [rule for rule in rubric.metrics if rule.kind not in BUILT_IN]
-        self._metrics = {rule.id: made(rule, rubric.task) for rule in self._rules if rule.id not in self._own}
+        self._metrics = {rule.id: _trusting(made(rule, rubric.task), rule) for rule in self._rules if rule.id not in self._own}
         self._keeps = bool(self._own) or any(rule.interval == "bootstrap" for rule in self._rules)
         self.reset()
 
@@ -215,6 +216,14 @@ def made(rule: MetricRule, task: Task) -> TorchMetric:
     home = next(home for home in _HOMES if hasattr(home, rule.kind))
     with _quiet():  # that some keep everything they see is known
         metric: TorchMetric = getattr(home, rule.kind)(**(_usual(rule.kind, task) | rule.args))
+    return metric
+
+
+def _trusting(metric: TorchMetric, rule: MetricRule) -> TorchMetric:
+    """The same, without its search for labels and classes that there are none of, which takes longer than to count a small model's: labels
+    were checked when they were read, and classes are made here. Where the rule says otherwise what there is, it keeps looking."""
+    if hasattr(metric, "validate_args") and rule.args.keys() <= _HARMLESS:
+        metric.validate_args = False
     return metric
 
 

@@ -7,6 +7,7 @@ Names that submitters chose are used as they are in incoming/ only. From the cla
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 
 from fifomark.core.submission import Submission
@@ -89,6 +90,7 @@ def _numbered(submission: Submission) -> str:
     return f"{submission.id:08d}-{safe_name(submission.name)}"
 
 
+@lru_cache(maxsize=4096)
 def safe_name(name: str) -> str:
     """`name` fit for a folder that others list: printable, valid UTF-8, bounded, its extension kept."""
     printable = "".join(c if c.isprintable() and c != "/" else "_" for c in name)

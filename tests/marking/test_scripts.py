@@ -316,7 +316,7 @@ GAVE = "say(dict(type='loaded', constants=0)); line.recv_bytes(); say(dict(type=
         (f"{READY}; os._exit(3)", "ended (exit code 3)"),
         (f"{READY}; import ctypes; ctypes.string_at(0)", "died of SIGSEGV"),
         (f"{READY}; os.kill(os.getpid(), 9)", "as the system does where memory ends"),
-        (f"{READY}; {GAVE}; time.sleep(60)", "it took longer than it may"),
+        (f"{READY}; {GAVE}; time.sleep(60)", "it took longer than the 3 seconds"),
         (f"{READY}; line.send_bytes(b'x' * 70000); time.sleep(9)", "said nonsense"),
         (f"{READY}; line.send_bytes(b'nonsense'); time.sleep(9)", "said nonsense"),
         (f"{READY}; say(dict(type='counted', number=1)); time.sleep(9)", "said Counted"),

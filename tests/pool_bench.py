@@ -118,7 +118,7 @@ def ticket(path: str, id: int = 1) -> MarkTicket:
 
 
 def outcome(pool: LocalPool, path: str, slot: Slot = CPU, *, seconds: float = 60.0) -> Outcome:
-    pool.start([ticket(path)], slot, Bounds(time.time() + seconds, memory_bytes=300 << 20))
+    pool.start([ticket(path)], slot, Bounds(seconds, memory_bytes=300 << 20), time.time())
     (ended,) = ended_of(pool)
     return ended.outcome
 
@@ -157,5 +157,5 @@ def state_of(pool: LocalPool, slot: Slot) -> tuple[str, str | None]:
 
 def several(pool: LocalPool, *paths: str, seconds: float = 60.0) -> dict[int, Outcome]:
     tickets = [ticket(path, id) for id, path in enumerate(paths)]
-    pool.start(tickets, CPU, Bounds(time.time() + seconds))
+    pool.start(tickets, CPU, Bounds(seconds), time.time())
     return {ended.submission: ended.outcome for ended in ended_of(pool, len(paths))}

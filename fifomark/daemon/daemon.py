@@ -36,11 +36,15 @@ from fifomark.reports.compose import MARKED, refusal
 from fifomark.spool.requests import forget_answers
 from fifomark.spool.space import Space
 from fifomark.spool.spool import Spool
-from fifomark.workers.pool import Bounds, Ended, Pool
+from fifomark.workers.pool import SHORT_SECONDS, Bounds, Ended, Pool
+from fifomark.workers.slots import Slot
 
 _log = logging.getLogger(__name__)
+_BUSY_SECONDS = 0.5  # how often overdue workers are looked for; what ends wakes the loop at once
 SELDOM_SECONDS = 1.0  # between two looks at what changes seldom: rubrics, and what waits for one that is gone
 BATCH = 64  # submissions that a sanitizer is handed at once, where the settings let them share a parser
+AHEAD = 8  # that may lie ready before one, where they do not
+SMALL = 1 << 20  # bytes of one that may
 
 
 class Daemon:
@@ -55,6 +59,7 @@ class Daemon:
         self.admitting = Admitting(spool, ledger, rubrics)
         self.adopt(spool, rubrics, sanitizers, slots)
         self._to_sanitize: list[int] = []
+        self._once_more: list[int] = []  # those of them that are to be first in line again, at the end of a step
         self._admissible: set[int] = set()  # those of them whose owners are known to have an attempt left
         self._seldom_at = float("-inf")
         self._still = False  # whether nothing happened in the last turn
@@ -83,9 +88,10 @@ class Daemon:
         interrupted = Failed(reason=Reason(code="internal-error", message="the daemon was interrupted", blame="operator"))
         moved: list[Submission] = []
         with self.ledger.batch():
-            for submission in map(self.ledger.get, (s.id for s in reversed(unfinished))):  # each goes to the front of the line
+            for submission in map(self.ledger.get, (s.id for s in unfinished)):
                 if submission.state in (State.SANITIZING, State.EVALUATING):
                     moved += self._again(submission, interrupted, now)
+            self._line_up()
         self._place(moved, now)
         return len(unfinished)
 
@@ -110,17 +116,23 @@ class Daemon:
         marked = self.slots.collect(now)
         self._for_slots.learn(marked)
         ended = self.sanitizers.collect(now) + marked
+        stopping = self.closing or self.paused is not None
+        unread, unmarked = self.sanitizers.take_back(now, everything=stopping), self.slots.take_back(now, everything=stopping)
         if any(isinstance(one.outcome, Sanitized) for one in ended):
             self.spool.keep_clean()
         listing = self.admitting.look(now, look) if look is not None else None
         self._keep_logs(ended, now)
         moved: list[Submission] = []
         with self.ledger.batch():
-            for submission, _, outcome, _ in ended:
-                moved += self._end(submission, outcome, now)
+            for one in ended:
+                if one.began is not None:
+                    self.ledger.came_to(one.submission, one.began)
+                moved += self._end(one.submission, one.outcome, now)
+            self._take_back(unread, unmarked, now)
+            self._line_up()
             came = self.admitting.admit(listing, now)
             moved += self._claim(now) + (self._orphans(now) if seldom or not ended else [])
-            started = [] if self.paused or self.closing else self._for_slots.begin(now)
+            started = [] if stopping else self._for_slots.begin(now)
         self._start(started, now)  # before the files are moved: no slot waits for that
         self._place(moved, now)
         moved += self._refuse(now)
@@ -164,6 +176,18 @@ class Daemon:
         """How many submissions are being worked on."""
         return sum(state.submission is not None for state in (*self.sanitizers.slots(), *self.slots.slots()))
 
+    def supplied(self, now: float) -> bool:
+        """Whether no slot needs us within the next moment: more lies ready before each than it can do meanwhile."""
+        ahead = self.slots.ahead(now)
+        serving = sum(state.state in ("free", "starting", "busy") for state in self.slots.slots())
+        return len(ahead) == serving and all(ready > 1 for _, ready in ahead)
+
+    def patience(self, now: float) -> float:
+        """Seconds until what is in hand has to be looked at again, should nothing of it end."""
+        if any(ready for pool in (self.sanitizers, self.slots) for _, ready in pool.ahead(now)):
+            return SHORT_SECONDS
+        return _BUSY_SECONDS if self.in_hand else float("inf")
+
     @property
     def notices(self) -> tuple[str, ...]:
         """What its operator should know."""
@@ -182,8 +206,10 @@ class Daemon:
         ahead = len(self._to_sanitize) + self.ledger.counts()[State.SANITIZED] - stuck
         claims: list[Submission] = []
         waiting: set[tuple[str, str]] = set()  # for the end of others by the same owner, which may be the last that they may have
-        wanted = len(self.sanitizers.free()) * self._batch
-        most = max(self._for_slots.room, self._batch)
+        wanted = sum(room for _, room, _ in self._rooms(now))
+        most = max(self._for_slots.room, BATCH if self._together else 1)
+        if self._together and ahead > most // 2:
+            return []  # a child that shares its start among many files costs a fraction of one for each: wait for a good handful
         while len(claims) < wanted and ahead + len(claims) < most and (ready := self.ledger.next_ready(waiting, self.broken)) is not None:
             if ready.rubric in self.rubrics and undecided(self.ledger, ready, self.rubrics[ready.rubric][0].attempts):
                 waiting.add((ready.rubric, ready.owner))
@@ -228,36 +254,45 @@ class Daemon:
         return refused
 
     def _start(self, started: Iterable[tuple[Submission, str]], now: float) -> None:
-        by_name = {slot.name: slot for slot in self.slots.free()}
+        by_name = {state.slot.name: state.slot for state in self.slots.slots()}
         for submission, name in started:
             rubric, sha256 = self.rubrics[submission.rubric]
-            limit = bounds(rubric, self._settings.limits, by_name[name], now)
-            ticket = mark_ticket(self.spool, submission, rubric, sha256, self.ledger.inspection(submission.id), limit, now)
-            self.slots.start([ticket], by_name[name], limit)
+            limit = bounds(rubric, self._settings.limits, by_name[name])
+            ticket = mark_ticket(self.spool, submission, rubric, sha256, self.ledger.inspection(submission.id), limit)
+            self.slots.start([ticket], by_name[name], limit, now)
 
     def _sanitize(self, now: float) -> None:
-        for slot in self.sanitizers.free():
+        for slot, room, alone in self._rooms(now):
             if not self._to_sanitize or self.closing:
                 break
             with self.ledger.batch():
-                taken = [self.ledger.try_again(id) for id in self._next_batch()]
-            limit = Bounds(now + self._settings.limits.sanitize_seconds * len(taken))
+                taken = [self.ledger.try_again(id) for id in self._next_batch(room, alone)]
+            limit = Bounds(self._settings.limits.sanitize_seconds * (len(taken) if self._together else 1))
             tickets = [sanitize_ticket(self.spool, submission, self._rubric_of(submission)) for submission in taken]
-            self.sanitizers.start(tickets, slot, limit)
+            if tickets:
+                self.sanitizers.start(tickets, slot, limit, now)
 
     @property
-    def _batch(self) -> int:
-        return BATCH if self._settings.isolation is Isolation.BATCH else 1
+    def _together(self) -> bool:
+        """Whether the files of a batch share a child, and an end."""
+        return self._settings.isolation is Isolation.BATCH
 
-    def _next_batch(self) -> list[int]:
-        """The first ids to sanitize, taken off the list. What was tried before goes alone: it may have taken others down with it."""
+    def _rooms(self, now: float) -> list[tuple[Slot, int, bool]]:
+        """(sanitizer, how many it may be handed, whether it has nothing else in hand)."""
+        free = [(slot, BATCH if self._together else 1, True) for slot in self.sanitizers.free()]
+        return free + [(slot, AHEAD - ready, False) for slot, ready in self.sanitizers.ahead(now) if ready < AHEAD]
+
+    def _next_batch(self, room: int, alone: bool) -> list[int]:
+        """The first ids to sanitize, taken off the list. What was tried before goes alone: it may have taken others down with it. And so
+        does what is large, unless all are dealt with together: it would keep waiting what lies ready behind it."""
         batch: list[int] = []
-        while self._to_sanitize and len(batch) < self._batch:
-            tried = self.ledger.get(self._to_sanitize[0]).tries > 0
-            if tried and batch:
+        while self._to_sanitize and len(batch) < room:
+            first = self.ledger.get(self._to_sanitize[0])
+            apart = first.tries > 0 or (not self._together and first.identity.size > SMALL)
+            if apart and (batch or not alone):
                 break
             batch.append(self._to_sanitize.pop(0))
-            if tried:
+            if first.tries > 0:
                 break
         return batch
 
@@ -267,7 +302,7 @@ class Daemon:
         return known[0] if known else None
 
     def _keep_logs(self, ended: Iterable[Ended], now: float) -> None:
-        for id, slot, _, said in ended:
+        for id, slot, _, said, _ in ended:
             if said:
                 try:
                     self.spool.keep_log(self.ledger.get(id), f"--- {utc(now):%Y-%m-%dT%H:%M:%SZ} on {slot.name}\n{said}")
@@ -311,6 +346,18 @@ class Daemon:
                 failed = lost(outcome, marking=began and submission.state is State.EVALUATING)
                 return self._again(self.ledger.get(id), failed, now)
 
+    def _line_up(self) -> None:
+        self._to_sanitize[:0], self._once_more = self._once_more, []
+
+    def _take_back(self, unread: list[int], unmarked: list[int], now: float) -> None:
+        """What lay ready for a worker that takes its time waits in its old place for whichever is free first. No try was made."""
+        for id in (*unread, *unmarked):
+            self.ledger.uncount(id)
+        self._to_sanitize[:0] = unread
+        for id in unmarked:
+            self.ledger.came_to(id, now)
+            self.ledger.put_back(id, now, "another slot may be free sooner")
+
     def _mark_again(self, id: int, why: str, now: float) -> list[Submission]:
         """By the rubric as it is now; the try that was in vain does not count."""
         self._seldom_at = float("-inf")
@@ -326,7 +373,7 @@ class Daemon:
             return self._settle(submission, State.FAILED, last, now, findings=failed.findings)
         if submission.state is State.SANITIZING:
             self.spool.forget_clean(submission)
-            self._to_sanitize.insert(0, submission.id)
+            self._once_more.append(submission.id)
         else:
             self.ledger.put_back(submission.id, now, reason.message)
         return []

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
-from fifomark.core.outcome import Lost
+from fifomark.core.outcome import Lost, Marked
 from fifomark.core.policy import Limits
 from fifomark.marking.schema import Rubric
 from fifomark.workers.pool import Bounds, Ended
@@ -16,6 +16,8 @@ from fifomark.workers.slots import Slot
 
 _TORCH_BYTES = 256 << 20  # what a worker takes before it has a model
 _REMEMBERED = 1000  # submissions that were lost
+_MOST_AHEAD = 16  # submissions that may lie ready before a worker
+_AHEAD_SECONDS = 0.1  # that they may take together
 _COPIES = 2  # of the weights: as they lie in the clean file, and in the model
 
 
@@ -32,14 +34,13 @@ def need(rubric: Rubric, clean_bytes: int) -> Need:
     return Need(said << 20 if said is not None else _COPIES * clean_bytes + _TORCH_BYTES, rubric.run.device)
 
 
-def bounds(rubric: Rubric, limits: Limits, slot: Slot, now: float) -> Bounds:
-    """What marking may cost there from `now` on: what the rubric says, or else the settings; no more memory than a slot of the CPU has."""
+def bounds(rubric: Rubric, limits: Limits, slot: Slot) -> Bounds:
+    """What marking may cost there: what the rubric says, or else the settings; no more memory than a slot of the CPU has."""
     own = rubric.limits
     memory = own.memory_mib << 20 if own.memory_mib is not None else limits.mark_memory_bytes
     if slot.device == "cpu" and slot.memory_bytes is not None:
         memory = min(memory, slot.memory_bytes)
-    wall = own.wall_seconds or limits.mark_seconds
-    return Bounds(now + wall, memory, own.cpu_seconds or limits.mark_cpu_seconds, wall)
+    return Bounds(own.wall_seconds or limits.mark_seconds, memory, own.cpu_seconds or limits.mark_cpu_seconds)
 
 
 def fits(wanted: Need, slot: Slot) -> bool:
@@ -52,13 +53,19 @@ def fits(wanted: Need, slot: Slot) -> bool:
 
 
 class Dispatch:
-    """Remembers where submissions were lost: as long as another slot in service can run them, they are not tried there again."""
+    """Remembers where submissions were lost: as long as another slot in service can run them, they are not tried there again. And how long
+    those of a rubric took: where that is next to nothing, some may lie ready before a worker, so that it need not wait for our next turn.
+    """
 
     def __init__(self) -> None:
         self._lost: dict[int, set[str]] = {}
+        self._seconds: dict[str, float] = {}  # that one of a rubric (by its hash) takes
 
     def learn(self, ended: Iterable[Ended]) -> None:
-        for submission, slot, outcome, _ in ended:
+        for submission, slot, outcome, *_ in ended:
+            if isinstance(outcome, Marked):
+                seen = outcome.evaluation
+                self._seconds[seen.rubric_sha256] = max(seen.cost.total_seconds, 0.9 * self._seconds.get(seen.rubric_sha256, 0.0))
             if isinstance(outcome, Lost):
                 self._lost.setdefault(submission, set()).add(slot.name)
             else:
@@ -82,6 +89,11 @@ class Dispatch:
                 yield id, slot
             if not left:
                 return
+
+    def most_ahead(self, rubric_sha256: str) -> int:
+        """How many of a rubric may lie ready before a worker; none before it is known how long they take."""
+        seconds = self._seconds.get(rubric_sha256)
+        return 0 if seconds is None else min(_MOST_AHEAD, int(_AHEAD_SECONDS / max(seconds, 1e-9)))
 
     def may(self, id: int, wanted: Need, slot: Slot, serving: Sequence[Slot]) -> bool:
         """Whether a submission may start on a slot, were it free."""

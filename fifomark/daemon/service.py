@@ -14,6 +14,7 @@ from multiprocessing.connection import wait
 from typing import Literal, NamedTuple
 
 from fifomark.core.errors import InternalError, SpoolError, UsageError
+from fifomark.core.policy import Isolation
 from fifomark.core.states import State
 from fifomark.core.text import shown
 from fifomark.daemon.announcing import Announcing
@@ -39,7 +40,7 @@ from fifomark.workers.main import serve_marking, serve_sanitizing
 from fifomark.workers.slots import Slot, find_slots, pinned
 
 _log = logging.getLogger(__name__)
-_BUSY_SECONDS = 0.5  # how often overdue workers are looked for; what ends wakes the loop at once
+_NAP_SECONDS = 0.02  # between two turns while every slot has enough to do: a turn costs nearly the same for one that ended as for ten
 
 
 class Ending(NamedTuple):
@@ -99,7 +100,9 @@ def _pools(spool: Spool) -> Pools:
     posts = [Slot(name=f"sanitizer:{i}", device="cpu", visible="") for i in range(settings.sanitizers)]
     sanitizing = functools.partial(serve_sanitizing, settings.sandbox, settings.isolation)
     slots = pinned(spool_slots(spool))
-    return LocalPool(sanitizing, posts, keep_output=True), LocalPool(serve_marking, slots, keep_output=True)
+    alone = settings.isolation is Isolation.SUBMISSION
+    sanitizers = LocalPool(sanitizing, posts, keep_output=True, one_by_one=alone)
+    return sanitizers, LocalPool(serve_marking, slots, keep_output=True, one_by_one=True)
 
 
 def spool_slots(spool: Spool) -> tuple[Slot, ...]:
@@ -162,7 +165,9 @@ class Loop:
                     raise InternalError(f"no slot is left to go on with: {why}")
                 if self._mode == "drain" and self._daemon.short_of_space and not self._daemon.in_hand:
                     raise InternalError(f"{self._root}: its disk is nearly full (min_free_bytes); make room, with fifomark prune for one")
-                if not happened:  # what did may have made something ready: a clean file for a free slot
+                if self._daemon.supplied(time.time()):
+                    wait([watcher.fileno(), self._signals.fileno()], timeout=_NAP_SECONDS)
+                elif not happened:  # what did may have made something ready: a clean file for a free slot
                     self._wait(watcher)
 
     def tell(self) -> None:
@@ -224,10 +229,10 @@ class Loop:
         return happened
 
     def _wait(self, watcher: Watcher) -> None:
-        patience = 0.0 if self._daemon.admitting.has_more else self._lookout.pause(time.time(), bool(self._daemon.admitting.unsettled))
-        pause = min(_BUSY_SECONDS, patience) if self._daemon.in_hand else patience
+        now = time.time()
+        pause = 0.0 if self._daemon.admitting.has_more else self._lookout.pause(now, bool(self._daemon.admitting.unsettled))
         pools = (*self._daemon.sanitizers.waitables(), *self._daemon.slots.waitables())
-        wait([watcher.fileno(), self._signals.fileno(), *pools], timeout=min(pause, self._notifier.patience))
+        wait([watcher.fileno(), self._signals.fileno(), *pools], timeout=min(pause, self._daemon.patience(now), self._notifier.patience))
 
     def _drained(self) -> bool:
         patience = PATIENCE + self._daemon.spool.settings.settle_seconds

@@ -69,8 +69,8 @@ class Marker:
             inspection = self._sanitizer.inspect(path, clean_to=clean)
             if inspection.verdict.refuses:
                 return self._report(submission, State.REJECTED, refusal(inspection.findings), timeline, inspection=inspection)
-            timeline.append((State.EVALUATING, now := time.time()))
-            limit = bounds(self.rubric, self._limits, self._slot, now)
+            timeline.append((State.EVALUATING, time.time()))
+            limit = bounds(self.rubric, self._limits, self._slot)
             outcome = self._outcome(
                 MarkTicket(
                     submission=0,
@@ -79,7 +79,7 @@ class Marker:
                     rubric_sha256=self._sha256,
                     form=inspection.form,
                     layers=inspection.layers if self.rubric.model.trees else (),
-                    original=original(self.rubric, inspection.form, inspection.sha256, os.path.realpath(path), limit, now),
+                    original=original(self.rubric, inspection.form, inspection.sha256, os.path.realpath(path), limit),
                 )
             )
         state, reason, parts = self._ending(outcome)
@@ -113,7 +113,7 @@ class Marker:
         return outcome.evaluation, grade(outcome.evaluation, self.rubric)
 
     def _outcome(self, ticket: MarkTicket) -> Outcome:
-        self._pool.start([ticket], self._slot, bounds(self.rubric, self._limits, self._slot, time.time()))
+        self._pool.start([ticket], self._slot, bounds(self.rubric, self._limits, self._slot), time.time())
         while not (ended := self._pool.collect(time.time())):
             wait(self._pool.waitables(), timeout=_LOOK_SECONDS)
         if why := next((state.why for state in self._pool.slots() if state.why), None):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from fifomark.core.errors import ConfigError
 from fifomark.core.outcome import Reason
@@ -13,6 +13,7 @@ from fifomark.ledger.ledger import Ledger
 from fifomark.marking.rubric import FILE_NAME
 from fifomark.spool.spool import Spool
 from fifomark.workers.pool import Ended, Pool
+from fifomark.workers.slots import Slot
 
 MAX_WAITING = 4  # sanitized submissions a slot that may wait for it: more would only pile up clean files
 MAX_AHEAD = 64  # the same, while a slot is free that none of them can run on: the next one may
@@ -31,14 +32,32 @@ class SlotQueue:
         self._dispatch.learn(ended)
 
     def begin(self, now: float) -> list[tuple[Submission, str]]:
-        """Give free slots what is earliest in line and can run there; the try is committed before the work starts."""
+        """Give free slots what is earliest in line and can run there; the try is committed before the work starts. Then what is next may
+        lie ready before workers that are quick."""
         free = self._slots.free()
         known = (s for s in self._ledger.ready_for_slots() if s.rubric in self._rubrics and s.rubric not in self._broken)
         needs = ((submission.id, self._need(submission)) for submission in known)
         serving = [state.slot for state in self._slots.slots() if state.state != "out of service"]
         chosen = list(self._dispatch.choose(needs, free, serving))
         self._unused = len(chosen) < len(free)
+        chosen += self._lay_ahead(known, serving, now)  # what `choose` has not come to
         return [(self._ledger.begin(id, slot.name, now), slot.name) for id, slot in chosen]
+
+    def _lay_ahead(self, line: Iterator[Submission], serving: Sequence[Slot], now: float) -> Iterator[tuple[int, Slot]]:
+        """(id, slot) of what may lie ready, always before the worker that has least: in line, up to the first for which there is no place.
+        What was tried before goes alone."""
+        ready = dict(self._slots.ahead(now))
+        for submission in line if ready else ():
+            wanted, most = self._need(submission), self._most_ahead(submission.rubric)
+            places = [s for s, n in ready.items() if n < most and self._dispatch.may(submission.id, wanted, s, serving)]
+            if submission.tries or not places:
+                return
+            slot = min(places, key=lambda slot: ready[slot])
+            ready[slot] += 1
+            yield submission.id, slot
+
+    def _most_ahead(self, rubric: str) -> int:
+        return self._dispatch.most_ahead(self._rubrics[rubric][1])
 
     def waiting(self) -> list[Submission]:
         """In line, those whose clean file lies where a worker will look for it."""
@@ -47,7 +66,8 @@ class SlotQueue:
     @property
     def room(self) -> int:
         """How many may wait."""
-        return (MAX_AHEAD if self._unused else MAX_WAITING) * len(self._slots.slots())
+        quick = max(map(self._most_ahead, self._rubrics), default=0)
+        return (MAX_AHEAD if self._unused else max(MAX_WAITING, quick)) * len(self._slots.slots())
 
     def hopeless(self, submission: Submission) -> Reason | None:
         """Why it can never be marked, if so: nothing that waiting would change, unlike a slot that is out of service.

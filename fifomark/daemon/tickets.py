@@ -38,11 +38,9 @@ def sanitize_ticket(spool: Spool, submission: Submission, rubric: Rubric | None)
     )
 
 
-def mark_ticket(
-    spool: Spool, submission: Submission, rubric: Rubric, sha256: str, inspection: bytes | None, limit: Bounds, now: float
-) -> MarkTicket:
+def mark_ticket(spool: Spool, submission: Submission, rubric: Rubric, sha256: str, inspection: bytes | None, limit: Bounds) -> MarkTicket:
     """`sha256` is the hash that the rubric was read with, `inspection` what the ledger keeps of the submission's, `limit` what marking may
-    cost from `now` on."""
+    cost."""
     told = msgspec.json.decode(inspection, type=_Told) if inspection else _Told()
     return MarkTicket(
         submission=submission.id,
@@ -52,17 +50,17 @@ def mark_ticket(
         form=told.form,
         layers=told.layers if rubric.model.trees else (),
         families=_plugins(spool, rubric),
-        original=original(rubric, told.form, told.sha256, spool.layout.original(submission), limit, now, spool.settings.sandbox),
+        original=original(rubric, told.form, told.sha256, spool.layout.original(submission), limit, spool.settings.sandbox),
     )
 
 
 def original(
-    rubric: Rubric, form: Form | None, sha256: str | None, path: str, limit: Bounds, now: float, sandbox: Strictness = "auto"
+    rubric: Rubric, form: Form | None, sha256: str | None, path: str, limit: Bounds, sandbox: Strictness = "auto"
 ) -> Original | None:
-    """The submission itself, at `path`, where it is TorchScript that the rubric lets run; `limit` is that of marking it from `now` on."""
+    """The submission itself, at `path`, where it is TorchScript that the rubric lets run; `limit` is that of marking it."""
     if not rubric.model.torchscript or form != "torchscript":
         return None
-    return Original(path=path, sha256=sha256, sandbox=sandbox, seconds=limit.deadline - now, memory_bytes=limit.memory_bytes)
+    return Original(path=path, sha256=sha256, sandbox=sandbox, seconds=limit.seconds, memory_bytes=limit.memory_bytes)
 
 
 def _plugins(spool: Spool, rubric: Rubric | None) -> tuple[str, ...]:

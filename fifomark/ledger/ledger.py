@@ -151,6 +151,10 @@ class Ledger:
         """A slot has it; one more try is counted."""
         return self.move(id, State.EVALUATING, now, slot, also="slot = ?, tries = tries + 1", values=(slot,))
 
+    def came_to(self, id: int, at: float) -> None:
+        """Its worker began with it at `at`: before, it had only lain ready there, and that is none of its time on the slot."""
+        self._db.execute("UPDATE submissions SET updated_at = ? WHERE id = ? AND state = 'evaluating'", (at, id))
+
     def put_back(self, id: int, now: float, note: str) -> Submission:
         """An evaluation that did not come to an end waits for a slot again."""
         return self.move(id, State.SANITIZED, now, note, also="slot = NULL")

@@ -23,7 +23,7 @@ class InlinePool:
         busy = [slot for _, slot in self._running]
         return [slot for slot in self._slots if slot not in busy]
 
-    def start(self, tickets: Sequence[Ticket], slot: Slot, bounds: Bounds) -> None:
+    def start(self, tickets: Sequence[Ticket], slot: Slot, bounds: Bounds, now: float) -> None:
         assert slot in self.free()
         self.started += [ticket.submission for ticket in tickets]
         self._running += [(ticket, slot) for ticket in tickets]
@@ -32,6 +32,12 @@ class InlinePool:
         ended = [Ended(ticket.submission, slot, self._judge(ticket)) for ticket, slot in self._running]
         self._running.clear()
         return ended
+
+    def ahead(self, now: float) -> list[tuple[Slot, int]]:
+        return []
+
+    def take_back(self, now: float, *, everything: bool = False) -> list[int]:
+        return []
 
     def slots(self) -> list[SlotState]:
         busy = {slot: ticket.submission for ticket, slot in reversed(self._running)}

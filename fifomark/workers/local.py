@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
 
-from fifomark.core.outcome import Lost, Marked, Outcome, Refused, Sanitized, Ticket
+from fifomark.core.outcome import Lost, Marked, Refused, Sanitized, Ticket
 from fifomark.workers.losses import Losses
 from fifomark.workers.machine import OomWatch
 from fifomark.workers.pool import Bounds, Ended, SlotState
-from fifomark.workers.post import LOOK_SECONDS, Post
+from fifomark.workers.post import LOOK_SECONDS, Heard, Post
 from fifomark.workers.process import Serve
 from fifomark.workers.slots import Slot
 
@@ -19,36 +19,47 @@ MAX_LOSSES = 3  # submissions in a row that were lost on one slot and on no othe
 class LocalPool:
     """`serve` is the worker's side (workers.main); `boot_seconds` is what a worker may take to be ready, on top of its first ticket.
 
-    With `keep_output` what a worker says on stdout and stderr comes with each end (`Ended.said`), and does not go to ours.
+    `one_by_one`: workers take one ticket after another, so that some may lie ready before each. With `keep_output` what a worker says on
+    stdout and stderr comes with each end (`Ended.said`), and does not go to ours.
     """
 
-    def __init__(self, serve: Serve, slots: Sequence[Slot], boot_seconds: float = 120.0, *, keep_output: bool = False) -> None:
+    def __init__(
+        self, serve: Serve, slots: Sequence[Slot], boot_seconds: float = 120.0, *, keep_output: bool = False, one_by_one: bool = False
+    ) -> None:
         self._oom, self._losses, self._looked_at = OomWatch(), Losses(), 0.0
-        self._posts = {slot.name: Post(slot, serve, boot_seconds, self._oom, keep_output=keep_output) for slot in slots}
+        how = {"keep_output": keep_output, "one_by_one": one_by_one}
+        self._posts = {slot.name: Post(slot, serve, boot_seconds, self._oom, **how) for slot in slots}
 
     def free(self) -> list[Slot]:
         return [post.slot for post in self._posts.values() if post.state.state == "free"]
 
-    def start(self, tickets: Sequence[Ticket], slot: Slot, bounds: Bounds) -> None:
-        self._posts[slot.name].start(tickets, bounds)
+    def ahead(self, now: float) -> list[tuple[Slot, int]]:
+        ready = ((post.slot, post.ready(now)) for post in self._posts.values())
+        return [(slot, count) for slot, count in ready if count is not None]
+
+    def start(self, tickets: Sequence[Ticket], slot: Slot, bounds: Bounds, now: float) -> None:
+        self._posts[slot.name].start(tickets, bounds, now)
 
     def collect(self, now: float) -> list[Ended]:
         ended: list[Ended] = []
         for post in self._posts.values():
             seen = list(post.look(now))
             self._judge(post, seen)
-            ended += [Ended(ticket.submission, post.slot, outcome, post.said()) for ticket, outcome in seen]
+            ended += [Ended(one.ticket.submission, post.slot, one.outcome, post.said(one.ticket.submission), one.began) for one in seen]
         if not 0 <= now - self._looked_at < LOOK_SECONDS:
             self._oom.look(now)
             self._looked_at = now
         return ended
 
-    def _judge(self, post: Post, seen: Sequence[tuple[Ticket, Outcome]]) -> None:
+    def take_back(self, now: float, *, everything: bool = False) -> list[int]:
+        return [id for post in self._posts.values() for id in post.take_back(now, everything=everything)]
+
+    def _judge(self, post: Post, seen: Sequence[Heard]) -> None:
         """Take a slot out of service that loses one submission after another, while there are others: alone, it cannot be compared."""
         name = post.slot.name
-        if any(isinstance(outcome, (Marked, Refused, Sanitized)) for _, outcome in seen):
+        if any(isinstance(one.outcome, (Marked, Refused, Sanitized)) for one in seen):
             self._losses.ended_well(name)
-        lost = next(((ticket, outcome) for ticket, outcome in seen if isinstance(outcome, Lost) and outcome.began), None)
+        lost = next(((one.ticket, one.outcome) for one in seen if isinstance(one.outcome, Lost) and one.outcome.began), None)
         if lost is None:
             return
         ticket, outcome = lost  # of several in hand it was the first that was worked on

@@ -7,7 +7,6 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from multiprocessing.connection import Connection
 from typing import TypeVar
 
 import msgspec
@@ -20,13 +19,13 @@ from fifomark.core.policy import Isolation
 from fifomark.core.text import shown
 from fifomark.sandbox.enter import Strictness
 from fifomark.workers.post import READY, SPENT, UNFIT
-from fifomark.workers.process import BOOT_FAILURE
+from fifomark.workers.process import BOOT_FAILURE, Line
 from fifomark.workers.slots import Slot
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
-def serve_sanitizing(sandbox: Strictness, isolation: Isolation, connection: Connection, slot: Slot) -> None:
+def serve_sanitizing(sandbox: Strictness, isolation: Isolation, connection: Line, slot: Slot) -> None:
     """The judge of files: a writer with its parser server, locked down as `sandbox` says. Knows no torch."""
     from fifomark.sanitizer.sanitizer import Job, Sanitizer
 
@@ -64,7 +63,7 @@ def _sanitized(seen: Inspection, ticket: SanitizeTicket) -> Outcome:
     return Sanitized(inspection=replace(seen, family=family))
 
 
-def serve_marking(connection: Connection, slot: Slot) -> None:
+def serve_marking(connection: Line, slot: Slot) -> None:
     """The judge of models: rubric, data and torch, loaded once."""
     try:
         from fifomark.marking.evaluation import Bench, evaluate
@@ -88,7 +87,7 @@ def serve_marking(connection: Connection, slot: Slot) -> None:
 T = TypeVar("T", SanitizeTicket, MarkTicket)
 
 
-def _serve(connection: Connection, kind: type[T], judge: Callable[[Sequence[T]], Iterator[Outcome]]) -> None:
+def _serve(connection: Line, kind: type[T], judge: Callable[[Sequence[T]], Iterator[Outcome]]) -> None:
     """Take tickets, all that lie ready, and say an outcome for each, in their order."""
     connection.send_bytes(READY)
     while True:

@@ -10,10 +10,12 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
+from typing import Any, Protocol
 
 import psutil
 
 from fifomark.workers import tree
+from fifomark.workers.claims import Claimed
 from fifomark.workers.slots import Slot
 from fifomark.workers.tape import Tape, record
 
@@ -23,18 +25,29 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _FIRST_TO_GO = "500"  # oom_score_adj: where memory runs out, a worker goes and not the daemon
 _LAST_SECONDS = 5.0  # after SIGKILL: what hangs in a driver or a lost file system may not be gone even then
 
-Serve = Callable[[Connection, Slot], None]
+
+class Line(Protocol):
+    """What a worker's `serve` is given to hear tickets and to say outcomes: a Connection, or Claimed."""
+
+    def recv_bytes(self) -> bytes: ...
+
+    def send_bytes(self, message: bytes) -> None: ...
+
+    def poll(self) -> bool: ...
+
+
+Serve = Callable[[Any, Slot], None]  # Any: a Line
 
 
 class Worker:
     """A `spawn`ed process that runs `serve(connection, slot)`; dies with the thread that made it. What it says on stdout and stderr goes to
-    `tape`, or where ours goes."""
+    `tape`, or where ours goes. With `tokens` it begins only with what it has claimed there (workers.claims)."""
 
-    def __init__(self, slot: Slot, serve: Serve, tape: Tape | None = None) -> None:
+    def __init__(self, slot: Slot, serve: Serve, tape: Tape | None = None, tokens: Connection | None = None) -> None:
         context = multiprocessing.get_context("spawn")
         self.slot = slot
         self.connection, theirs = context.Pipe()
-        arguments = (theirs, slot, serve, os.getpid(), tape.writer if tape else None)
+        arguments = (theirs, slot, serve, os.getpid(), (tape.writer, tape.secret) if tape else None, tokens)
         self._process = context.Process(target=_main, args=arguments, name=f"fifomark {slot.name}", daemon=True)
         self._started: list[psutil.Process] = []  # what it had started when we last looked
         try:
@@ -131,7 +144,9 @@ class Worker:
         self.kill(grace)
 
 
-def _main(connection: Connection, slot: Slot, serve: Serve, parent: int, output: Connection | None) -> None:
+def _main(
+    connection: Connection, slot: Slot, serve: Serve, parent: int, output: tuple[Connection, str] | None, tokens: Connection | None
+) -> None:
     os.setpgid(0, 0)
     libc = ctypes.CDLL(None)
     libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -139,8 +154,7 @@ def _main(connection: Connection, slot: Slot, serve: Serve, parent: int, output:
         os._exit(1)  # the parent died before the line above
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to act on
-    if output is not None:
-        record(output)
+    begin = record(*output) if output is not None else None
     assert "torch" not in sys.modules
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write(_FIRST_TO_GO)
@@ -149,4 +163,4 @@ def _main(connection: Connection, slot: Slot, serve: Serve, parent: int, output:
             os.sched_setaffinity(0, slot.cores)
     os.environ.update(slot.environment())
     with contextlib.suppress(EOFError, ConnectionError):  # the parent has gone, perhaps with something of ours unread
-        serve(connection, slot)
+        serve(Claimed(connection, tokens, begin) if tokens is not None else connection, slot)

@@ -28,7 +28,7 @@ def judge(ticket: SanitizeTicket | MarkTicket) -> Outcome:
 class EagerPool(InlinePool):
     """An InlinePool for the real loop: it wakes it at once. What a LocalPool is given besides the slots is not heeded."""
 
-    def __init__(self, serve: object, slots: Sequence[Slot], *, keep_output: bool = False) -> None:
+    def __init__(self, serve: object, slots: Sequence[Slot], **how: bool) -> None:
         super().__init__(judge, slots)
         self._awake = os.eventfd(1)
 

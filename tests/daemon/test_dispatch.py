@@ -67,13 +67,13 @@ def test_without_a_word_the_weights_are_wanted_twice_and_torch_once() -> None:
 
 def test_what_marking_may_cost_is_said_by_the_rubric_or_else_the_settings() -> None:
     limits = Limits(mark_seconds=300, mark_memory_bytes=8 * GIB, mark_cpu_seconds=100)
-    assert bounds(rubric(), limits, LARGE, now=1000) == Bounds(1300, 8 * GIB, 100)
+    assert bounds(rubric(), limits, LARGE) == Bounds(300, 8 * GIB, 100)
     own = rubric(limits={"wall_seconds": 20, "cpu_seconds": 10, "memory_mib": 1024})
-    assert bounds(own, limits, LARGE, now=1000) == Bounds(1020, GIB, 10)
+    assert bounds(own, limits, LARGE) == Bounds(20, GIB, 10)
 
 
 def test_nobody_may_take_more_than_a_slot_of_the_cpu_has() -> None:
-    assert bounds(rubric(), Limits(), CPU, now=0).memory_bytes == 4 * GIB
+    assert bounds(rubric(), Limits(), CPU).memory_bytes == 4 * GIB
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from daemon_bench import Bench
+from daemon_bench import EVALUATION, Bench
+from msgspec.structs import replace
 
 from fifomark.core.errors import ConfigError
-from fifomark.core.outcome import Lost
+from fifomark.core.outcome import Cost, Lost, Marked, Ticket
 from fifomark.core.report import decode
 from fifomark.core.states import State
 from fifomark.core.submission import Submission
 from fifomark.daemon.service import spool_slots
 from fifomark.spool.spool import Spool
-from fifomark.workers.pool import SlotState
+from fifomark.workers.pool import Ended, SlotState
 from fifomark.workers.slots import Slot
 
 GIB = 1 << 30
@@ -154,9 +155,9 @@ def test_a_slots_memory_is_the_most_that_marking_may_take_there(mixed: Mixed) ->
     given: dict[str, int | None] = {}
     start = mixed.slots.start
 
-    def noted(tickets: object, slot: Slot, bounds: object) -> None:
+    def noted(tickets: object, slot: Slot, bounds: object, now: float) -> None:
         given[slot.name] = bounds.memory_bytes  # type: ignore[attr-defined]
-        start(tickets, slot, bounds)  # type: ignore[arg-type]
+        start(tickets, slot, bounds, now)  # type: ignore[arg-type]
 
     mixed.slots.start = noted  # type: ignore[method-assign,assignment]
     dropped(mixed, "0-ada.pt", "0-bob.pt")
@@ -198,3 +199,95 @@ def test_no_turn_passes_anyone_over_for_a_slot_that_they_could_have(tmp_path: Pa
             assert all(names.index(other) > names.index(name) for other in could), (name, slot, could)
         started += [name for _, name in fresh]
         assert mixed.now < 4_000_000_000.0 + 500, "somebody starves"
+
+
+def quick(mixed: Mixed, ahead: dict[Slot, int], seconds: float = 0.01) -> list[tuple[str, str]]:
+    """From here on the slots are quick, and take what lies ready: (slot, name) in the order in which they are started."""
+    started: list[tuple[str, str]] = []
+
+    def start(tickets: Sequence[Ticket], slot: Slot, bounds: object, now: float) -> None:
+        started.extend((slot.name, mixed.ledger.get(ticket.submission).name) for ticket in tickets)
+        if slot in ahead:
+            ahead[slot] += 1
+
+    mixed.slots.start = start  # type: ignore[method-assign,assignment]
+    mixed.slots.free = lambda: []  # type: ignore[method-assign]
+    mixed.slots.ahead = lambda now: list(ahead.items())  # type: ignore[method-assign]
+    sha256 = mixed.daemon.rubrics["digits"][1]
+    evaluation = replace(EVALUATION, rubric_sha256=sha256, cost=Cost(forward_seconds=0.0, total_seconds=seconds))
+    mixed.daemon._for_slots.learn([Ended(0, SMALL, Marked(evaluation=evaluation))])
+    return started
+
+
+def test_what_is_next_lies_ready_before_quick_workers_in_line_and_evenly(mixed: Mixed) -> None:
+    dropped(mixed, *(f"0-{i:02}.pt" for i in range(30)))
+    ahead = {SMALL: 3, LARGE: 0}
+    started = quick(mixed, ahead)
+    mixed.tick(60)
+    assert [name for _, name in started] == [f"0-{i:02}.pt" for i in range(17)]
+    assert [slot for slot, _ in started[:5]] == ["large"] * 3 + ["small", "large"]
+    assert ahead == {SMALL: 10, LARGE: 10}  # of 0.01 seconds each
+
+
+@pytest.mark.parametrize("seconds", [0.2, 10.0])
+def test_nothing_lies_ready_where_each_takes_its_time(mixed: Mixed, seconds: float) -> None:
+    dropped(mixed, "0-ada.pt")
+    started = quick(mixed, {SMALL: 0, LARGE: 0}, seconds)
+    mixed.tick(3)
+    assert started == []
+
+
+def test_nobody_overtakes_by_lying_ready(mixed: Mixed) -> None:
+    dropped(mixed, "3-large.pt", "0-small.pt")
+    started = quick(mixed, {SMALL: 0})
+    mixed.tick(6)
+    assert started == []  # the large one can only go to the other slot
+
+
+def test_what_was_tried_before_does_not_lie_ready(mixed: Mixed) -> None:
+    dropped(mixed, "0-ada.pt", "0-bob.pt")
+    started = quick(mixed, {})
+    mixed.tick(4)
+    mixed.ledger.try_again(1)
+    mixed.slots.ahead = lambda now: [(SMALL, 0)]  # type: ignore[method-assign]
+    mixed.tick(2)
+    assert started == []
+
+
+def test_what_is_taken_back_waits_in_its_place_as_if_it_had_never_been_started(mixed: Mixed) -> None:
+    dropped(mixed, *(f"0-{i}.pt" for i in range(4)))
+    quick(mixed, {SMALL: 0, LARGE: 0})
+    mixed.tick(8)
+    assert mixed.ledger.counts()[State.EVALUATING] == 4
+    mixed.slots.ahead = lambda now: []  # type: ignore[method-assign]
+    mixed.slots.take_back = lambda now, everything: [] if everything else [2, 3]  # type: ignore[method-assign,assignment]
+    mixed.tick()
+    assert [(row.id, row.slot, row.tries) for row in mixed.ledger.ready_for_slots()] == [(2, None, 0), (3, None, 0)]
+    (spent,) = {row.seconds for row in mixed.ledger.durations.all() if row.state is State.EVALUATING}
+    assert spent == 0.0
+
+
+@pytest.mark.parametrize("stop", ["closing", "paused"])
+def test_what_is_not_begun_is_taken_back_when_nothing_more_is_to_start(mixed: Mixed, stop: str) -> None:
+    asked: list[bool] = []
+    mixed.slots.take_back = lambda now, everything: asked.append(everything) or []  # type: ignore[method-assign,func-returns-value]
+    mixed.tick()
+    if stop == "closing":
+        mixed.daemon.closing = True
+    else:
+        with mixed.ledger.batch():
+            mixed.ledger.steering.pause("tonight")
+    mixed.tick()
+    assert asked == [False, True]
+
+
+def test_time_on_a_slot_is_counted_from_when_its_worker_came_to_it(mixed: Mixed) -> None:
+    dropped(mixed, "0-ada.pt")
+    mixed.tick(3)
+    assert mixed.running == {"small": "0-ada.pt"}
+    mixed.now += 1000
+    (ended,) = mixed.finish(mixed.now)
+    mixed.slots.collect = lambda now: [ended._replace(began=now - 7)]  # type: ignore[method-assign]
+    mixed.tick()
+    spent = [(row.slot, row.times, round(row.seconds, 3)) for row in mixed.ledger.durations.all() if row.state is State.EVALUATING]
+    assert spent == [("small", 1, 7.0)]

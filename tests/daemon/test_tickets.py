@@ -70,7 +70,7 @@ def test_plugins_of_the_settings_and_of_the_rubric_are_named_to_both_workers(ben
     rubric = replace(rubric, model=replace(rubric.model, families=("mlp", "snn", "rbf")))
     assert sanitize_ticket(spool, submission, rubric).families == ("kan", "rbf", "snn")
     assert sanitize_ticket(spool, submission, None).families == ("kan", "rbf")
-    assert mark_ticket(spool, submission, rubric, sha256, None, Bounds(90.0), 30.0).families == ("kan", "rbf", "snn")
+    assert mark_ticket(spool, submission, rubric, sha256, None, Bounds(60.0)).families == ("kan", "rbf", "snn")
 
 
 def test_a_plugin_of_the_settings_that_is_not_installed_stops_the_start(bench: Bench) -> None:
@@ -86,7 +86,7 @@ def test_what_an_older_ledger_keeps_of_an_inspection_is_read(bench: Bench) -> No
     kept = msgspec.to_builtins(seen())
     del kept["layers"]
     rubric, sha256 = load_rubrics(bench.spool)["digits"]
-    ticket = mark_ticket(bench.spool, submission, rubric, sha256, msgspec.json.encode(kept), Bounds(90.0), 30.0)
+    ticket = mark_ticket(bench.spool, submission, rubric, sha256, msgspec.json.encode(kept), Bounds(60.0))
     assert (ticket.form, ticket.layers) == ("module", ())
 
 
@@ -100,7 +100,7 @@ def test_torchscript_goes_to_the_worker_as_it_came_only_where_the_rubric_lets_it
     submission = bench.ledger.get(1)
     for form in ("torchscript", "state_dict"):
         kept = replace(seen(), form=form, sha256="2" * 64)
-        ticket = mark_ticket(bench.spool, submission, rubric, sha256, msgspec.json.encode(kept), Bounds(90.0, 1 << 30), 30.0)
+        ticket = mark_ticket(bench.spool, submission, rubric, sha256, msgspec.json.encode(kept), Bounds(60.0, 1 << 30))
         if not allowed or form != "torchscript":
             assert ticket.original is None
             continue

@@ -91,7 +91,7 @@ def test_a_workers_threads_stay_on_its_cores() -> None:
 
 def test_closing_leaves_no_process_behind(pool: LocalPool) -> None:
     pids = [int(said(pool, "pid", slot)) for slot in (CPU, GPU)]
-    pool.start([ticket("hang")], CPU, Bounds(time.time() + 60))
+    pool.start([ticket("hang")], CPU, Bounds(60), time.time())
     pool.close()
     assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
 
@@ -104,7 +104,7 @@ def test_tickets_that_are_handed_over_together_each_have_their_own_outcome(pool:
 
 
 def test_a_slot_is_busy_until_the_last_of_its_tickets_has_ended(pool: LocalPool) -> None:
-    pool.start([ticket("pid", 1), ticket("hang", 2)], CPU, Bounds(time.time() + 60))
+    pool.start([ticket("pid", 1), ticket("hang", 2)], CPU, Bounds(60), time.time())
     assert [ended.submission for ended in ended_of(pool)] == [1]
     assert CPU not in pool.free()
     assert [state.submission for state in pool.slots() if state.slot == CPU] == [2]

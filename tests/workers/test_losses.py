@@ -25,7 +25,7 @@ from fifomark.workers.slots import Slot
 
 def lose(pool: LocalPool, slot: Slot, *ids: int) -> None:
     for id in ids:
-        pool.start([ticket("die", id)], slot, Bounds(time.time() + 60))
+        pool.start([ticket("die", id)], slot, Bounds(60), time.time())
         assert isinstance(ended_of(pool)[0].outcome, Lost)
 
 

@@ -26,10 +26,10 @@ def duplicates(ledger: Ledger, submission: Submission, fingerprint: Fingerprint 
 def _finding(ledger: Ledger, submission: Submission, fingerprint: Fingerprint) -> Finding | None:
     known = ledger.fingerprints
     if (other := known.same(submission, fingerprint)) is not None:
-        return _told("FM701", "another owner has handed in exactly these weights", ledger.get(other))
+        return _told("FM701", "another owner has handed in exactly these weights", submission, ledger.get(other))
     if (other := known.permuted(submission, fingerprint)) is not None:
         message = "another owner has handed in the same numbers, in another order or under other names"
-        return _told("FM702", message, ledger.get(other))
+        return _told("FM702", message, submission, ledger.get(other))
     near = known.near(submission, fingerprint) if fingerprint.sketch else []
     if not near:
         return None
@@ -40,9 +40,10 @@ def _finding(ledger: Ledger, submission: Submission, fingerprint: Fingerprint) -
         return None
     apart, alike, other = copies[0]
     how = f"; {apart:.2g} apart (to {NEAR:g} is flagged), alike by {alike:.4f} (from {ALIKE:g})"
-    return _told("FM703", "another owner has handed in almost the same weights", ledger.get(other), how)
+    return _told("FM703", "another owner has handed in almost the same weights", submission, ledger.get(other), how)
 
 
-def _told(code: str, message: str, other: Submission, how: str = "") -> Finding:
-    received = f"{utc(other.received_at):%Y-%m-%d %H:%M:%S} UTC"
+def _told(code: str, message: str, submission: Submission, other: Submission, how: str = "") -> Finding:
+    """Which of the two is marked first is a matter of slots; who came first the evidence says."""
+    received = f"{'after' if other.id > submission.id else 'before'} this one, {utc(other.received_at):%Y-%m-%d %H:%M:%S} UTC"
     return find(code, "weights", message, evidence=f"submission {other.id:08d} of {other.owner}, received {received}{how}")

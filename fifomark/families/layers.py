@@ -1,15 +1,20 @@
 """From tensor names and shapes to layers, in the order of the file.
 
+That is the order in which they were made, and as a rule run. A file that somebody has sorted by name (safetensors does) has lost it; there
+the numbers in the names, as numbers, are what is left of it.
+
 Names are a stranger's: any text, any number. A name is split and looked up, never searched with a pattern; a number in it is compared,
 never counted up to.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from itertools import chain, pairwise
 from typing import Any, TypeVar
 
 from fifomark.core.text import shown
@@ -136,12 +141,41 @@ def listed(leaves: Sequence[Leaf], most: int = 3) -> str:
 
 def read(weights: Iterable[TensorSpec]) -> Layers:
     """Time grows with the length of the names. Where a name comes twice the last one counts."""
+    specs = list(weights)
+    if sorted_by_name(specs):
+        specs.sort(key=lambda spec: _by_number(spec.name))
     groups: dict[tuple[str, bool], dict[str, TensorSpec]] = {}
-    for spec in weights:
+    for spec in specs:
         path, local = split(spec.name)
         known = local in _LOCALS or (len(local) <= _LONG and bare(local) is not None)
         groups.setdefault((path, True) if known else (spec.name, False), {})[local] = spec
     return Layers(tuple(leaf for (path, known), tensors in groups.items() for leaf in _leaves(path, known, tensors)))
+
+
+_NUMBER = re.compile("([0-9]+)")  # takes no longer than to read the name
+BY_NAME = "the file is sorted by name: layers run in the order of the numbers in their names"
+
+
+def sorted_by_name(weights: Sequence[TensorSpec]) -> bool:
+    """Whether somebody has put the tensors in the order of their names, each dtype by itself, so that it is not that of the model: torch
+    has a layer's weight before its bias, and 2 before 10."""
+    names: dict[str, list[str]] = {}
+    for spec in weights:
+        names.setdefault(spec.dtype, []).append(spec.name)
+    if any(first > second for of_dtype in names.values() for first, second in pairwise(of_dtype)):
+        return False
+    known = {spec.name for spec in weights}
+    layers = {path for path, local in map(split, known) if local == "weight"}
+    if len(layers) > 1 and any(f"{path}.bias" in known for path in layers):
+        return True
+    return any(_by_number(first) > _by_number(second) for of_dtype in names.values() for first, second in pairwise(of_dtype))
+
+
+def _by_number(name: str) -> tuple[tuple[int, int, str], ...]:
+    """A key to sort by that has 2 before 10; a number is compared by its length and its digits, however long a stranger has made it."""
+    text, *rest = _NUMBER.split(name)
+    numbers = ((0, len(digits.lstrip("0")), digits.lstrip("0")) for digits in rest[::2])
+    return ((1, 0, text), *chain.from_iterable(zip(numbers, ((1, 0, text) for text in rest[1::2]), strict=True)))
 
 
 def _leaves(path: str, known: bool, tensors: Mapping[str, TensorSpec]) -> list[Leaf]:

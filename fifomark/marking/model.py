@@ -23,6 +23,7 @@ from fifomark.core.outcome import Original, Refused
 from fifomark.core.weights import TensorSpec
 from fifomark.families import registry
 from fifomark.families.family import Family, Match, settle
+from fifomark.families.layers import BY_NAME, sorted_by_name
 from fifomark.marking.factories import Factory
 from fifomark.marking.filling import cast, fill, spec_of
 from fifomark.marking.running import PRECISIONS
@@ -151,6 +152,10 @@ def _recognised(given: Material, rubric: Rubric, place: object) -> Built | Refus
             return _of_tree(given, rubric, ())
         return _refused(_wrong_family(match, given, specs, rules.families))
     declared = rules.declared.get(match.family, {})
+    if rules.trees and given.layers and not declared:  # its layers say what would else have to be assumed
+        built = _of_tree(given, rubric, ())
+        if isinstance(built, Built):
+            return built
     dtype = PRECISIONS[rubric.run.precision]
     try:
         family = given.families[match.family]
@@ -182,7 +187,8 @@ def _of_family(
     values, assumed = settle(family, declared, place, match)
     model = cast(family.build(match, values, input_shape), dtype)
     family.refuse(fill(model, weights))
-    return model.eval(), (*assumed, *getattr(model, "assumed", ()))
+    by_name = (BY_NAME,) if sorted_by_name([spec_of(name, tensor) for name, tensor in weights.items()]) else ()
+    return model.eval(), (*assumed, *by_name, *getattr(model, "assumed", ()))
 
 
 _kept: dict[bytes, tuple[nn.Module, tuple[str, ...]]] = {}

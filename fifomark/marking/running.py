@@ -82,9 +82,10 @@ class Runner:
             yield self.outputs([tensor[at : at + size] for tensor in inputs], tuple(some.shape)), some
 
     def placed(self, inputs: Inputs) -> list[Tensor]:
-        """The inputs where the model is, in what it computes in."""
+        """Copies of the inputs where the model is, in what it computes in: what it does to them in place shall not reach the data, which
+        those that come after it are marked on."""
         return [
-            tensor.to(self.device, self.dtype if tensor.is_floating_point() else tensor.dtype, non_blocking=True)  # if it is pinned
+            tensor.to(self.device, self.dtype if tensor.is_floating_point() else tensor.dtype, non_blocking=True, copy=True)  # if pinned
             for tensor in inputs
         ]
 

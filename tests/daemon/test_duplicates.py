@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from fifomark.core.outcome import Fingerprint, Marked, MarkTicket, Outcome, SanitizeTicket
 from fifomark.core.report import Report, decode
 from fifomark.core.states import State
+from fifomark.daemon.duplicates import duplicates
 from fifomark.ledger.fingerprints import NEIGHBOURS
 
 
@@ -70,7 +71,7 @@ def test_a_copy_of_anothers_weights_is_flagged_and_marked_all_the_same(contest: 
     assert (report.state, report.verdict) == (State.DONE, "flagged" if code else "clean")
     assert report.grade is not None
     for finding in report.findings:
-        assert "submission 00000001 of ada, received 2096-" in str(finding.evidence)
+        assert "submission 00000001 of ada, received before this one, 2096-" in str(finding.evidence)
         assert "ada" not in finding.message + finding.advice
 
 
@@ -120,3 +121,12 @@ def test_the_same_submission_tried_again_is_no_copy_of_itself(contest: Contest) 
         contest.ledger.fingerprints.keep(ada, prints("a", "p2"))
     assert contest.ledger.fingerprints.same(ada, prints("a", "p2")) is None
     assert contest.ledger._db.execute("SELECT count(*), min(permuted) FROM fingerprints").fetchone() == (1, "p2")
+
+
+def test_where_the_one_that_came_first_is_marked_second_it_is_told_so(contest: Contest) -> None:
+    contest.submit("ada__1.pt", prints("a", "p"))
+    contest.submit("eve__1.pt", prints("b", "q", 2.0))
+    with contest.ledger.batch():
+        contest.ledger.fingerprints.keep(contest.ledger.get(2), prints("c", "r"))
+    (finding,) = duplicates(contest.ledger, contest.ledger.get(1), prints("c", "r"))
+    assert "submission 00000002 of eve, received after this one, 2096-" in str(finding.evidence)

@@ -14,7 +14,9 @@ from torch.nn.utils import parametrizations, prune
 
 from fifomark.core.errors import ConfigError
 from fifomark.core.layers import Layer
+from fifomark.families.layers import BY_NAME
 from fifomark.families.stock import COMPOSED, LEAVES
+from fifomark.marking.evaluation import Bench
 from fifomark.marking.rubric import load_rubric
 from fifomark.marking.trees import CannotRebuild, plant
 
@@ -337,3 +339,39 @@ def test_half_and_double_are_marked_in_the_rubrics_precision(rubric: Path) -> No
     made = plant(given.layers, given.weights, torch.float64)
     assert next(made.parameters()).dtype == torch.float64  # type: ignore[union-attr]
     assert replace(given.layers[0], altered=True) != given.layers[0]
+
+
+@pytest.mark.parametrize("first", [nn.Threshold(100.0, 0.0, inplace=True), nn.ReLU(inplace=True)])
+def test_what_a_model_does_to_its_inputs_is_no_other_models_business(rubric: Path, first: nn.Module) -> None:
+    torch.manual_seed(0)
+    honest, bench = nn.Sequential(nn.Linear(4, 3), nn.Tanh()), Bench()
+    before = evaluated(whole(honest, rubric, bench))
+    evaluated(whole(nn.Sequential(first, nn.Linear(4, 3)), rubric, bench))
+    after = evaluated(whole(honest, rubric, bench))
+    assert (before.metrics, before.audits) == (after.metrics, after.audits)
+    assert before.metrics[0].value not in (0.0, 1 / 3)
+
+
+@pytest.mark.parametrize("families", ['["mlp"]', '["logistic", "mlp"]'])
+def test_layers_say_what_was_not_declared_of_a_family(write_rubric: Callable[..., Path], families: str) -> None:
+    rubric = write_rubric(changes={'families = ["logistic", "mlp"]': f"trees = true\nfamilies = {families}"})
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+    of_layers = evaluated(whole(model, rubric))
+    assert (of_layers.source, of_layers.assumed) == ("tree", ())
+    of_weights = evaluated(outcome_of(model, rubric))
+    assert (of_weights.source, of_weights.assumed) == ("family mlp", ("activation = relu (not declared)",))
+    assert of_layers.metrics != of_weights.metrics
+
+
+def test_layers_that_cannot_be_built_again_leave_it_to_the_family(write_rubric: Callable[..., Path]) -> None:
+    rubric = write_rubric(changes={'families = ["logistic", "mlp"]': 'trees = true\nfamilies = ["mlp"]'})
+    of_family = evaluated(whole(nn.ModuleList([nn.Linear(4, 8), nn.Linear(8, 3)]), rubric))
+    assert (of_family.source, of_family.assumed) == ("family mlp", ("activation = relu (not declared)",))
+
+
+def test_a_file_that_was_sorted_by_name_is_told(write_rubric: Callable[..., Path]) -> None:
+    rubric = write_rubric(changes={'families = ["logistic", "mlp"]': 'families = ["mlp"]\n[model.mlp]\nactivation = "relu"'})
+    weights = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3)).state_dict()
+    assert evaluated(outcome_of(weights, rubric)).assumed == ()
+    assert evaluated(outcome_of(dict(sorted(weights.items())), rubric)).assumed == (BY_NAME,)

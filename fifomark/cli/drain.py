@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from fifomark.cli.exits import Exit, stopped_by
-from fifomark.cli.options import DEFAULT_SPOOL, LogFormatOption, SpoolOption
+from fifomark.cli.options import DEFAULT_SPOOL, SpoolOption
 from fifomark.cli.progress import queue_bar
+from fifomark.cli.serve import LogFormatOption
 from fifomark.cli.streams import say
 from fifomark.core.errors import SpoolHeld
 

@@ -52,13 +52,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] not in _SANITIZING or "--help" in arguments:
+        return _called(arguments)
     from fifomark.sanitizer import launching
 
     try:
-        if arguments[:1] and arguments[0] in _SANITIZING and "--help" not in arguments:
-            launching.launch_ahead()
-        from fifomark.cli import app
-
-        return app.run(arguments)
+        launching.launch_ahead()
+        return _called(arguments)
     finally:
         launching.end_ahead()
+
+
+def _called(arguments: list[str]) -> int:
+    from fifomark.cli import app
+
+    return app.run(arguments)

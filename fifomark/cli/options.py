@@ -9,7 +9,6 @@ from typing import Annotated, TypeVar
 import typer
 
 from fifomark.core.errors import UsageError
-from fifomark.settings import LogFormat
 
 
 def _with_its_dot(extensions: list[str]) -> list[str]:
@@ -31,7 +30,6 @@ ExtensionsOption = Annotated[
         help="An ending that a model's name may have; may be given several times.",
     ),
 ]
-LogFormatOption = Annotated[LogFormat | None, typer.Option("--log-format", help="How to log on stderr; without it, as the settings say.")]
 DEFAULT_SPOOL = Path("spool")
 F = TypeVar("F", bound=StrEnum)
 

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import logging
+from typing import Annotated
 
-from fifomark.cli.options import DEFAULT_SPOOL, LogFormatOption, SpoolOption
+import typer
+
+from fifomark.cli.options import DEFAULT_SPOOL, SpoolOption
+from fifomark.settings import LogFormat
+
+LogFormatOption = Annotated[LogFormat | None, typer.Option("--log-format", help="How to log on stderr; without it, as the settings say.")]
 
 
 def serve(spool: SpoolOption = DEFAULT_SPOOL, log_format: LogFormatOption = None) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from tabulate import tabulate
-
-from fifomark.core.findings import Finding
-from fifomark.core.inspection import Inspection
-from fifomark.core.outcome import Audit, Metric
-from fifomark.core.report import CriterionMark, Grade, Lateness, Report
-from fifomark.core.status import Line, Status
 from fifomark.core.text import shown
-from fifomark.reports.feedback import AttemptsUsed, CriterionSeen, GradeSeen, LatenessSeen, StudentReport
-from fifomark.reports.leaderboard import Row
+
+if TYPE_CHECKING:  # whoever has one of these has its module; a command need not load those of the others
+    from fifomark.core.findings import Finding
+    from fifomark.core.inspection import Inspection
+    from fifomark.core.outcome import Audit, Metric
+    from fifomark.core.report import CriterionMark, Grade, Lateness, Report
+    from fifomark.core.status import Line, Status
+    from fifomark.reports.feedback import AttemptsUsed, CriterionSeen, GradeSeen, LatenessSeen, StudentReport
+    from fifomark.reports.leaderboard import Row
 
 _UPLOADS = 10  # names that `status` lists
 
@@ -216,4 +217,6 @@ def _findings(findings: Iterable[Finding]) -> list[str]:
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[object]], style: str = "simple") -> str:
+    from tabulate import tabulate  # not for `inspect`, which shows no table: this takes longer to import than all the rest here
+
     return tabulate(rows, headers=headers, tablefmt=style, disable_numparse=True)

@@ -132,7 +132,7 @@ def left_alone(incoming: str, rubrics: Collection[str]) -> list[str]:
     found: list[str] = []
     for folder in ("", *sorted(rubrics)):
         with contextlib.suppress(OSError), opened_folder(os.path.join(incoming, folder)) as fd:
-            found += [os.path.join(folder, name) for name in sorted(os.listdir(fd)) if is_passed_over(name)]
+            found += [os.path.join(folder, name) for name in sorted(filter(is_passed_over, os.listdir(fd)))]
     return found
 
 

@@ -72,3 +72,15 @@ def test_the_command_is_there_as_a_module_too() -> None:
     assert told.stdout.startswith("fifomark ")
     wrong = subprocess.run([sys.executable, "-m", "fifomark", "inspekt"], capture_output=True, text=True, check=False, timeout=60)
     assert wrong.returncode == 2
+
+
+@pytest.mark.parametrize("command", [["status"], ["inspect", "a.pt"]])
+def test_a_command_imports_no_library_that_it_can_do_without(tmp_path: Path, command: list[str]) -> None:
+    """Each of these takes as long to import as all else that the command does before it begins."""
+    (tmp_path / "a.pt").write_bytes(builders.logistic())
+    Path(tmp_path, "spool").mkdir()
+    Path(tmp_path, "spool", "fifomark.toml").write_text('schema = "fifomark.settings/1"\n')
+    heavy = {"torch", "numpy", "pydantic", "rich", "tabulate", "watchdog", "psutil"}
+    program = f"import sys; from fifomark.cli.main import main; main({command}); sys.exit(' '.join({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stderr.strip() == ""

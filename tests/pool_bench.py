@@ -94,6 +94,8 @@ def leave_behind(how: str, note: str) -> None:
         time.sleep(600)
     if how == "orphan":
         os.waitpid(child, 0)
+    while not os.path.exists(note):
+        time.sleep(0.01)
 
 
 def unfit(connection: Connection, slot: Slot) -> None:

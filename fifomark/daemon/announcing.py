@@ -16,6 +16,7 @@ from fifomark.daemon.notify import Notifier
 from fifomark.spool.lock import Holder, announce
 
 _log = logging.getLogger(__name__)
+_EVERY_SECONDS = 0.2  # who looks at slots sees no more of them than that; each card is a file
 
 
 class Announcing:
@@ -25,22 +26,37 @@ class Announcing:
             pid=os.getpid(), host=platform.node(), mode=mode, started_at=utc(time.time()), version=fifomark.__version__
         )
         self._said: Holder | None = None
+        self._told: tuple[str, ...] = ()
+        self._looked_at = float("-inf")
+        self._late = False  # whether there may be news that is not told yet
 
-    def announce(self, *notices: str | None) -> None:
-        """Keep the card and the status line true; `notices` are what an operator should know besides what the daemon itself notices."""
+    def patience(self, now: float) -> float:
+        """Seconds until `announce` has to be called again at the latest."""
+        return max(0.0, self._looked_at + _EVERY_SECONDS - now) if self._late else float("inf")
+
+    def announce(self, now: float, *notices: str | None) -> None:
+        """Log what is new of the `notices`, of which an operator should know, and of those of the daemon itself; keep the card and the
+        status line true, but for a moment."""
+        told = tuple(filter(None, (*notices, *self._daemon.notices)))
+        for notice in set(told) - set(self._told):
+            _log.warning("%s", notice)
+        self._told = told
+        self._late = 0 <= now - self._looked_at < _EVERY_SECONDS
+        if not self._late:
+            self._looked_at = now
+            self._write(told)
+            self._notifier.status(self._status(told))
+
+    def _write(self, notices: tuple[str, ...]) -> None:
         daemon = self._daemon
         slots = tuple(SlotStatus(name=s.slot.name, state=s.state, submission=s.submission, why=s.why) for s in daemon.slots.slots())
-        told = tuple(filter(None, (*notices, *daemon.notices)))
-        card = Holder(daemon=self._self, slots=slots, notices=told, broken=dict(daemon.broken))
+        card = Holder(daemon=self._self, slots=slots, notices=notices, broken=dict(daemon.broken))
         if card != self._said:
-            for notice in set(told) - set(self._said.notices if self._said else ()):
-                _log.warning("%s", notice)
             try:
                 announce(daemon.spool.layout, card)
             except OSError as e:  # a full disk, for one: not what the marking depends on
                 _log.warning("`fifomark status` is not told how the slots are: %s", e)
             self._said = card
-        self._notifier.status(self._status(told))
 
     def _status(self, notices: tuple[str, ...]) -> str:
         counts = self._daemon.ledger.counts()

@@ -8,7 +8,7 @@ from fifomark.core.findings import Finding
 from fifomark.core.outcome import Fingerprint
 from fifomark.core.submission import Submission
 from fifomark.ledger.ledger import Ledger
-from fifomark.marking.likeness import ALIKE, NEAR, distances, likenesses
+from fifomark.marking.likeness import ALIKE, NEAR, compared
 
 
 def duplicates(ledger: Ledger, submission: Submission, fingerprint: Fingerprint | None) -> tuple[Finding, ...]:
@@ -33,12 +33,11 @@ def _finding(ledger: Ledger, submission: Submission, fingerprint: Fingerprint) -
     near = known.near(submission, fingerprint) if fingerprint.sketch else []
     if not near:
         return None
-    mine, sketches = fingerprint.sketch, [sketch for _, sketch in near]
-    compared = zip(distances(mine, sketches).tolist(), likenesses(mine, sketches).tolist(), (id for id, _ in near), strict=True)
-    copies = sorted((apart, alike, id) for apart, alike, id in compared if apart <= NEAR or alike >= ALIKE)
-    if not copies:
+    distances, likenesses = compared(fingerprint.sketch, [sketch for _, sketch in near])
+    copies = ((distances <= NEAR) | (likenesses >= ALIKE)).nonzero()[0]
+    if not len(copies):
         return None
-    apart, alike, other = copies[0]
+    apart, alike, other = min((float(distances[i]), float(likenesses[i]), near[i][0]) for i in copies)
     how = f"; {apart:.2g} apart (to {NEAR:g} is flagged), alike by {alike:.4f} (from {ALIKE:g})"
     return _told("FM703", "another owner has handed in almost the same weights", submission, ledger.get(other), how)
 

@@ -222,7 +222,7 @@ class Loop:
             self._progressed = now
         self._lookout.took(self._daemon.admitting.sweep_seconds)
         happened |= self._keeper.turn(self._daemon.spool, now)
-        self._announcing.announce(self._reloading.problem)
+        self._announcing.announce(now, self._reloading.problem)
         self._telling.tell()
         self._notifier.pet()
         self._on_turn(self._daemon)
@@ -232,7 +232,10 @@ class Loop:
         now = time.time()
         pause = 0.0 if self._daemon.admitting.has_more else self._lookout.pause(now, bool(self._daemon.admitting.unsettled))
         pools = (*self._daemon.sanitizers.waitables(), *self._daemon.slots.waitables())
-        wait([watcher.fileno(), self._signals.fileno(), *pools], timeout=min(pause, self._daemon.patience(now), self._notifier.patience))
+        wait(
+            [watcher.fileno(), self._signals.fileno(), *pools],
+            timeout=min(pause, self._daemon.patience(now), self._announcing.patience(now), self._notifier.patience),
+        )
 
     def _drained(self) -> bool:
         patience = PATIENCE + self._daemon.spool.settings.settle_seconds

@@ -25,23 +25,27 @@ ROW = 1 + FEATURES + SHADOWS
 Floats = NDArray[np.float64]
 
 
-def likenesses(one: bytes, others: Sequence[bytes]) -> Floats:
-    """How much alike a sketch and each of `others`, of models with the same shapes, are, number by number: estimates of the cosine between
-    their weights, 1 for the same and about 0 for two trainings. Hidden units that changed places are not seen through."""
-    a, b = _rows(one)[:, 1 + FEATURES :].ravel(), _stacked(one, others)[:, :, 1 + FEATURES :].reshape(len(others), -1)
+def compared(one: bytes, others: Sequence[bytes]) -> tuple[Floats, Floats]:
+    """(distances, likenesses) of a sketch and each of `others`, of models with the same shapes."""
+    a, b = _rows(one), _stacked(one, others)
+    return _distances(a[:, : 1 + FEATURES], b[:, :, : 1 + FEATURES]), _likenesses(a[:, 1 + FEATURES :], b[:, :, 1 + FEATURES :])
+
+
+def _likenesses(a: Floats, b: Floats) -> Floats:
+    """How much alike they are, number by number: estimates of the cosine between their weights, 1 for the same and about 0 for two
+    trainings. Hidden units that changed places are not seen through."""
+    a, b = a.ravel(), b.reshape(len(b), -1)
     sizes = np.sqrt((a @ a) * (b * b).sum(axis=1))
-    alike: Floats = np.divide(b @ a, sizes, out=np.zeros(len(others)), where=sizes > 0)
+    alike: Floats = np.divide(b @ a, sizes, out=np.zeros(len(b)), where=sizes > 0)
     return alike
 
 
-def distances(one: bytes, others: Sequence[bytes]) -> Floats:
-    """How far apart a sketch and each of `others`, of models with the same shapes, are: the mean over their matrices of how much the
-    features differ. Matrices of one shape are matched with those that are nearest, in whatever order each file has them.
-    """
-    a, b = _rows(one)[:, : 1 + FEATURES], _stacked(one, others)[:, :, : 1 + FEATURES]
+def _distances(a: Floats, b: Floats) -> Floats:
+    """How far apart they are: the mean over their matrices of how much the features differ. Matrices of one shape are matched with those
+    that are nearest, in whatever order each file has them."""
     if not len(a):
-        return np.full(len(others), np.inf)
-    apart = np.zeros(len(others))
+        return np.full(len(b), np.inf)
+    apart = np.zeros(len(b))
     for shape in np.unique(a[:, 0]):
         which = a[:, 0] == shape  # numbered in the order in which the matrices stand: the same for all that have the same shapes
         apart += _matched(a[which, 1:], b[:, which, 1:])
@@ -68,8 +72,8 @@ def _rows(sketch: bytes) -> Floats:
 
 def _stacked(one: bytes, others: Sequence[bytes]) -> Floats:
     """(others, matrices, ROW). One that has not as many matrices is of other shapes: as far away as can be, and like nothing."""
-    strange = np.zeros((len(one) // (4 * ROW), ROW), "<f4")
-    strange[:, 0] = -1
-    of_other_shapes = strange.tobytes()
-    together = b"".join(other if len(other) == len(one) else of_other_shapes for other in others)
-    return _rows(together).reshape(len(others), -1, ROW)
+    if set(map(len, others)) - {len(one)}:
+        strange = np.zeros((len(one) // (4 * ROW), ROW), "<f4")
+        strange[:, 0] = -1
+        others = [other if len(other) == len(one) else strange.tobytes() for other in others]
+    return _rows(b"".join(others)).reshape(len(others), -1, ROW)

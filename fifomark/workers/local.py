@@ -76,4 +76,6 @@ class LocalPool:
 
     def close(self) -> None:
         for post in self._posts.values():
+            post.hang_up()  # all at once: an interpreter that knows torch takes its time to end
+        for post in self._posts.values():
             post.close()

@@ -152,6 +152,12 @@ class Post:
         """What its worker has said of it on stdout and stderr."""
         return self._tape.take(submission) if self._tape is not None else ""
 
+    def hang_up(self) -> None:
+        """Let a worker that has nothing in hand come to its end by itself; `close` waits for that."""
+        if self.worker is not None and not self._hand:
+            self._close_claims()
+            self.worker.connection.close()
+
     def close(self) -> None:
         """End the worker; what it has in hand is dropped."""
         if self.worker is not None:

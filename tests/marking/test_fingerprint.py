@@ -16,17 +16,17 @@ from torch import Tensor, nn
 from fifomark.core.outcome import MAX_SKETCH
 from fifomark.demo.train import BATCH, load_split
 from fifomark.marking.fingerprint import fingerprint
-from fifomark.marking.likeness import ALIKE, NEAR, distances, likenesses
+from fifomark.marking.likeness import ALIKE, NEAR, compared
 
 Weights = dict[str, Tensor]
 
 
 def distance(one: bytes, other: bytes) -> float:
-    return float(distances(one, [other])[0])
+    return float(compared(one, [other])[0][0])
 
 
 def likeness(one: bytes, other: bytes) -> float:
-    return float(likenesses(one, [other])[0])
+    return float(compared(one, [other])[1][0])
 
 
 def trained(seed: int, start: Weights | None = None, epochs: int = 6, lr: float = 0.005) -> Weights:
@@ -158,9 +158,10 @@ def test_many_are_compared_at_once_as_one_by_one(models: list[Weights]) -> None:
     twins = [{str(i): torch.randn(16, 16) * (1 + i) for i in order} for order in ((0, 1, 2), (2, 0, 1), (1, 2, 0))]
     for group in (models, twins):
         first, *others = (fingerprint(weights).sketch for weights in group)
-        assert distances(first, others) == pytest.approx([distance(first, other) for other in others])
-        assert likenesses(first, others) == pytest.approx([likeness(first, other) for other in others])
-    assert distances(fingerprint(twins[0]).sketch, [fingerprint(models[0]).sketch])[0] == float("inf")
+        distances, likenesses = compared(first, others)
+        assert distances == pytest.approx([distance(first, other) for other in others])
+        assert likenesses == pytest.approx([likeness(first, other) for other in others])
+    assert distance(fingerprint(twins[0]).sketch, fingerprint(models[0]).sketch) == float("inf")
 
 
 def test_a_linear_model_is_not_compared_by_its_sketch() -> None:

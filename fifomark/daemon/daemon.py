@@ -16,7 +16,6 @@ from fifomark.core.clock import utc
 from fifomark.core.errors import ConfigError, InternalError, UsageError
 from fifomark.core.outcome import Failed, Lost, Marked, Outcome, Reason, Refused, Sanitized
 from fifomark.core.overruns import lost
-from fifomark.core.policy import Isolation
 from fifomark.core.states import FINAL, State
 from fifomark.core.submission import EVERYTHING, Look, Submission
 from fifomark.daemon.admitting import Admitting
@@ -26,25 +25,21 @@ from fifomark.daemon.dispatch import bounds
 from fifomark.daemon.duplicates import duplicates
 from fifomark.daemon.placing import place
 from fifomark.daemon.rubrics import Rubrics, refresh
+from fifomark.daemon.sanitize_queue import SanitizeQueue
 from fifomark.daemon.settling import settle
 from fifomark.daemon.slot_queue import SlotQueue
-from fifomark.daemon.tickets import mark_ticket, sanitize_ticket
+from fifomark.daemon.tickets import mark_ticket
 from fifomark.ledger.ledger import Ledger
 from fifomark.marking.grade import grade
-from fifomark.marking.rubric import Rubric
 from fifomark.reports.compose import MARKED, refusal
 from fifomark.spool.requests import forget_answers
 from fifomark.spool.space import Space
 from fifomark.spool.spool import Spool
-from fifomark.workers.pool import SHORT_SECONDS, Bounds, Ended, Pool
-from fifomark.workers.slots import Slot
+from fifomark.workers.pool import SHORT_SECONDS, Ended, Pool
 
 _log = logging.getLogger(__name__)
 _BUSY_SECONDS = 0.5  # how often overdue workers are looked for; what ends wakes the loop at once
 SELDOM_SECONDS = 1.0  # between two looks at what changes seldom: rubrics, and what waits for one that is gone
-BATCH = 64  # submissions that a sanitizer is handed at once, where the settings let them share a parser
-AHEAD = 8  # that may lie ready before one, where they do not
-SMALL = 1 << 20  # bytes of one that may
 
 
 class Daemon:
@@ -57,9 +52,8 @@ class Daemon:
         self.closing = False  # nothing new is started any more
         self._lenient = lenient
         self.admitting = Admitting(spool, ledger, rubrics)
+        self._to_sanitize = SanitizeQueue(ledger)
         self.adopt(spool, rubrics, sanitizers, slots)
-        self._to_sanitize: list[int] = []
-        self._once_more: list[int] = []  # those of them that are to be first in line again, at the end of a step
         self._admissible: set[int] = set()  # those of them whose owners are known to have an attempt left
         self._seldom_at = float("-inf")
         self._still = False  # whether nothing happened in the last turn
@@ -70,6 +64,7 @@ class Daemon:
         self.spool, self.rubrics, self._settings = spool, rubrics, spool.settings
         self.sanitizers, self.slots = sanitizers, slots
         self.admitting.adopt(spool, rubrics)
+        self._to_sanitize.adopt(spool, rubrics, sanitizers)
         self._for_slots = SlotQueue(spool, self.ledger, rubrics, slots, self.broken)
         self._space = Space(spool.layout.root, spool.settings.min_free_bytes)
         self.short_of_space = self._space.is_short()  # nothing new is taken in
@@ -91,7 +86,7 @@ class Daemon:
             for submission in map(self.ledger.get, (s.id for s in unfinished)):
                 if submission.state in (State.SANITIZING, State.EVALUATING):
                     moved += self._again(submission, interrupted, now)
-            self._line_up()
+            self._to_sanitize.line_up()
         self._place(moved, now)
         return len(unfinished)
 
@@ -117,7 +112,7 @@ class Daemon:
         self._for_slots.learn(marked)
         ended = self.sanitizers.collect(now) + marked
         stopping = self.closing or self.paused is not None
-        unread, unmarked = self.sanitizers.take_back(now, everything=stopping), self.slots.take_back(now, everything=stopping)
+        unread, unmarked = self.sanitizers.take_back(now, everything=self.closing), self.slots.take_back(now, everything=stopping)
         if any(isinstance(one.outcome, Sanitized) for one in ended):
             self.spool.keep_clean()
         listing = self.admitting.look(now, look) if look is not None else None
@@ -129,7 +124,7 @@ class Daemon:
                     self.ledger.came_to(one.submission, one.began)
                 moved += self._end(one.submission, one.outcome, now)
             self._take_back(unread, unmarked, now)
-            self._line_up()
+            self._to_sanitize.line_up()
             came = self.admitting.admit(listing, now)
             moved += self._claim(now) + (self._orphans(now) if seldom or not ended else [])
             started = [] if stopping else self._for_slots.begin(now)
@@ -137,7 +132,8 @@ class Daemon:
         self._place(moved, now)
         moved += self._refuse(now)
         self.settled = [submission for submission in moved if submission.state in FINAL]
-        self._sanitize(now)
+        if not self.closing:
+            self._to_sanitize.start(now)
         self._still = not (obeyed or ended or came or moved or started)
         return not self._still
 
@@ -177,10 +173,9 @@ class Daemon:
         return sum(state.submission is not None for state in (*self.sanitizers.slots(), *self.slots.slots()))
 
     def supplied(self, now: float) -> bool:
-        """Whether no slot needs us within the next moment: more lies ready before each than it can do meanwhile."""
-        ahead = self.slots.ahead(now)
-        serving = sum(state.state in ("free", "starting", "busy") for state in self.slots.slots())
-        return len(ahead) == serving and all(ready > 1 for _, ready in ahead)
+        """Whether nothing is lost by leaving the workers alone for a moment: where more lies ready before each of the slots, or of the
+        sanitizers, than it can do meanwhile, the others wait for what these do, not for us."""
+        return any(_supplied(pool, now) for pool in (self.slots, self.sanitizers))
 
     def patience(self, now: float) -> float:
         """Seconds until what is in hand has to be looked at again, should nothing of it end."""
@@ -206,16 +201,15 @@ class Daemon:
         ahead = len(self._to_sanitize) + self.ledger.counts()[State.SANITIZED] - stuck
         claims: list[Submission] = []
         waiting: set[tuple[str, str]] = set()  # for the end of others by the same owner, which may be the last that they may have
-        wanted = sum(room for _, room, _ in self._rooms(now))
-        most = max(self._for_slots.room, BATCH if self._together else 1)
-        if self._together and ahead > most // 2:
+        wanted, most = self._to_sanitize.room(now), max(self._for_slots.room, self._to_sanitize.most)
+        if self._to_sanitize.together and ahead > most // 2:
             return []  # a child that shares its start among many files costs a fraction of one for each: wait for a good handful
         while len(claims) < wanted and ahead + len(claims) < most and (ready := self.ledger.next_ready(waiting, self.broken)) is not None:
             if ready.rubric in self.rubrics and undecided(self.ledger, ready, self.rubrics[ready.rubric][0].attempts):
                 waiting.add((ready.rubric, ready.owner))
             elif (claim := self.ledger.start(now, waiting, self.broken)) is not None:
                 claims.append(claim.submission)
-        self._to_sanitize += [submission.id for submission in claims]
+        self._to_sanitize.add(submission.id for submission in claims)
         return claims
 
     def _orphans(self, now: float) -> list[Submission]:
@@ -234,8 +228,7 @@ class Daemon:
         return moved
 
     def _place(self, submissions: Iterable[Submission], now: float) -> None:
-        lost = place(self.spool, self.ledger, submissions, now)
-        self._to_sanitize = [id for id in self._to_sanitize if id not in lost]
+        self._to_sanitize.drop(place(self.spool, self.ledger, submissions, now))
 
     def _refuse(self, now: float) -> list[Submission]:
         """Those that were claimed and are one too many for their owner, before they cost anything."""
@@ -248,7 +241,7 @@ class Daemon:
             with self.ledger.batch():
                 for submission, reason in reasons:
                     if reason is not None:
-                        self._to_sanitize.remove(submission.id)
+                        self._to_sanitize.drop({submission.id})
                         refused += self._settle(submission, State.REJECTED, reason, now)
             self._place(refused, now)
         return refused
@@ -260,46 +253,6 @@ class Daemon:
             limit = bounds(rubric, self._settings.limits, by_name[name])
             ticket = mark_ticket(self.spool, submission, rubric, sha256, self.ledger.inspection(submission.id), limit)
             self.slots.start([ticket], by_name[name], limit, now)
-
-    def _sanitize(self, now: float) -> None:
-        for slot, room, alone in self._rooms(now):
-            if not self._to_sanitize or self.closing:
-                break
-            with self.ledger.batch():
-                taken = [self.ledger.try_again(id) for id in self._next_batch(room, alone)]
-            limit = Bounds(self._settings.limits.sanitize_seconds * (len(taken) if self._together else 1))
-            tickets = [sanitize_ticket(self.spool, submission, self._rubric_of(submission)) for submission in taken]
-            if tickets:
-                self.sanitizers.start(tickets, slot, limit, now)
-
-    @property
-    def _together(self) -> bool:
-        """Whether the files of a batch share a child, and an end."""
-        return self._settings.isolation is Isolation.BATCH
-
-    def _rooms(self, now: float) -> list[tuple[Slot, int, bool]]:
-        """(sanitizer, how many it may be handed, whether it has nothing else in hand)."""
-        free = [(slot, BATCH if self._together else 1, True) for slot in self.sanitizers.free()]
-        return free + [(slot, AHEAD - ready, False) for slot, ready in self.sanitizers.ahead(now) if ready < AHEAD]
-
-    def _next_batch(self, room: int, alone: bool) -> list[int]:
-        """The first ids to sanitize, taken off the list. What was tried before goes alone: it may have taken others down with it. And so
-        does what is large, unless all are dealt with together: it would keep waiting what lies ready behind it."""
-        batch: list[int] = []
-        while self._to_sanitize and len(batch) < room:
-            first = self.ledger.get(self._to_sanitize[0])
-            apart = first.tries > 0 or (not self._together and first.identity.size > SMALL)
-            if apart and (batch or not alone):
-                break
-            batch.append(self._to_sanitize.pop(0))
-            if first.tries > 0:
-                break
-        return batch
-
-    def _rubric_of(self, submission: Submission) -> Rubric | None:
-        """None where it names a rubric that the spool has not."""
-        known = self.rubrics.get(submission.rubric)
-        return known[0] if known else None
 
     def _keep_logs(self, ended: Iterable[Ended], now: float) -> None:
         for id, slot, _, said, _ in ended:
@@ -346,14 +299,11 @@ class Daemon:
                 failed = lost(outcome, marking=began and submission.state is State.EVALUATING)
                 return self._again(self.ledger.get(id), failed, now)
 
-    def _line_up(self) -> None:
-        self._to_sanitize[:0], self._once_more = self._once_more, []
-
     def _take_back(self, unread: list[int], unmarked: list[int], now: float) -> None:
         """What lay ready for a worker that takes its time waits in its old place for whichever is free first. No try was made."""
         for id in (*unread, *unmarked):
             self.ledger.uncount(id)
-        self._to_sanitize[:0] = unread
+        self._to_sanitize.put_first(unread)
         for id in unmarked:
             self.ledger.came_to(id, now)
             self.ledger.put_back(id, now, "another slot may be free sooner")
@@ -373,10 +323,16 @@ class Daemon:
             return self._settle(submission, State.FAILED, last, now, findings=failed.findings)
         if submission.state is State.SANITIZING:
             self.spool.forget_clean(submission)
-            self._once_more.append(submission.id)
+            self._to_sanitize.again(submission.id)
         else:
             self.ledger.put_back(submission.id, now, reason.message)
         return []
 
     def _settle(self, submission: Submission, state: State, reason: Reason, now: float, **parts: Any) -> list[Submission]:
         return [settle(self.ledger, submission, state, reason, now, **parts)]
+
+
+def _supplied(pool: Pool, now: float) -> bool:
+    ahead = pool.ahead(now)
+    serving = sum(state.state in ("free", "starting", "busy") for state in pool.slots())
+    return len(ahead) == serving and all(ready > 1 for _, ready in ahead)

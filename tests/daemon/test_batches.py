@@ -9,7 +9,7 @@ from daemon_bench import Bench
 
 from fifomark.core.outcome import Lost
 from fifomark.core.states import State
-from fifomark.daemon.daemon import BATCH, SMALL
+from fifomark.daemon.sanitize_queue import BATCH, SMALL
 
 
 @pytest.fixture

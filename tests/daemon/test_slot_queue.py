@@ -17,7 +17,7 @@ from fifomark.core.states import State
 from fifomark.core.submission import Submission
 from fifomark.daemon.service import spool_slots
 from fifomark.spool.spool import Spool
-from fifomark.workers.pool import Ended, SlotState
+from fifomark.workers.pool import SHORT_SECONDS, Ended, SlotState
 from fifomark.workers.slots import Slot
 
 GIB = 1 << 30
@@ -269,16 +269,31 @@ def test_what_is_taken_back_waits_in_its_place_as_if_it_had_never_been_started(m
 
 @pytest.mark.parametrize("stop", ["closing", "paused"])
 def test_what_is_not_begun_is_taken_back_when_nothing_more_is_to_start(mixed: Mixed, stop: str) -> None:
-    asked: list[bool] = []
-    mixed.slots.take_back = lambda now, everything: asked.append(everything) or []  # type: ignore[method-assign,func-returns-value]
+    asked: list[tuple[str, bool]] = []
+    for name, pool in (("slots", mixed.slots), ("sanitizers", mixed.sanitizers)):
+        pool.take_back = lambda now, everything, name=name: asked.append((name, everything)) or []  # type: ignore[method-assign,func-returns-value,misc]
     mixed.tick()
+    assert dict(asked) == {"slots": False, "sanitizers": False}
     if stop == "closing":
         mixed.daemon.closing = True
     else:
         with mixed.ledger.batch():
             mixed.ledger.steering.pause("tonight")
     mixed.tick()
-    assert asked == [False, True]
+    assert dict(asked) == {"slots": True, "sanitizers": stop == "closing"}  # what was claimed is sanitized in a pause too
+
+
+def test_the_daemon_may_look_away_where_all_slots_or_all_sanitizers_have_enough_to_do(mixed: Mixed) -> None:
+    daemon, now = mixed.daemon, mixed.now
+    assert not daemon.supplied(now)
+    mixed.slots.ahead = lambda now: [(SMALL, 2), (LARGE, 2)]  # type: ignore[method-assign]
+    assert daemon.supplied(now)
+    assert daemon.patience(now) == SHORT_SECONDS
+    for ahead in ([(SMALL, 2)], [(SMALL, 2), (LARGE, 1)], []):
+        mixed.slots.ahead = lambda now, ahead=ahead: ahead  # type: ignore[method-assign,misc]
+        assert not daemon.supplied(now)
+    mixed.sanitizers.ahead = lambda now: [(mixed.sanitizers.slots()[0].slot, 2)]  # type: ignore[method-assign]
+    assert daemon.supplied(now)
 
 
 def test_time_on_a_slot_is_counted_from_when_its_worker_came_to_it(mixed: Mixed) -> None:

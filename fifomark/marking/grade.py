@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
+from fractions import Fraction
 from math import fsum
 
 from fifomark.core.outcome import Evaluation, Metric
@@ -17,24 +19,25 @@ _HOUR = Decimal(3_600_000_000)  # microseconds
 def grade(evaluation: Evaluation, rubric: Rubric, received_at: datetime | None = None) -> Grade:
     """The mark of a model that was evaluated, and handed in at `received_at` (None: in time, whenever that is).
 
-    `share`, `band` and `passed` follow from the points as they are shown: rounded, and after what lateness takes.
+    `share`, `band` and `passed` follow from the points as they are shown: rounded, and after what lateness takes. All is reckoned in
+    decimals, as the rubric's author wrote and would do it: 8.1 of 9 points are 0.9 of them, which floats are not.
     """
     marks = tuple(_marked(criterion, evaluation, rubric) for criterion in rubric.criteria)
-    possible = fsum(mark.points_possible for mark in marks)
-    earned, step = _exact(fsum(mark.points for mark in marks)), rubric.grading.rounding.step
-    points = full = min(_rounded(earned, step), possible)
+    possible = exact(mark.points_possible for mark in marks)
+    earned, step = exact(mark.points for mark in marks), rubric.grading.rounding.step
+    points = full = rounded(earned, step, possible)
     late = None
     if (taken := _lateness(rubric.grading.late, received_at)) is not None:
         hours, of_points = taken
-        points = min(_rounded(earned * (1 - of_points), step), full)
-        late = Lateness(hours=hours, share=float(of_points), points=float(Decimal(repr(full)) - Decimal(repr(points))))
-    share = points / possible
+        points = rounded(earned * (1 - of_points), step, full)
+        late = Lateness(hours=hours, share=float(of_points), points=float(full - points))
+    share = Fraction(points) / Fraction(possible)
     return Grade(
-        points=points,
-        points_possible=possible,
-        share=share,
+        points=float(points),
+        points_possible=float(possible),
+        share=float(share),
         band=_band(share, rubric.grading),
-        passed=share >= rubric.grading.pass_mark,
+        passed=share >= _written(rubric.grading.pass_mark),
         criteria=marks,
         late=late,
     )
@@ -122,17 +125,22 @@ def _short(number: float) -> str:
     return f"{number:,.10g}"
 
 
-def _exact(points: float) -> Decimal:
-    """0.1 + 0.2 is 0.3: what floats add in the last digits is nobody's point."""
-    return Decimal(repr(round(points, 9)))
+def exact(points: Iterable[float]) -> Decimal:
+    """Their sum: 0.1 + 0.2 is 0.3, and what floats add in the last digits is nobody's point."""
+    return Decimal(repr(round(fsum(points), 9)))
 
 
-def _rounded(points: Decimal, step: float) -> float:
-    """Half up, in decimals: 0.5 × 20 points of a step 0.5 must not be lost to the last bit of a float."""
+def rounded(points: Decimal, step: float, most: Decimal) -> Decimal:
+    """To the nearest multiple of `step`, half up, but no more than `most`."""
     size = Decimal(repr(step))
-    return float((points / size).quantize(Decimal(1), ROUND_HALF_UP) * size)
+    return min((points / size).quantize(Decimal(1), ROUND_HALF_UP) * size, most)
 
 
-def _band(share: float, grading: Grading) -> str | None:
-    reached = [band for band in grading.bands if share >= band.start]
+def _written(share: float) -> Fraction:
+    """As the rubric has it: 0.9, and not the float that is nearest."""
+    return Fraction(repr(share))
+
+
+def _band(share: Fraction, grading: Grading) -> str | None:
+    reached = [band for band in grading.bands if share >= _written(band.start)]
     return max(reached, key=lambda band: band.start).grade if reached else None

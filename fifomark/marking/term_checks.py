@@ -8,6 +8,7 @@ from datetime import UTC, tzinfo
 from zoneinfo import ZoneInfo, available_timezones
 
 from fifomark.families.family import did_you_mean
+from fifomark.marking.grade import exact, rounded
 from fifomark.marking.metric_names import BUILT_IN
 from fifomark.marking.schema import Rubric
 from fifomark.marking.terms import CHECKS, Criterion, Linear, Steps, Threshold
@@ -104,6 +105,10 @@ def _split(rubric: Rubric, key: str, split: str | None) -> Iterator[Problem]:
 
 
 def _grading(rubric: Rubric) -> Iterator[Problem]:
+    possible, step = exact(criterion.points for criterion in rubric.criteria), rubric.grading.rounding.step
+    if (most := rounded(possible, step, possible)) < possible:
+        problem = f"makes {float(most):g} of all {float(possible):g} points, so that nobody could have full marks"
+        yield "grading.rounding.step", problem, "take one that the points are a multiple of, such as 0.01 or 1"
     for grade in twice(band.grade for band in rubric.grading.bands):
         yield "grading.bands", f"two bands are called {grade!r}", "give each its own grade"
     for start in twice(f"{band.start:g}" for band in rubric.grading.bands):

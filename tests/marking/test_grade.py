@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from fractions import Fraction
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from fifomark.core.outcome import Audit, Cost, Evaluation, Metric
@@ -195,3 +198,32 @@ def test_pass_and_band_follow_from_what_lateness_leaves() -> None:
 def test_a_due_date_at_the_end_of_time_is_no_error() -> None:
     late = Late(due=datetime.max.replace(tzinfo=UTC), grace_minutes=1e6)
     assert mark(0.8, Linear(start=0, end=1), grading=Grading(late=late), received_at=DUE).late is None
+
+
+@pytest.mark.parametrize(("points", "value", "start"), [(9, 0.9, 0.9), (6, 0.8, 0.8), (3, 0.8, 0.8), (7, 0.7, 0.7), (3, 0.1, 0.1)])
+def test_a_share_that_is_reached_is_reached(points: float, value: float, start: float) -> None:
+    grading = Grading(pass_mark=start, bands=(Band(grade="A", start=start), Band(grade="F", start=0)))
+    marked = mark(value, Linear(start=0, end=1), points=points, grading=grading)
+    assert (marked.band, marked.passed, marked.share) == ("A", True, value)
+
+
+@given(
+    steps=st.integers(1, 10_000),
+    points=st.integers(1, 10_000),
+    digits=st.integers(0, 2),
+    taken=st.integers(0, 10),
+)
+def test_shares_are_those_of_the_decimals_that_are_shown(steps: int, points: int, digits: int, taken: int) -> None:
+    """Band and pass mark are set to the very share that the decimals come to, where that has few enough digits to be written."""
+    possible, earned = Decimal(points).scaleb(-digits), Decimal(min(steps, points)).scaleb(-digits)
+    left = earned * (10 - taken) / 10
+    share = Fraction(left) / Fraction(possible)
+    assume(10**6 % share.denominator == 0)
+    start = float(share)
+    grading = Grading(
+        pass_mark=start, bands=(Band(grade="A", start=start),), rounding=Rounding(step=0.0001), late=Late(due=DUE, share=taken / 10)
+    )
+    criterion = Criterion(id="c", points=float(possible), metric="m", scoring=Steps(steps=((0.5, float(earned)),)))
+    evaluation = replace(EVALUATION, metrics=(Metric(id="m", split="all", value=0.5, n=10, higher_is_better=True),))
+    marked = grade(evaluation, rubric(criterion, grading=grading), DUE + timedelta(hours=1))
+    assert (marked.points, marked.band, marked.passed) == (float(left), "A", True)

@@ -87,6 +87,8 @@ def test_the_smallest_rubric_measures_accuracy_for_a_hundred_points(write_rubric
         (CRITERION + "check = 'loads'\nsplit = 'public'", {}, "criterion.a.split", "not made on a split"),
         ("[[grading.bands]]\ngrade = 'A'\nfrom = 0.5\n" * 2, {}, "grading.bands", "two bands are called 'A'"),
         ("[grading]\nbands = [{grade = 'A', from = 0.5}, {grade = 'B', from = 0.5}]", {}, "grading.bands", "begin at 0.5"),
+        ("[grading]\nrounding = {step = 300}", {}, "grading.rounding.step", "makes 0 of all 100 points"),
+        ("[grading]\nrounding = {step = 7}", {}, "grading.rounding.step", "makes 98 of all 100 points"),
         ("[grading.late]\nshare = 0.1", {}, "grading.late.due", "is missing"),
         ("[grading.late]\ndue = 2026-12-01T23:59:00", {}, "grading.late.due", "2026-12-01T23:59:00Z"),
         ("[grading.late]\ndue = 2026-12-01", {}, "grading.late.due", "a date with a time"),

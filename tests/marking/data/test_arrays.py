@@ -82,7 +82,7 @@ def test_each_argument_may_be_described(load, tmp_path: Path) -> None:
         ('input = ["a", "b"]', "shape = [2]\n[[input.more]]\nshape = [2]\nmean = [0.0, 1.0, 2.0]", "input.more[0].mean", "3 numbers"),
         ('input = ["a", "y"]', "shape = [2]", "data.input", "'y' is the label as well"),
         ('input = ["a", "single"]', "shape = [2]", "data.input", "single number"),
-        ("input = []", "shape = [2]", "data.input", "length"),
+        ("input = []", "shape = [2]", "data.input", "a list that is not empty"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(wrong, tmp_path: Path, data: str, input: str, key: str, said: str) -> None:

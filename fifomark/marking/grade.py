@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
-from math import fsum
+from fractions import Fraction
+from math import ceil
 
 from fifomark.core.outcome import Evaluation, Metric
 from fifomark.core.report import CriterionMark, Grade, Lateness
+from fifomark.marking.exact import rounded, total, written
 from fifomark.marking.schema import Rubric
 from fifomark.marking.terms import Criterion, Grading, Late, Linear, Scoring, SplitName, Steps, Threshold
 
-_HOUR = Decimal(3_600_000_000)  # microseconds
+_HOUR = 3_600_000_000  # microseconds
+_DIGITS = 9  # behind the point of the points earned: three criteria that show a sixth of a point each, as floats, are half a point
 
 
 def grade(evaluation: Evaluation, rubric: Rubric, received_at: datetime | None = None) -> Grade:
@@ -20,35 +22,35 @@ def grade(evaluation: Evaluation, rubric: Rubric, received_at: datetime | None =
     `share`, `band` and `passed` follow from the points as they are shown: rounded, and after what lateness takes.
     """
     marks = tuple(_marked(criterion, evaluation, rubric) for criterion in rubric.criteria)
-    possible = fsum(mark.points_possible for mark in marks)
-    earned, step = _exact(fsum(mark.points for mark in marks)), rubric.grading.rounding.step
-    points = full = min(_rounded(earned, step), possible)
+    possible = total(mark.points_possible for mark in marks)
+    earned, step = round(total(mark.points for mark in marks), _DIGITS), rubric.grading.rounding.step
+    points = full = rounded(earned, step)
     late = None
     if (taken := _lateness(rubric.grading.late, received_at)) is not None:
         hours, of_points = taken
-        points = min(_rounded(earned * (1 - of_points), step), full)
-        late = Lateness(hours=hours, share=float(of_points), points=float(Decimal(repr(full)) - Decimal(repr(points))))
+        points = rounded(earned * (1 - of_points), step)
+        late = Lateness(hours=hours, share=float(of_points), points=float(full - points))
     share = points / possible
     return Grade(
-        points=points,
-        points_possible=possible,
-        share=share,
+        points=float(points),
+        points_possible=float(possible),
+        share=float(share),
         band=_band(share, rubric.grading),
-        passed=share >= rubric.grading.pass_mark,
+        passed=share >= written(rubric.grading.pass_mark),
         criteria=marks,
         late=late,
     )
 
 
-def _lateness(late: Late | None, received_at: datetime | None) -> tuple[float, Decimal] | None:
+def _lateness(late: Late | None, received_at: datetime | None) -> tuple[float, Fraction] | None:
     """Hours after due and grace, and the share of the points that they cost; None for what came in time."""
     if late is None or received_at is None:
         return None
     over = (received_at - late.due - timedelta(minutes=late.grace_minutes)) // timedelta(microseconds=1)
     if over <= 0:
         return None
-    begun = (over / (Decimal(repr(late.hours)) * _HOUR)).to_integral_value(ROUND_CEILING)
-    return float(over / _HOUR), min(Decimal(repr(late.share)) * begun, Decimal(repr(late.most)))
+    begun = ceil(over / (written(late.hours) * _HOUR))
+    return over / _HOUR, min(written(late.share) * begun, written(late.most))
 
 
 def _marked(criterion: Criterion, evaluation: Evaluation, rubric: Rubric) -> CriterionMark:
@@ -102,7 +104,8 @@ def _points(scoring: Scoring, value: float, points: float, *, less_is_better: bo
         case Threshold(at_least=least, at_most=most):
             return points if (least is None or value >= least) and (most is None or value <= most) else 0.0
         case Linear(start=start, end=end):
-            return points * min(max((value - start) / (end - start), 0.0), 1.0)
+            way = (written(value) - written(start)) / (written(end) - written(start))
+            return float(written(points) * min(max(way, Fraction(0)), Fraction(1)))
         case Steps(steps=steps):
             return max((given for at, given in steps if (value <= at if less_is_better else value >= at)), default=0.0)
 
@@ -122,17 +125,6 @@ def _short(number: float) -> str:
     return f"{number:,.10g}"
 
 
-def _exact(points: float) -> Decimal:
-    """0.1 + 0.2 is 0.3: what floats add in the last digits is nobody's point."""
-    return Decimal(repr(round(points, 9)))
-
-
-def _rounded(points: Decimal, step: float) -> float:
-    """Half up, in decimals: 0.5 × 20 points of a step 0.5 must not be lost to the last bit of a float."""
-    size = Decimal(repr(step))
-    return float((points / size).quantize(Decimal(1), ROUND_HALF_UP) * size)
-
-
-def _band(share: float, grading: Grading) -> str | None:
-    reached = [band for band in grading.bands if share >= band.start]
+def _band(share: Fraction, grading: Grading) -> str | None:
+    reached = [band for band in grading.bands if share >= written(band.start)]
     return max(reached, key=lambda band: band.start).grade if reached else None

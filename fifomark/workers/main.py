@@ -57,7 +57,7 @@ def _sanitized(seen: Inspection, ticket: SanitizeTicket) -> Outcome:
         return Sanitized(inspection=seen)
     try:
         family = registry.recognise(seen.weights.tensors, registry.with_plugins(ticket.families))
-    except Exception as e:
+    except (Exception, SystemExit, KeyboardInterrupt) as e:  # a plugin's sys.exit() too
         traceback.print_exc()
         return _failed(e)
     return Sanitized(inspection=replace(seen, family=family))
@@ -115,7 +115,7 @@ def _outcomes(judge: Callable[[Sequence[T]], Iterator[Outcome]], tickets: Sequen
         yield from _outcomes(judge, [ticket])
 
 
-def _failed(error: Exception) -> Failed:
+def _failed(error: BaseException) -> Failed:
     plugin = plugins.responsible(error)
     message = str(plugin) if plugin else f"{type(error).__name__}: {error}"
     return Failed(reason=Reason(code="internal-error", message=shown(message, 1000), blame="operator"))

@@ -24,7 +24,7 @@ from fifomark.core.outcome import Details, Metric
 from fifomark.core.text import shown
 from fifomark.marking.details import tally_of
 from fifomark.marking.intervals import RESAMPLES, Bootstrap, bootstrap95, wilson95
-from fifomark.marking.metric_names import BUILT_IN
+from fifomark.marking.metric_names import BUILT_IN, more_is_better
 from fifomark.marking.own_metrics import OwnMetrics
 from fifomark.marking.schema import MetricRule, Rubric, Task
 from fifomark.marking.tasks import KINDS
@@ -34,7 +34,6 @@ _HOMES = (torchmetrics.classification, torchmetrics.regression, torchmetrics.tex
 _TOGETHER = 1 << 22  # numbers of outputs that may wait
 _TRIED = 32  # made-up examples
 _BY_SCORE = ("MulticlassAUROC", "MulticlassAveragePrecision", "MulticlassCalibrationError", "MulticlassHingeLoss")
-_LESS = ("TweedieDevianceScore",)  # is better, which torchmetrics does not say
 _HARMLESS = {"average", "threshold", "top_k"}  # arguments that do not say which labels there are
 _SHARES = ("MulticlassAccuracy", "BinaryAccuracy")  # of examples, or of positions
 
@@ -155,7 +154,6 @@ class Meter:
         return Predictions(self._rubric.task, outputs, labels)
 
     def _computed(self, rule: MetricRule, everything: Predictions | None) -> Metric:
-        better = rule.higher_is_better
         interval, method, reason = None, None, None
         if function := self._own.get(rule.id):
             assert everything is not None
@@ -163,7 +161,6 @@ class Meter:
             value = function(copy.outputs, copy.labels)
         else:
             metric = self._metrics[rule.id]
-            better = _better(rule, metric)
             value = self._value(rule, metric)
             if value is not None and (counts := _counts(rule, metric)):
                 # From the counts: torchmetrics divides in float32, where 19 of 20 is less than 0.95.
@@ -184,7 +181,7 @@ class Meter:
             value=value,
             n=self._examples,
             ci95=interval,
-            higher_is_better=better,
+            higher_is_better=more_is_better(rule),
             reason=reason if value is not None else self._troubles.get(rule.id, f"{rule.kind} gives no finite number on this data"),
             method=method if interval else None,
         )
@@ -193,7 +190,7 @@ class Meter:
         if rule.id in self._troubles:
             return None
         try:
-            return _number(_computed(metric))
+            return _number(_computed(metric, self._rubric.task))
         except Exception as e:  # of what this model gives: the rule itself was tried
             self._troubles[rule.id] = f"{rule.kind}: {shown(_first_line(e), 300)}"
             return None
@@ -204,7 +201,7 @@ class Meter:
             if function := self._own.get(rule.id):
                 return function(some.outputs, some.labels)
             metric = made(rule, everything.task)
-            return None if _fed(rule, metric, some) else _number(_computed(metric))
+            return None if _fed(rule, metric, some) else _number(_computed(metric, everything.task))
 
         return bootstrap95(measure, self._examples, self._rubric.run.seed)
 
@@ -239,11 +236,12 @@ def try_metrics(rubric: Rubric, place: object, own: OwnMetrics | None = None) ->
             metric = made(rule, rubric.task)
             with _quiet():
                 metric.update(*tried.asked_by(rule))
-            result = _computed(metric)
+            result = _computed(metric, rubric.task)
         except Exception as e:  # whatever torchmetrics thinks of the operator's arguments
             raise ConfigError(place, key, f"{rule.kind} does not take them: {_first_line(e)}") from e
         if not isinstance(result, Tensor) or result.numel() != 1:
-            raise ConfigError(place, key, f"{rule.kind} gives no single number with them", 'average = "macro" makes it one')
+            hint = 'average = "macro" makes it one' if rule.kind.startswith(("Multiclass", "Multilabel")) else "leave them out"
+            raise ConfigError(place, key, f"{rule.kind} gives no single number with them", hint)
 
 
 @contextmanager
@@ -273,16 +271,12 @@ def _fed(rule: MetricRule, metric: TorchMetric, seen: Predictions) -> dict[str, 
     return {}
 
 
-def _computed(metric: TorchMetric) -> Tensor:
+def _computed(metric: TorchMetric, task: Task) -> Tensor:
+    """Where it is a number for each of several targets, their mean."""
     with _quiet():
         result: Tensor = metric.compute()
-    return result
-
-
-def _better(rule: MetricRule, metric: TorchMetric) -> bool:
-    if rule.higher_is_better is not None:
-        return rule.higher_is_better
-    return rule.kind not in _LESS if metric.higher_is_better is None else metric.higher_is_better
+    each = task.type == "regression" and isinstance(result, Tensor) and result.shape == (task.targets,)
+    return result.mean() if each else result
 
 
 def _usual(kind: str, task: Task) -> dict[str, Any]:

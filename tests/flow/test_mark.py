@@ -60,7 +60,7 @@ def test_a_slot_that_is_not_there_is_wrong_usage_and_others_are_named(good: Path
     seen = command(good, "--rubric", DIGITS, "--slot", "cuda:7")
     assert seen.returncode == 2
     assert (
-        "fifomark: --slot: 'cuda:7' cannot be used: its worker cannot be set up: this slot is a GPU, but torch sees none (there are: 'cpu', 'cpu:"
+    said = "--slot: 'cuda:7' cannot be used: its worker cannot be set up: this slot is a GPU, but torch sees none (there are: 'cpu', "
         in seen.stderr
     )
     assert "Traceback" not in seen.stderr

@@ -132,8 +132,22 @@ def test_several_targets_are_one_number_or_an_error_that_says_how() -> None:
     outputs = labels + 0.1 * normal(N, 3)
     (metric,) = measured(task, outputs, labels, MetricRule(id="m", kind="MeanAbsoluteError"))
     assert metric.value == pytest.approx(float((outputs - labels).abs().mean()), abs=1e-6)
-    with pytest.raises(ConfigError, match="no single number"):
-        measured(task, outputs, labels, MetricRule(id="m", kind="PearsonCorrCoef"))
+    with pytest.raises(ConfigError, match=r"no single number with them \(leave them out\)"):
+        measured(task, outputs, labels, MetricRule(id="m", kind="KendallRankCorrCoef", args={"t_test": True}))
+
+
+@pytest.mark.filterwarnings("ignore:Metric .* will save all")
+@pytest.mark.parametrize("interval", ["auto", "bootstrap"])
+@pytest.mark.parametrize("kind", ["ConcordanceCorrCoef", "KendallRankCorrCoef", "PearsonCorrCoef", "SpearmanCorrCoef"])
+def test_a_correlation_over_several_targets_is_the_mean_of_theirs(kind: str, interval: Any) -> None:
+    task, labels = Task(type="regression", targets=3), normal(N, 3)
+    outputs = labels + torch.tensor([0.1, 1.0, 3.0]) * normal(N, 3)
+    (metric,) = measured(task, outputs, labels, MetricRule(id="m", kind=kind, interval=interval))
+    each = [float(getattr(regression, kind)()(outputs[:, i], labels[:, i])) for i in range(3)]
+    assert metric.value == pytest.approx(sum(each) / 3, abs=1e-6)
+    if interval == "bootstrap":
+        assert metric.ci95 is not None
+        assert metric.ci95[0] < metric.value < metric.ci95[1]
 
 
 def test_shares_of_examples_carry_wilsons_interval_and_its_name() -> None:

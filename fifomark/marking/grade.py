@@ -2,55 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
+from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
 from fractions import Fraction
-from math import ceil
+from math import fsum
 
 from fifomark.core.outcome import Evaluation, Metric
 from fifomark.core.report import CriterionMark, Grade, Lateness
-from fifomark.marking.exact import rounded, total, written
 from fifomark.marking.schema import Rubric
 from fifomark.marking.terms import Criterion, Grading, Late, Linear, Scoring, SplitName, Steps, Threshold
 
-_HOUR = 3_600_000_000  # microseconds
-_DIGITS = 9  # behind the point of the points earned: three criteria that show a sixth of a point each, as floats, are half a point
+_HOUR = Decimal(3_600_000_000)  # microseconds
 
 
 def grade(evaluation: Evaluation, rubric: Rubric, received_at: datetime | None = None) -> Grade:
     """The mark of a model that was evaluated, and handed in at `received_at` (None: in time, whenever that is).
 
-    `share`, `band` and `passed` follow from the points as they are shown: rounded, and after what lateness takes.
+    `share`, `band` and `passed` follow from the points as they are shown: rounded, and after what lateness takes. All is reckoned in
+    decimals, as the rubric's author wrote and would do it: 8.1 of 9 points are 0.9 of them, which floats are not.
     """
     marks = tuple(_marked(criterion, evaluation, rubric) for criterion in rubric.criteria)
-    possible = total(mark.points_possible for mark in marks)
-    earned, step = round(total(mark.points for mark in marks), _DIGITS), rubric.grading.rounding.step
-    points = full = rounded(earned, step)
+    possible = exact(mark.points_possible for mark in marks)
+    earned, step = exact(mark.points for mark in marks), rubric.grading.rounding.step
+    points = full = rounded(earned, step, possible)
     late = None
     if (taken := _lateness(rubric.grading.late, received_at)) is not None:
         hours, of_points = taken
-        points = rounded(earned * (1 - of_points), step)
+        points = rounded(earned * (1 - of_points), step, full)
         late = Lateness(hours=hours, share=float(of_points), points=float(full - points))
-    share = points / possible
+    share = Fraction(points) / Fraction(possible)
     return Grade(
         points=float(points),
         points_possible=float(possible),
         share=float(share),
         band=_band(share, rubric.grading),
-        passed=share >= written(rubric.grading.pass_mark),
+        passed=share >= _written(rubric.grading.pass_mark),
         criteria=marks,
         late=late,
     )
 
 
-def _lateness(late: Late | None, received_at: datetime | None) -> tuple[float, Fraction] | None:
+def _lateness(late: Late | None, received_at: datetime | None) -> tuple[float, Decimal] | None:
     """Hours after due and grace, and the share of the points that they cost; None for what came in time."""
     if late is None or received_at is None:
         return None
     over = (received_at - late.due - timedelta(minutes=late.grace_minutes)) // timedelta(microseconds=1)
     if over <= 0:
         return None
-    begun = ceil(over / (written(late.hours) * _HOUR))
-    return over / _HOUR, min(written(late.share) * begun, written(late.most))
+    begun = (over / (Decimal(repr(late.hours)) * _HOUR)).to_integral_value(ROUND_CEILING)
+    return float(over / _HOUR), min(Decimal(repr(late.share)) * begun, Decimal(repr(late.most)))
 
 
 def _marked(criterion: Criterion, evaluation: Evaluation, rubric: Rubric) -> CriterionMark:
@@ -104,8 +105,7 @@ def _points(scoring: Scoring, value: float, points: float, *, less_is_better: bo
         case Threshold(at_least=least, at_most=most):
             return points if (least is None or value >= least) and (most is None or value <= most) else 0.0
         case Linear(start=start, end=end):
-            way = (written(value) - written(start)) / (written(end) - written(start))
-            return float(written(points) * min(max(way, Fraction(0)), Fraction(1)))
+            return points * min(max((value - start) / (end - start), 0.0), 1.0)
         case Steps(steps=steps):
             return max((given for at, given in steps if (value <= at if less_is_better else value >= at)), default=0.0)
 
@@ -125,6 +125,22 @@ def _short(number: float) -> str:
     return f"{number:,.10g}"
 
 
+def exact(points: Iterable[float]) -> Decimal:
+    """Their sum: 0.1 + 0.2 is 0.3, and what floats add in the last digits is nobody's point."""
+    return Decimal(repr(round(fsum(points), 9)))
+
+
+def rounded(points: Decimal, step: float, most: Decimal) -> Decimal:
+    """To the nearest multiple of `step`, half up, but no more than `most`."""
+    size = Decimal(repr(step))
+    return min((points / size).quantize(Decimal(1), ROUND_HALF_UP) * size, most)
+
+
+def _written(share: float) -> Fraction:
+    """As the rubric has it: 0.9, and not the float that is nearest."""
+    return Fraction(repr(share))
+
+
 def _band(share: Fraction, grading: Grading) -> str | None:
-    reached = [band for band in grading.bands if share >= written(band.start)]
+    reached = [band for band in grading.bands if share >= _written(band.start)]
     return max(reached, key=lambda band: band.start).grade if reached else None

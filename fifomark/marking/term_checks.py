@@ -9,10 +9,10 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo, available_timezones
 
 from fifomark.families.family import did_you_mean
-from fifomark.marking.exact import common_step, total, written
+from fifomark.marking.grade import exact, rounded
 from fifomark.marking.metric_names import BUILT_IN, more_is_better
 from fifomark.marking.schema import Rubric
-from fifomark.marking.terms import CHECKS, LEAST_STEP, Criterion, Linear, Scoring, Steps, Threshold
+from fifomark.marking.terms import CHECKS, Criterion, Linear, Scoring, Steps, Threshold
 
 Problem = tuple[str, str, str]  # key, problem, hint
 
@@ -129,20 +129,14 @@ def _split(rubric: Rubric, key: str, split: str | None) -> Iterator[Problem]:
 
 
 def _grading(rubric: Rubric) -> Iterator[Problem]:
-    yield from _rounding(rubric)
+    possible, step = exact(criterion.points for criterion in rubric.criteria), rubric.grading.rounding.step
+    if (most := rounded(possible, step, possible)) < possible:
+        problem = f"makes {float(most):g} of all {float(possible):g} points, so that nobody could have full marks"
+        yield "grading.rounding.step", problem, "take one that the points are a multiple of, such as 0.01 or 1"
     for grade in twice(band.grade for band in rubric.grading.bands):
         yield "grading.bands", f"two bands are called {grade!r}", "give each its own grade"
     for start in twice(f"{band.start:g}" for band in rubric.grading.bands):
         yield "grading.bands", f"two bands begin at {start}", "each needs its own from"
-
-
-def _rounding(rubric: Rubric) -> Iterator[Problem]:
-    """All points must be a multiple of the step, or nobody could have them."""
-    points, step = total(criterion.points for criterion in rubric.criteria), rubric.grading.rounding.step
-    if points % written(step):
-        fits = float(common_step(points, step))
-        hint = f"say step = {fits:.10g}" if fits >= LEAST_STEP else "give the criteria points with fewer digits"
-        yield "grading.rounding.step", f"{step:.10g} does not go into the {float(points):.10g} points of all criteria", hint
 
 
 def _attempts(rubric: Rubric) -> Iterator[Problem]:

@@ -14,7 +14,6 @@ Finite = Annotated[float, Meta(ge=-1e300, le=1e300)]  # TOML has nan and inf; a 
 Share = Annotated[float, Meta(ge=0, le=1)]
 Points = Annotated[float, Meta(ge=0, le=1e6)]
 Name = Annotated[str, Meta(min_length=1)]
-LEAST_STEP = 1e-6  # of points
 SplitName = Literal["all", "public", "private"]
 
 
@@ -69,9 +68,9 @@ class Band(Record, rename={"start": "from"}):
 
 
 class Rounding(Record):
-    """The points of a mark are a multiple of `step`, and so are those of all criteria together."""
+    """The points of a mark are a multiple of `step`."""
 
-    step: Annotated[float, Meta(ge=LEAST_STEP, le=1e6)] = 0.01
+    step: Annotated[float, Meta(ge=1e-6, le=1e6)] = 0.01
     mode: Literal["half-up"] = "half-up"
 
 

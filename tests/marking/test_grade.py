@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -88,42 +89,8 @@ def test_points_are_rounded_half_up_in_decimals(value: float, points: float) -> 
     assert mark(value, Linear(start=0, end=1), grading=Grading(rounding=Rounding(step=0.5))).points == points
 
 
-@pytest.mark.parametrize(("points", "share"), [(8.1, 0.9), (7.2, 0.8), (6.3, 0.7), (5.4, 0.6)])
-def test_a_share_is_reached_by_the_points_that_are_written_so(points: float, share: float) -> None:
-    """8.1 / 9 of floats is less than 0.9."""
-    grading = Grading(pass_mark=share, bands=(Band(grade="A", start=share),), rounding=Rounding(step=0.1))
-    marked = mark(points / 9, Steps(steps=((0.0, points),)), points=9, grading=grading)
-    assert (marked.share, marked.band, marked.passed) == (share, "A", True)
-
-
-_steps = st.sampled_from([0.001, 0.01, 0.1, 0.25, 0.3, 0.5, 0.7, 1.0, 3.0])
-_shares = st.integers(0, 1000).map(lambda share: share / 1000)
-
-
-@given(step=_steps, of=st.integers(1, 400), have=st.integers(0, 400), start=_shares, taken=_shares, hours=st.integers(0, 3))
-def test_points_share_band_and_pass_are_those_of_the_numbers_as_they_are_written(
-    step: float, of: int, have: int, start: float, taken: float, hours: int
-) -> None:
-    size = Fraction(str(step))
-    possible, earned = of * size, min(have, of) * size
-    bands = (Band(grade="A", start=start),)
-    grading = Grading(pass_mark=start, bands=bands, rounding=Rounding(step=step), late=Late(due=DUE, share=taken, hours=1))
-    scoring = Steps(steps=((0.0, float(earned)), (2.0, float(possible))))
-    marked = mark(1.0, scoring, points=float(possible), grading=grading, received_at=DUE + timedelta(hours=hours))
-    left = earned * (1 - min(hours * Fraction(str(taken)), Fraction(1)))
-    points = (left / size + Fraction(1, 2)) // 1 * size
-    assert (marked.points, marked.points_possible, marked.share) == (float(points), float(possible), float(points / possible))
-    reached = points / possible >= Fraction(str(start))
-    assert (marked.passed, marked.band) == (reached, "A" if reached else None)
-
-
-@given(parts=st.lists(st.integers(1, 12), min_size=1, max_size=6))
-def test_parts_that_make_up_a_whole_give_all_its_points(parts: list[int]) -> None:
-    """Also where each is shown as a float that is a little less: a third, or a sixth of a point."""
-    criteria = [Criterion(id=f"c{i}", points=1, metric="m", scoring=Linear(start=0, end=sum(parts) / part)) for i, part in enumerate(parts)]
-    rules = rubric(*criteria, grading=Grading(rounding=Rounding(step=1.0)))
-    metric = Metric(id="m", split="all", value=0.5, n=10)
-    assert grade(replace(EVALUATION, metrics=(metric,)), rules).points == 1.0  # half a point, half up
+def test_rounding_never_gives_more_than_is_possible() -> None:
+    assert mark(1.0, Linear(start=0, end=1), points=9, grading=Grading(rounding=Rounding(step=2))).share == 1.0
 
 
 def test_the_pass_mark_is_reached_by_what_is_shown() -> None:
@@ -231,3 +198,32 @@ def test_pass_and_band_follow_from_what_lateness_leaves() -> None:
 def test_a_due_date_at_the_end_of_time_is_no_error() -> None:
     late = Late(due=datetime.max.replace(tzinfo=UTC), grace_minutes=1e6)
     assert mark(0.8, Linear(start=0, end=1), grading=Grading(late=late), received_at=DUE).late is None
+
+
+@pytest.mark.parametrize(("points", "value", "start"), [(9, 0.9, 0.9), (6, 0.8, 0.8), (3, 0.8, 0.8), (7, 0.7, 0.7), (3, 0.1, 0.1)])
+def test_a_share_that_is_reached_is_reached(points: float, value: float, start: float) -> None:
+    grading = Grading(pass_mark=start, bands=(Band(grade="A", start=start), Band(grade="F", start=0)))
+    marked = mark(value, Linear(start=0, end=1), points=points, grading=grading)
+    assert (marked.band, marked.passed, marked.share) == ("A", True, value)
+
+
+@given(
+    steps=st.integers(1, 10_000),
+    points=st.integers(1, 10_000),
+    digits=st.integers(0, 2),
+    taken=st.integers(0, 10),
+)
+def test_shares_are_those_of_the_decimals_that_are_shown(steps: int, points: int, digits: int, taken: int) -> None:
+    """Band and pass mark are set to the very share that the decimals come to, where that has few enough digits to be written."""
+    possible, earned = Decimal(points).scaleb(-digits), Decimal(min(steps, points)).scaleb(-digits)
+    left = earned * (10 - taken) / 10
+    share = Fraction(left) / Fraction(possible)
+    assume(10**6 % share.denominator == 0)
+    start = float(share)
+    grading = Grading(
+        pass_mark=start, bands=(Band(grade="A", start=start),), rounding=Rounding(step=0.0001), late=Late(due=DUE, share=taken / 10)
+    )
+    criterion = Criterion(id="c", points=float(possible), metric="m", scoring=Steps(steps=((0.5, float(earned)),)))
+    evaluation = replace(EVALUATION, metrics=(Metric(id="m", split="all", value=0.5, n=10, higher_is_better=True),))
+    marked = grade(evaluation, rubric(criterion, grading=grading), DUE + timedelta(hours=1))
+    assert (marked.points, marked.band, marked.passed) == (float(left), "A", True)

@@ -62,7 +62,7 @@ def load(group: str, name: str) -> Loaded:
         used = _used(entry)
         try:
             made = entry.load()
-        except (Exception, SystemExit) as e:
+        except BaseException as e:  # sys.exit() too
             raise failed(used, e) from e
         _loaded[group, name] = known = Loaded(made, used, entry.module.partition(".")[0])
     return known
@@ -74,9 +74,10 @@ def used(group: str, name: str) -> PluginUsed | None:
     return loaded.used if loaded else None
 
 
-def failed(used: PluginUsed, error: BaseException) -> PluginFailed:
+def failed(used: PluginUsed, error: BaseException, hint: str = "") -> PluginFailed:
     text = shown((str(error).splitlines() or [""])[0], 300)
-    return PluginFailed(used.name, used.distribution, used.version, f"{type(error).__name__}{': ' if text else ''}{text}")
+    what = f"{type(error).__name__}{': ' if text else ''}{text}{f' ({hint})' if hint else ''}"
+    return PluginFailed(used.name, used.distribution, used.version, what)
 
 
 def responsible(error: BaseException) -> PluginFailed | None:

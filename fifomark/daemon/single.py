@@ -29,6 +29,7 @@ from fifomark.marking.rubric import FILE_NAME, load_rubric, rubric_sha256
 from fifomark.reports.compose import MARKED, compose, refusal
 from fifomark.sanitizer.sanitizer import Sanitizer
 from fifomark.workers.local import LocalPool
+from fifomark.workers.machine import cores
 from fifomark.workers.main import serve_marking
 from fifomark.workers.slots import Slot, find_slots
 
@@ -48,7 +49,7 @@ class Marker:
         self.rubric, self._sha256 = load_rubric(self._folder), rubric_sha256(self._folder)
         self._limits = limits or Limits()
         self._policy = replace(policy or Policy(), torchscript=self.rubric.model.torchscript)
-        self._slot = _slot(slot)
+        self._slot, self._named = _slot(slot), slot is not None
         self._pool = LocalPool(serve_marking, [self._slot])
         self._sanitizer = Sanitizer(self._limits, self._policy)
 
@@ -117,6 +118,8 @@ class Marker:
         while not (ended := self._pool.collect(time.time())):
             wait(self._pool.waitables(), timeout=_LOOK_SECONDS)
         if why := next((state.why for state in self._pool.slots() if state.why), None):
+            if self._named:
+                raise ConfigError("--slot", "", f"{self._slot.name!r} cannot be used: {why}", f"there are: {_others(self._slot)}")
             raise InternalError(f"no slot to mark on: {why} (what it said stands on stderr)")
         return ended[0].outcome
 
@@ -159,3 +162,9 @@ def _slot(wanted: str | None) -> Slot:
     if wanted is None:
         return find_slots("auto")[0]
     return find_slots((wanted,), file="--slot")[0]
+
+
+def _others(slot: Slot) -> str:
+    """The slots that could be named in the place of one that cannot be used."""
+    found = [other.name for other in find_slots("auto") if other.device == "cuda" and other.visible != slot.visible]
+    return ", ".join(map(repr, [*found, "cpu", f"cpu:{len(cores())}"]))

@@ -13,6 +13,7 @@ from fifomark.families.family import Family, Match, did_you_mean
 from fifomark.families.layers import Layers, read
 from fifomark.families.logistic import Logistic
 from fifomark.families.mlp import MLP
+from fifomark.families.plugged import Plugged
 from fifomark.families.rnn import RNN
 from fifomark.families.transformer import Transformer
 
@@ -50,12 +51,12 @@ def _plugged(name: str) -> Family:
     made, used, _ = plugins.load(plugins.FAMILIES, name)
     try:
         family = made() if isinstance(made, type) else made
-    except Exception as e:
+    except BaseException as e:  # sys.exit() too
         raise plugins.failed(used, e) from e
     if not isinstance(family, Family) or family.name != name:
         found = f"a family called {family.name!r}" if isinstance(family, Family) else f"a {type(family).__name__}"
         raise plugins.failed(used, TypeError(f"its entry point gives {found}, expected a fifomark.families.family.Family called {name!r}"))
-    return family
+    return Plugged(family, used)
 
 
 def match(weights: Sequence[TensorSpec], families: Mapping[str, Family] = FAMILIES) -> Match | None:
@@ -87,17 +88,8 @@ def _credit(name: str) -> tuple[str, ...]:
 
 
 def _ranked(layers: Layers, families: Mapping[str, Family]) -> list[Match]:
-    found = [seen for one in families.values() if (seen := _judged(one, layers))]
+    found = [seen for one in families.values() if (seen := one.judge(layers))]
     return sorted(found, key=lambda seen: -seen.strength)
-
-
-def _judged(family: Family, layers: Layers) -> Match | None:
-    seen: object = family.judge(layers)
-    if seen is None or (isinstance(seen, Match) and seen.family == family.name):
-        return seen
-    found = f"a Match of {seen.family!r}" if isinstance(seen, Match) else f"a {type(seen).__name__}"
-    wrong = TypeError(f"judge() gave {found}, expected a Match of {family.name!r} or None")
-    raise plugins.failed(plugins.load(plugins.FAMILIES, family.name).used, wrong)  # ours are checked by mypy
 
 
 def _decided(ranked: Sequence[Match]) -> Match | None:

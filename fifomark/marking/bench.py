@@ -16,8 +16,9 @@ from fifomark.core.outcome import MarkTicket
 from fifomark.families import registry
 from fifomark.marking.data import load_data
 from fifomark.marking.factories import Factory
-from fifomark.marking.metrics import Meter, own_metrics, try_metrics
+from fifomark.marking.metrics import Meter, try_metrics
 from fifomark.marking.model_rules import check_facts
+from fifomark.marking.own_metrics import own_metrics
 from fifomark.marking.rubric import FILE_NAME, load_rubric, rubric_sha256
 from fifomark.marking.running import Examples
 from fifomark.marking.schema import Rubric

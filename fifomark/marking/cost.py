@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from fifomark.core.outcome import Metric
-from fifomark.marking.metric_names import BUILT_IN
+from fifomark.marking.metric_names import BUILT_IN, more_is_better
 from fifomark.marking.running import Examples, Runner
 from fifomark.marking.schema import Rubric
 from fifomark.marking.scripts import Script
@@ -55,7 +55,7 @@ def of_model(rubric: Rubric, runner: Runner, parameters: int, examples: Examples
             split="all",
             value=measured[rule.kind](),
             n=0,
-            higher_is_better=False if rule.higher_is_better is None else rule.higher_is_better,
+            higher_is_better=more_is_better(rule),
             method=METHODS[rule.kind],
         )
         for rule in wanted

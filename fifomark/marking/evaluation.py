@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fifomark import plugins
 from fifomark.core.catalogue import find
-from fifomark.core.errors import ConfigError, PluginFailed
+from fifomark.core.errors import ConfigError, InternalError, PluginFailed
 from fifomark.core.findings import Finding, verdict_of
 from fifomark.core.outcome import (
     DEVICE_ERROR,
@@ -43,6 +43,7 @@ from fifomark.marking.fingerprint import fingerprint
 from fifomark.marking.forms import not_accepted
 from fifomark.marking.metrics import Meter
 from fifomark.marking.model import Built, Material, rebuild
+from fifomark.marking.python import said
 from fifomark.marking.rubric import FILE_NAME
 from fifomark.marking.running import PRECISIONS, Examples, Misbehaved, OutOfMemory, Runner, TookTooLong, of_device
 from fifomark.marking.schema import Rubric
@@ -78,6 +79,9 @@ def evaluate(ticket: MarkTicket, bench: Bench) -> Outcome:
         return Failed(reason=Reason(code="rubric-changed", message=str(e), blame="operator"))
     except ConfigError as e:
         return Failed(reason=Reason(code="rubric-error", message=str(e), blame="operator"))
+    except (SystemExit, KeyboardInterrupt) as e:  # nothing of ours ends here: it is code of the operator's, which shall not end the worker
+        _log.exception("submission %d could not be marked", ticket.submission)
+        return _failed(plugins.responsible(e) or InternalError(f"the rubric's own Python raised {said(e, ticket.rubric)}"))
     except Exception as e:
         _log.exception("submission %d could not be marked", ticket.submission)
         if of_device(e):
@@ -98,7 +102,7 @@ def _baseline(loaded: LoadedRubric) -> Built:
 
 
 def _failed(error: Exception) -> Failed:
-    message = str(error) if isinstance(error, PluginFailed) else f"{type(error).__name__}: {error}"
+    message = str(error) if isinstance(error, (PluginFailed, InternalError)) else f"{type(error).__name__}: {error}"
     return Failed(reason=Reason(code="internal-error", message=shown(message, 500), blame="operator"))
 
 
@@ -115,7 +119,7 @@ def _run(built: Built, loaded: LoadedRubric, device: torch.device, started: floa
             return Refused(findings=(finding,))
         seen = measure(runner, rubric, loaded.splits, loaded.meters)
     except Misbehaved as e:
-        if e.finding.code == "FM603" and built.family is not None and built.family not in registry.FAMILIES:
+        if e.finding.code in ("FM603", "FM604") and built.family is not None and built.family not in registry.FAMILIES:
             raise plugins.failed(plugins.load(plugins.FAMILIES, built.family).used, e) from e  # what it builds, runs
         raise
     if verdict_of(seen.findings).refuses:

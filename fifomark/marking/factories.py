@@ -8,9 +8,8 @@ not saved, or a number that is no buffer at all, is there only where the constru
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from itertools import chain
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,17 +33,15 @@ class Factory:
         assert rubric.model.factory is not None
         self.reference, self._args = rubric.model.factory, rubric.model.args
         self._folder, self._place = folder, place
-        self._callable: Callable[..., Any] = load_callable(folder, self.reference, place, _KEY)
+        arguments = f"model.args are {', '.join(self._args)}" if self._args else "there are no model.args"
+        self._own = load_callable(folder, self.reference, place, _KEY, arguments=arguments)
         self._outline = self._outlined()
 
     def make(self) -> nn.Module:
         """A new model, as the constructor leaves it."""
-        try:
-            model = self._callable(**self._args)
-        except Exception as e:
-            raise ConfigError(self._place, _KEY, f"{self.reference} raised {said(e, self._folder)}", self._hint(e)) from e
+        model = self._own(**self._args)
         if not isinstance(model, nn.Module):
-            raise ConfigError(self._place, _KEY, f"{self.reference} gives a {type(model).__name__}, expected a torch.nn.Module")
+            raise self._own.wrong(f"gives a {type(model).__name__}, expected a torch.nn.Module")
         return model
 
     def filled(self, weights: Mapping[str, Tensor], dtype: torch.dtype) -> nn.Module | list[Finding]:
@@ -56,7 +53,9 @@ class Factory:
             return fill(model, weights, "the rubric") or model.eval()
         except ConfigError:
             raise
-        except Exception as e:  # a hook of its own, perhaps: not to be told from a weight that it cannot take, and no reason to stop all
+        except (
+            BaseException
+        ) as e:  # a hook of its own, perhaps: not to be told from a weight that it cannot take, and no reason to stop all
             raise InternalError(f"{self.reference} of the rubric raised {said(e, self._folder)} while it was filled") from e
 
     def try_on(self, rubric: Rubric, examples: Examples, device: torch.device) -> None:
@@ -65,6 +64,8 @@ class Factory:
         some = [tensor[:_TRIED] for tensor in examples.inputs]
         try:
             runner.outputs(some, tuple(examples.labels[:_TRIED].shape))
+        except (SystemExit, KeyboardInterrupt) as e:
+            raise self._own.failed(e) from e
         except OutOfMemory:
             return  # the first submission says it better
         except Misbehaved as e:
@@ -77,15 +78,10 @@ class Factory:
         """The model without memory; None where its constructor needs real numbers, or leaves shapes open."""
         try:
             with torch.device("meta"):
-                model = self._callable(**self._args)
+                model = self._own(**self._args)
             tensors = list(chain(model.parameters(), model.buffers()))
         except Exception:
             self.make()  # says what is wrong, where it is not the device
             return None
         whole = all(tensor.is_meta and not is_lazy(tensor) for tensor in tensors)
         return model if whole and isinstance(model, nn.Module) else None
-
-    def _hint(self, error: Exception) -> str:
-        if not isinstance(error, TypeError):
-            return ""
-        return f"model.args are {', '.join(self._args)}" if self._args else "there are no model.args"

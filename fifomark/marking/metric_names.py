@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from fifomark.marking.schema import TaskType
+from fifomark.marking.schema import MetricRule, TaskType
 
 
 def _in(prefix: str, names: str) -> tuple[str, ...]:
@@ -38,3 +38,19 @@ TORCHMETRICS: Mapping[TaskType, tuple[str, ...]] = {
 
 BUILT_IN = ("parameters", "bytes", "macs", "latency_ms", "latency_p90_ms", "peak_memory_mib")
 """Numbers of the model itself, measured on no labels (fifomark.marking.cost)."""
+
+_LESS = (  # is better
+    *_in("Binary", "CalibrationError HammingDistance HingeLoss"),
+    *_in("Multiclass", "CalibrationError HammingDistance HingeLoss"),
+    *_in("Multilabel", "CoverageError HammingDistance RankingLoss"),
+    *(name for name in _REGRESSION.split() if name.endswith(("Error", "Distance", "DevianceScore"))),
+    "Perplexity",
+    *BUILT_IN,
+)
+
+
+def more_is_better(rule: MetricRule) -> bool | None:
+    """What the rule says; else what is known of its kind, which is nothing of a function of the operator's."""
+    if rule.higher_is_better is not None or ":" in rule.kind:
+        return rule.higher_is_better
+    return rule.kind not in _LESS

@@ -4,7 +4,7 @@ interval, exact shares)."""
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,14 +19,13 @@ import torchmetrics.text
 from torch import Tensor
 from torchmetrics import Metric as TorchMetric
 
-from fifomark import plugins
 from fifomark.core.errors import ConfigError
 from fifomark.core.outcome import Details, Metric
 from fifomark.core.text import shown
 from fifomark.marking.details import tally_of
 from fifomark.marking.intervals import RESAMPLES, Bootstrap, bootstrap95, wilson95
-from fifomark.marking.metric_names import BUILT_IN
-from fifomark.marking.python import load_callable
+from fifomark.marking.metric_names import BUILT_IN, more_is_better
+from fifomark.marking.own_metrics import OwnMetrics
 from fifomark.marking.schema import MetricRule, Rubric, Task
 from fifomark.marking.tasks import KINDS
 from fifomark.marking.terms import SplitName
@@ -35,11 +34,8 @@ _HOMES = (torchmetrics.classification, torchmetrics.regression, torchmetrics.tex
 _TOGETHER = 1 << 22  # numbers of outputs that may wait
 _TRIED = 32  # made-up examples
 _BY_SCORE = ("MulticlassAUROC", "MulticlassAveragePrecision", "MulticlassCalibrationError", "MulticlassHingeLoss")
-_LESS = ("TweedieDevianceScore",)  # is better, which torchmetrics does not say
 _HARMLESS = {"average", "threshold", "top_k"}  # arguments that do not say which labels there are
 _SHARES = ("MulticlassAccuracy", "BinaryAccuracy")  # of examples, or of positions
-OwnMetric = Callable[[Tensor, Tensor], Any]
-Own = dict[str, OwnMetric]  # functions of the rubric's own, by the metric's id
 
 
 @dataclass(frozen=True)
@@ -100,7 +96,7 @@ class Predictions:
 class Meter:
     """The metrics of a rubric on one split, fed with batches; `own` are its functions, by the metric's id."""
 
-    def __init__(self, rubric: Rubric, split: SplitName, own: Own | None = None) -> None:
+    def __init__(self, rubric: Rubric, split: SplitName, own: OwnMetrics | None = None) -> None:
         self._rubric, self._split, self._own = rubric, split, own or {}
         self._rules = [rule for rule in rubric.metrics if rule.kind not in BUILT_IN]
         self._metrics = {rule.id: _trusting(made(rule, rubric.task), rule) for rule in self._rules if rule.id not in self._own}
@@ -141,7 +137,7 @@ class Meter:
             self._kept.append(seen)
 
     def metrics(self) -> tuple[Metric, ...]:
-        """ConfigError where a function of the rubric's own fails: that is no fault of the model."""
+        """ConfigError or PluginFailed where a function of the operator's fails: that is no fault of the model."""
         self._feed()
         everything = self._everything()
         return tuple(self._computed(rule, everything) for rule in self._rules)
@@ -158,14 +154,13 @@ class Meter:
         return Predictions(self._rubric.task, outputs, labels)
 
     def _computed(self, rule: MetricRule, everything: Predictions | None) -> Metric:
-        better = rule.higher_is_better
         interval, method, reason = None, None, None
         if function := self._own.get(rule.id):
             assert everything is not None
-            value = asked(function, rule, everything.copied())
+            copy = everything.copied()
+            value = function(copy.outputs, copy.labels)
         else:
             metric = self._metrics[rule.id]
-            better = _better(rule, metric)
             value = self._value(rule, metric)
             if value is not None and (counts := _counts(rule, metric)):
                 # From the counts: torchmetrics divides in float32, where 19 of 20 is less than 0.95.
@@ -186,7 +181,7 @@ class Meter:
             value=value,
             n=self._examples,
             ci95=interval,
-            higher_is_better=better,
+            higher_is_better=more_is_better(rule),
             reason=reason if value is not None else self._troubles.get(rule.id, f"{rule.kind} gives no finite number on this data"),
             method=method if interval else None,
         )
@@ -195,7 +190,7 @@ class Meter:
         if rule.id in self._troubles:
             return None
         try:
-            return _number(_computed(metric))
+            return _number(_computed(metric, self._rubric.task))
         except Exception as e:  # of what this model gives: the rule itself was tried
             self._troubles[rule.id] = f"{rule.kind}: {shown(_first_line(e), 300)}"
             return None
@@ -204,9 +199,9 @@ class Meter:
         def measure(rows: Tensor) -> float | None:
             some = Predictions(everything.task, everything.outputs[rows], everything.labels[rows])
             if function := self._own.get(rule.id):
-                return asked(function, rule, some)
+                return function(some.outputs, some.labels)
             metric = made(rule, everything.task)
-            return None if _fed(rule, metric, some) else _number(_computed(metric))
+            return None if _fed(rule, metric, some) else _number(_computed(metric, everything.task))
 
         return bootstrap95(measure, self._examples, self._rubric.run.seed)
 
@@ -227,28 +222,7 @@ def _trusting(metric: TorchMetric, rule: MetricRule) -> TorchMetric:
     return metric
 
 
-def own_metrics(folder: str, rubric: Rubric, place: object) -> Own:
-    """The functions that the rubric names, of the Python beside it or of plugins. ConfigError where one is not there."""
-    return {
-        rule.id: load_callable(folder, rule.kind, place, f"metric.{rule.id}.kind", plugins.METRICS)
-        for rule in rubric.metrics
-        if ":" in rule.kind
-    }
-
-
-def asked(function: OwnMetric, rule: MetricRule, seen: Predictions) -> float | None:
-    """A function of the rubric's own on (outputs, labels). ConfigError where it raises, or gives no number; a plugin's error is its own."""
-    try:
-        result = function(seen.outputs, seen.labels, **rule.args)
-        value = float(result)
-    except Exception as e:
-        if rule.kind.startswith(plugins.PREFIX):
-            raise
-        raise ConfigError(rule.kind, f"metric.{rule.id}", f"raised {type(e).__name__}: {shown(_first_line(e), 300)}") from e
-    return value if isfinite(value) else None
-
-
-def try_metrics(rubric: Rubric, place: object, own: Own | None = None) -> None:
+def try_metrics(rubric: Rubric, place: object, own: OwnMetrics | None = None) -> None:
     """Run every metric once on made-up numbers; ConfigError where its arguments are wrong or it gives no single number."""
     tried = _made_up(rubric.task)
     for rule in rubric.metrics:
@@ -256,17 +230,18 @@ def try_metrics(rubric: Rubric, place: object, own: Own | None = None) -> None:
             continue
         key = f"metric.{rule.id}.args"
         if function := (own or {}).get(rule.id):
-            asked(function, rule, tried)
+            function(tried.outputs, tried.labels)
             continue
         try:
             metric = made(rule, rubric.task)
             with _quiet():
                 metric.update(*tried.asked_by(rule))
-            result = _computed(metric)
+            result = _computed(metric, rubric.task)
         except Exception as e:  # whatever torchmetrics thinks of the operator's arguments
             raise ConfigError(place, key, f"{rule.kind} does not take them: {_first_line(e)}") from e
         if not isinstance(result, Tensor) or result.numel() != 1:
-            raise ConfigError(place, key, f"{rule.kind} gives no single number with them", 'average = "macro" makes it one')
+            hint = 'average = "macro" makes it one' if rule.kind.startswith(("Multiclass", "Multilabel")) else "leave them out"
+            raise ConfigError(place, key, f"{rule.kind} gives no single number with them", hint)
 
 
 @contextmanager
@@ -296,16 +271,12 @@ def _fed(rule: MetricRule, metric: TorchMetric, seen: Predictions) -> dict[str, 
     return {}
 
 
-def _computed(metric: TorchMetric) -> Tensor:
+def _computed(metric: TorchMetric, task: Task) -> Tensor:
+    """Where it is a number for each of several targets, their mean."""
     with _quiet():
         result: Tensor = metric.compute()
-    return result
-
-
-def _better(rule: MetricRule, metric: TorchMetric) -> bool:
-    if rule.higher_is_better is not None:
-        return rule.higher_is_better
-    return rule.kind not in _LESS if metric.higher_is_better is None else metric.higher_is_better
+    each = task.type == "regression" and isinstance(result, Tensor) and result.shape == (task.targets,)
+    return result.mean() if each else result
 
 
 def _usual(kind: str, task: Task) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The Python beside a rubric, which its operator wrote and trusts: found by name, and imported as a package of its own.
+"""Code of the operator's, which is trusted: the Python beside a rubric, found by name and imported as a package of its own, and plugins.
 
 Nothing of it is ever taken from a cache on disk: a file changed twice within a second must not be run as it was before.
 """
@@ -12,6 +12,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -21,7 +22,8 @@ from types import ModuleType
 from typing import Any
 
 from fifomark import plugins
-from fifomark.core.errors import ConfigError
+from fifomark.core.errors import ConfigError, FifomarkError
+from fifomark.core.outcome import PluginUsed
 from fifomark.core.text import shown
 from fifomark.families.family import did_you_mean
 from fifomark.marking.rubric_hash import rubric_sha256
@@ -30,26 +32,65 @@ _REFERENCE = re.compile(r"(?P<module>[A-Za-z_]\w*):(?P<name>[A-Za-z_]\w*)", re.A
 _PRIVATE = "_fifomark_beside_"
 
 
-def load_callable(folder: str | os.PathLike[str], reference: str, place: object, key: str, group: str | None = None) -> Callable[..., Any]:
+@dataclass(frozen=True)
+class Own:
+    """What `key` in the file `place` names by `reference`: of the Python in the rubric's `folder`, or of a `plugin`.
+
+    Whatever goes wrong in it, sys.exit() too, is its author's: ConfigError with its name and line, or PluginFailed. `arguments` says what
+    it is called with.
+    """
+
+    reference: str
+    function: Callable[..., Any]
+    folder: str | os.PathLike[str]
+    place: object
+    key: str
+    plugin: PluginUsed | None = None
+    arguments: str = ""
+
+    def __call__(self, *args: Any, **more: Any) -> Any:
+        try:
+            return self.function(*args, **more)
+        except BaseException as e:
+            raise self.failed(e) from e
+
+    def failed(self, error: BaseException) -> FifomarkError:
+        hint = self.arguments if isinstance(error, TypeError) else ""
+        if self.plugin is not None:
+            return plugins.failed(self.plugin, error, hint)
+        return ConfigError(self.place, self.key, f"{self.reference} raised {said(error, self.folder)}", hint)
+
+    def wrong(self, problem: str) -> FifomarkError:
+        """It raised nothing, but what it gave is not what was expected: "gives a str, expected …"."""
+        if self.plugin is not None:
+            return plugins.failed(self.plugin, TypeError(f"it {problem}"))
+        return ConfigError(self.place, self.key, f"{self.reference} {problem}")
+
+
+def load_callable(
+    folder: str | os.PathLike[str], reference: str, place: object, key: str, group: str | None = None, arguments: str = ""
+) -> Own:
     """What `reference` names: "module:name" of the Python in the rubric's `folder`, or "plugin:NAME" of an entry-point `group`.
 
     ConfigError, about `key` in the file `place`, where there is no such thing or it is nothing that can be called, and where importing
     it raises: with the name and line. It is imported once for each content of the rubric. PluginFailed where a plugin cannot be imported.
     """
     made: object
+    used = None
     if group is not None and reference.startswith(plugins.PREFIX):
         name = reference.removeprefix(plugins.PREFIX)
         plugins.check(group, name, place, key)
-        made = plugins.load(group, name).made
+        made, used, _ = plugins.load(group, name)
     else:
         module_name, name = _parts(folder, reference, place, key)
         module = _imported(Path(folder).resolve(), module_name, place, key)
         if not hasattr(module, name):
             raise ConfigError(place, key, f"{module_name}.py has no {name!r}", did_you_mean(name, _public(vars(module))))
         made = getattr(module, name)
+    own = Own(reference, made, folder, place, key, used, arguments)  # type: ignore[arg-type]  # that is what is asked next
     if not callable(made):
-        raise ConfigError(place, key, f"{reference} is of type {shown(type(made).__name__)}, nothing that can be called")
-    return made
+        raise own.wrong(f"is of type {shown(type(made).__name__)}, nothing that can be called")
+    return own
 
 
 def check_callable(folder: str | os.PathLike[str], reference: str, place: object, key: str, group: str | None = None) -> None:
@@ -135,7 +176,7 @@ def _imported(folder: Path, module_name: str, place: object, key: str) -> Module
     package = _package(folder)
     try:
         return import_module(f"{package}.{module_name}")
-    except (Exception, SystemExit) as e:
+    except BaseException as e:  # sys.exit() too
         hint = ""
         if isinstance(e, ModuleNotFoundError) and e.name and Path(folder, f"{e.name}.py").is_file():
             hint = f"a file beside the rubric is imported with a dot: from .{e.name} import …"

@@ -15,11 +15,11 @@ from fifomark.core.decode import convert, read_toml
 from fifomark.core.errors import ConfigError
 from fifomark.families.family import did_you_mean
 from fifomark.marking.data.hashing import sha256_of
-from fifomark.marking.metric_names import BUILT_IN, TORCHMETRICS
+from fifomark.marking.metric_names import BUILT_IN, TORCHMETRICS, more_is_better
 from fifomark.marking.model_rules import check_model
 from fifomark.marking.python import check_callable
 from fifomark.marking.rubric_hash import FILE_NAME, rubric_sha256
-from fifomark.marking.schema import Rubric
+from fifomark.marking.schema import Rubric, Task
 from fifomark.marking.tasks import KINDS
 from fifomark.marking.term_checks import Problem, check_terms, twice
 
@@ -54,8 +54,9 @@ def _completed(rubric: Rubric) -> Rubric:
     kind = KINDS[rubric.task.type]
     if not rubric.metrics:
         rubric = replace(rubric, metrics=(kind.metric,))
-    if not rubric.criteria and kind.criterion is not None and any(metric.id == kind.criterion.metric for metric in rubric.metrics):
-        rubric = replace(rubric, criteria=(kind.criterion,))
+    if not rubric.criteria and kind.criterion is not None:
+        fits = any(metric.id == kind.criterion.metric and more_is_better(metric) is not False for metric in rubric.metrics)
+        rubric = replace(rubric, criteria=(kind.criterion,)) if fits else rubric
     return rubric
 
 
@@ -107,11 +108,25 @@ def _check_metrics(rubric: Rubric, path: Path) -> Iterator[Problem]:
             check_callable(path.parent, metric.kind, path, f"metric.{metric.id}.kind", plugins.METRICS)
         elif metric.kind not in known:
             yield f"metric.{metric.id}.kind", f"{metric.kind!r} is no metric for {rubric.task.type}", did_you_mean(metric.kind, known)
+        for name, size in _sizes(rubric.task).items():
+            if ":" not in metric.kind and metric.args.get(name, size) != size:
+                yield (
+                    f"metric.{metric.id}.args.{name}",
+                    f"is {metric.args[name]}, but the task has {size}",
+                    "leave it out: the task says it",
+                )
         if metric.kind in BUILT_IN and metric.args:
             yield f"metric.{metric.id}.args", f"{metric.kind} takes no arguments", ""
         if metric.interval == "bootstrap" and (metric.kind in BUILT_IN or rubric.task.type == "language-model"):
             why = "measures no examples" if metric.kind in BUILT_IN else "keeps no outputs: they are too large"
             yield f"metric.{metric.id}.interval", f"cannot be had by the bootstrap: {metric.kind} {why}", 'leave it out, or say "none"'
+
+
+def _sizes(task: Task) -> dict[str, int]:
+    """What torchmetrics' classes are told of the task, and what nobody may tell them otherwise."""
+    if task.num_classes is None:
+        return {"num_outputs": task.targets}
+    return {"num_classes": task.num_classes, "num_labels": task.num_classes}
 
 
 def _check_data(rubric: Rubric, path: Path) -> Iterator[Problem]:

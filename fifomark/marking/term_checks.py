@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 from datetime import UTC, tzinfo
+from itertools import pairwise
 from zoneinfo import ZoneInfo, available_timezones
 
 from fifomark.families.family import did_you_mean
 from fifomark.marking.grade import exact, rounded
-from fifomark.marking.metric_names import BUILT_IN
+from fifomark.marking.metric_names import BUILT_IN, more_is_better
 from fifomark.marking.schema import Rubric
-from fifomark.marking.terms import CHECKS, Criterion, Linear, Steps, Threshold
+from fifomark.marking.terms import CHECKS, Criterion, Linear, Scoring, Steps, Threshold
 
 Problem = tuple[str, str, str]  # key, problem, hint
 
@@ -58,11 +59,34 @@ def _criteria(rubric: Rubric) -> Iterator[Problem]:
 
 
 def _metric(rubric: Rubric, criterion: Criterion, key: str) -> Iterator[Problem]:
-    kinds = {metric.id: metric.kind for metric in rubric.metrics}
-    if criterion.metric not in kinds:
-        yield f"{key}.metric", f"there is no metric {criterion.metric!r}", did_you_mean(str(criterion.metric), list(kinds))
-    elif kinds[criterion.metric] not in BUILT_IN:
+    rules = {metric.id: metric for metric in rubric.metrics}
+    rule = rules.get(str(criterion.metric))
+    if rule is None:
+        yield f"{key}.metric", f"there is no metric {criterion.metric!r}", did_you_mean(str(criterion.metric), list(rules))
+    elif rule.kind not in BUILT_IN:  # of which too little may be bad as well
         yield from _split(rubric, f"{key}.split", criterion.split)
+        better = more_is_better(rule)
+        if better is not None and (against := _against(criterion.scoring, better)):
+            less, other = ("more", "false") if better else ("less", "true")
+            hint = f"{less} {rule.kind} is better; if not here, say higher_is_better = {other} of the metric"
+            yield f"{key}.scoring", f"gives points for worse models: {against}", hint
+
+
+def _against(scoring: Scoring | None, more_is_better: bool) -> str | None:
+    """What in the scoring goes against the metric's sense."""
+    match scoring:
+        case Linear(start=start, end=end) if start != end and (start < end) is not more_is_better:
+            return f"all at {end:g}, none at {start:g}"
+        case Threshold(at_least=least, at_most=None) if least is not None and not more_is_better:
+            return f"from {least:g} up"
+        case Threshold(at_least=None, at_most=most) if most is not None and more_is_better:
+            return f"from {most:g} down"
+        case Steps(steps=steps):
+            ordered = sorted(steps, reverse=not more_is_better)
+            for (easy, some), (hard, points) in pairwise(ordered):
+                if points <= some:
+                    return f"{some:g} at {easy:g}, and no more at {hard:g}"
+    return None
 
 
 def _check(rubric: Rubric, criterion: Criterion, key: str) -> Iterator[Problem]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -13,6 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from fifomark import plugins
+from fifomark.core.errors import InternalError
 from fifomark.core.inspection import Inspection
 from fifomark.core.outcome import Failed, MarkTicket, Outcome, Reason, Sanitized, SanitizeTicket
 from fifomark.core.policy import Isolation
@@ -57,7 +60,7 @@ def _sanitized(seen: Inspection, ticket: SanitizeTicket) -> Outcome:
         return Sanitized(inspection=seen)
     try:
         family = registry.recognise(seen.weights.tensors, registry.with_plugins(ticket.families))
-    except Exception as e:
+    except (Exception, SystemExit, KeyboardInterrupt) as e:  # a plugin's sys.exit() too
         traceback.print_exc()
         return _failed(e)
     return Sanitized(inspection=replace(seen, family=family))
@@ -65,13 +68,16 @@ def _sanitized(seen: Inspection, ticket: SanitizeTicket) -> Outcome:
 
 def serve_marking(connection: Line, slot: Slot) -> None:
     """The judge of models: rubric, data and torch, loaded once."""
+    _leave_stdout()
     try:
         from fifomark.marking.evaluation import Bench, evaluate
 
         bench = Bench(device=slot.device, threads=slot.threads, share=slot.share)
     except Exception as e:
-        traceback.print_exc()
-        connection.send_bytes(UNFIT + shown(f"{type(e).__name__}: {e}", 300).encode())
+        if not isinstance(e, InternalError):  # which says it all
+            traceback.print_exc()
+        what = str(e) if isinstance(e, InternalError) else f"{type(e).__name__}: {e}"
+        connection.send_bytes(UNFIT + shown(what, 300).encode())
         sys.exit(BOOT_FAILURE)
 
     def judge(tickets: Sequence[MarkTicket]) -> Iterator[Outcome]:
@@ -82,6 +88,12 @@ def serve_marking(connection: Line, slot: Slot) -> None:
             yield outcome
 
     _serve(connection, MarkTicket, judge)
+
+
+def _leave_stdout() -> None:
+    """What models, plugins and a rubric's own Python print is no result of `fifomark mark`: it goes where messages go."""
+    with contextlib.suppress(OSError):
+        os.dup2(2, 1)
 
 
 T = TypeVar("T", SanitizeTicket, MarkTicket)
@@ -115,7 +127,7 @@ def _outcomes(judge: Callable[[Sequence[T]], Iterator[Outcome]], tickets: Sequen
         yield from _outcomes(judge, [ticket])
 
 
-def _failed(error: Exception) -> Failed:
+def _failed(error: BaseException) -> Failed:
     plugin = plugins.responsible(error)
     message = str(plugin) if plugin else f"{type(error).__name__}: {error}"
     return Failed(reason=Reason(code="internal-error", message=shown(message, 1000), blame="operator"))

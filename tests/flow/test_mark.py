@@ -56,6 +56,27 @@ def test_the_answer_is_the_exit_code_and_the_worst_one_counts(good: Path, bad: P
     assert failed.stdout.count("points, ") == 2
 
 
+def test_a_slot_that_is_not_there_is_wrong_usage_and_others_are_named(good: Path) -> None:
+    seen = command(good, "--rubric", DIGITS, "--slot", "cuda:7")
+    assert seen.returncode == 2
+    assert "--slot: 'cuda:7' cannot be used: its worker cannot be set up: this slot is a GPU, but torch sees none" in seen.stderr
+    assert "(there are: 'cpu', 'cpu:" in seen.stderr
+    assert "Traceback" not in seen.stderr
+
+
+def test_what_the_rubrics_python_prints_is_no_part_of_the_result(good: Path, tmp_path: Path) -> None:
+    rubric = Path(shutil.copytree(DIGITS, tmp_path / "rubric"))
+    (rubric / "own.py").write_text(
+        "import os\n\ndef one(outputs, labels):\n    print('printed')\n    os.write(1, b'written')\n    return 1\n"
+    )
+    with (rubric / "rubric.toml").open("a") as toml:
+        toml.write('[[metric]]\nid = "one"\nkind = "own:one"\n')
+    seen = command(good, "--rubric", rubric, "--json")
+    assert json.loads(seen.stdout)["state"] == "done"
+    assert "printed" in seen.stderr
+    assert "written" in seen.stderr
+
+
 def test_json_is_one_valid_report_a_line(good: Path, bad: Path) -> None:
     seen = command(good, bad, "--rubric", DIGITS, "--json")
     reports = [json.loads(line) for line in seen.stdout.splitlines()]

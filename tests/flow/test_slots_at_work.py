@@ -55,7 +55,7 @@ def test_a_gpu_that_is_not_there_is_named_and_what_came_is_marked_on_the_other_s
         daemon.kill()
         daemon.wait()
     assert (gpu["name"], gpu["state"]) == ("cuda:0", "out of service")
-    assert gpu["why"] == "its worker cannot be set up: InternalError: this slot is a GPU, but torch sees none"
+    assert gpu["why"] == "its worker cannot be set up: this slot is a GPU, but torch sees none"
     assert (cpu["name"], cpu["why"]) == ("cpu", None)
     assert list((spool / "failed").iterdir()) == []
 

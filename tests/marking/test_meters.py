@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchmetrics.classification as classification
@@ -19,6 +21,8 @@ from fifomark.core.errors import ConfigError
 from fifomark.core.outcome import Metric
 from fifomark.marking.metric_names import TORCHMETRICS
 from fifomark.marking.metrics import Meter, try_metrics
+from fifomark.marking.own_metrics import OwnMetric
+from fifomark.marking.python import Own
 from fifomark.marking.rubric import load_rubric
 from fifomark.marking.schema import MetricRule, Task
 
@@ -128,8 +132,22 @@ def test_several_targets_are_one_number_or_an_error_that_says_how() -> None:
     outputs = labels + 0.1 * normal(N, 3)
     (metric,) = measured(task, outputs, labels, MetricRule(id="m", kind="MeanAbsoluteError"))
     assert metric.value == pytest.approx(float((outputs - labels).abs().mean()), abs=1e-6)
-    with pytest.raises(ConfigError, match="no single number"):
-        measured(task, outputs, labels, MetricRule(id="m", kind="PearsonCorrCoef"))
+    with pytest.raises(ConfigError, match=r"no single number with them \(leave them out\)"):
+        measured(task, outputs, labels, MetricRule(id="m", kind="KendallRankCorrCoef", args={"t_test": True}))
+
+
+@pytest.mark.filterwarnings("ignore:Metric .* will save all")
+@pytest.mark.parametrize("interval", ["auto", "bootstrap"])
+@pytest.mark.parametrize("kind", ["ConcordanceCorrCoef", "KendallRankCorrCoef", "PearsonCorrCoef", "SpearmanCorrCoef"])
+def test_a_correlation_over_several_targets_is_the_mean_of_theirs(kind: str, interval: Any) -> None:
+    task, labels = Task(type="regression", targets=3), normal(N, 3)
+    outputs = labels + torch.tensor([0.1, 1.0, 3.0]) * normal(N, 3)
+    (metric,) = measured(task, outputs, labels, MetricRule(id="m", kind=kind, interval=interval))
+    each = [float(getattr(regression, kind)()(outputs[:, i], labels[:, i])) for i in range(3)]
+    assert metric.value == pytest.approx(sum(each) / 3, abs=1e-6)
+    if interval == "bootstrap":
+        assert metric.ci95 is not None
+        assert metric.ci95[0] < metric.value < metric.ci95[1]
 
 
 def test_shares_of_examples_carry_wilsons_interval_and_its_name() -> None:
@@ -185,6 +203,10 @@ def test_the_operator_sees_which_classes_are_taken_for_which_and_how_sure_a_mode
     assert Meter(replace(DIGITS, task=TASKS["regression"][0], metrics=()), "all").details() is None
 
 
+def own(function: Callable[..., object], rule: MetricRule) -> OwnMetric:
+    return OwnMetric(Own(rule.kind, function, "nowhere", "rubric.toml", f"metric.{rule.id}.kind"), rule)
+
+
 def test_a_function_of_the_rubrics_own_sees_the_whole_split_at_once() -> None:
     task, outputs, labels = TASKS["multiclass-classification"]
     seen: list[tuple[int, int]] = []
@@ -194,7 +216,7 @@ def test_a_function_of_the_rubrics_own_sees_the_whole_split_at_once() -> None:
         return (outputs.topk(k).indices == labels[:, None]).any(1).double().mean()
 
     rule = MetricRule(id="top", kind="metrics:top", args={"k": 2})
-    meter = Meter(replace(DIGITS, task=task, metrics=(rule,)), "all", {"top": top})
+    meter = Meter(replace(DIGITS, task=task, metrics=(rule,)), "all", {"top": own(top, rule)})
     for at in range(0, N, 32):
         meter.update(outputs[at : at + 32], labels[at : at + 32])
     (metric,) = meter.metrics()
@@ -214,7 +236,7 @@ def test_a_function_that_writes_to_what_it_is_given_changes_no_other_number() ->
         return (outputs.argmax(1) == labels).double().mean()
 
     rules = tuple(MetricRule(id=id, kind=f"metrics:{id}", interval="bootstrap") for id in ("spoils", "right"))
-    meter = Meter(replace(DIGITS, task=task, metrics=rules), "all", {"spoils": spoils, "right": right})
+    meter = Meter(replace(DIGITS, task=task, metrics=rules), "all", {"spoils": own(spoils, rules[0]), "right": own(right, rules[1])})
     meter.update(outputs, kept := labels.clone())
     _, metric = meter.metrics()
     assert metric.value == float(right(outputs, labels))
@@ -226,10 +248,34 @@ def test_a_function_that_writes_to_what_it_is_given_changes_no_other_number() ->
 def test_a_function_that_fails_is_the_operators_error_by_its_name() -> None:
     task, outputs, labels = TASKS["multiclass-classification"]
     rule = MetricRule(id="own", kind="metrics:own")
-    meter = Meter(replace(DIGITS, task=task, metrics=(rule,)), "all", {"own": lambda outputs, labels: outputs[99, 99]})
+    meter = Meter(replace(DIGITS, task=task, metrics=(rule,)), "all", {"own": own(lambda outputs, labels: outputs[99, 99], rule)})
     meter.update(outputs, labels)
-    with pytest.raises(ConfigError, match=r"metric\.own: raised IndexError"):
+    with pytest.raises(ConfigError, match=r"metric\.own\.kind: metrics:own raised IndexError"):
         meter.metrics()
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        ("0.5", "a str"),
+        (None, "a NoneType"),
+        (1j, "a complex"),
+        (torch.tensor(1j), "a Tensor of torch.complex64"),
+        (torch.ones(2, 3), "a Tensor of shape (2, 3)"),
+        (np.ones(2), "a ndarray of shape (2,)"),
+    ],
+)
+def test_a_function_that_gives_no_number_is_told_what_was_expected(given: object, what: str) -> None:
+    metric = own(lambda outputs, labels: given, MetricRule(id="own", kind="metrics:own"))
+    with pytest.raises(ConfigError) as e:
+        metric(torch.zeros(3, 2), torch.zeros(3))
+    assert str(e.value) == f"rubric.toml: metric.own.kind: metrics:own gives {what}, expected one real number"
+
+
+@pytest.mark.parametrize("given", [1, 0.5, True, Fraction(1, 2), torch.tensor([0.5]), torch.tensor(1), np.float32(0.5), np.array(0.5)])
+def test_a_number_of_any_kind_is_one(given: Any) -> None:
+    metric = own(lambda outputs, labels: given, MetricRule(id="own", kind="metrics:own"))
+    assert metric(torch.zeros(3, 2), torch.zeros(3)) == float(given)
 
 
 def test_what_a_metric_cannot_take_of_a_model_is_no_number_with_its_reason() -> None:

@@ -6,17 +6,21 @@ import torch
 from fifomark.core.errors import ConfigError
 from fifomark.core.outcome import Metric
 from fifomark.marking.intervals import wilson95
-from fifomark.marking.metric_names import TORCHMETRICS
-from fifomark.marking.metrics import Meter, try_metrics
+from fifomark.marking.metric_names import TORCHMETRICS, more_is_better
+from fifomark.marking.metrics import _HOMES, Meter, try_metrics
 from fifomark.marking.rubric import load_rubric
+from fifomark.marking.schema import MetricRule
 
 LOGITS = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(60) % 3
 
 
+LOADS = "[[criterion]]\nid = 'loads'\npoints = 1\ncheck = 'loads'\n"
+
+
 def with_metric(write_rubric, kind: str, args: str = ""):
     rule = f"[[metric]]\nid = 'accuracy'\nkind = '{kind}'\nargs = {{{args}}}\n"
-    return load_rubric(write_rubric(rule))
+    return load_rubric(write_rubric(rule + LOADS))
 
 
 def measured(rubric, logits=LOGITS, labels=LABELS) -> Metric:
@@ -46,6 +50,13 @@ def test_arguments_that_torchmetrics_refuses_are_the_operators_error(write_rubri
     with pytest.raises(ConfigError, match=said) as caught:
         try_metrics(with_metric(write_rubric, kind, args), "rubric.toml")
     assert caught.value.key == "metric.accuracy.args"
+
+
+def test_the_sense_of_a_metric_is_the_one_that_torchmetrics_tells() -> None:
+    for kind in {kind for kinds in TORCHMETRICS.values() for kind in kinds}:
+        told = next(getattr(home, kind).higher_is_better for home in _HOMES if hasattr(home, kind))
+        known = more_is_better(MetricRule(id="m", kind=kind))
+        assert known == told if told is not None else known is (kind != "TweedieDevianceScore")
 
 
 def test_accuracy_is_exact_and_carries_its_interval(write_rubric) -> None:
@@ -81,7 +92,7 @@ def test_nearly_equal_logits_keep_their_order(write_rubric) -> None:
 
 
 def test_the_rubric_may_overrule_what_is_better(write_rubric) -> None:
-    rule = "[[metric]]\nid = 'accuracy'\nkind = '{}'\n"
+    rule = LOADS + "[[metric]]\nid = 'accuracy'\nkind = '{}'\n"
     assert measured(load_rubric(write_rubric(rule.format("MulticlassCalibrationError")))).higher_is_better is False
     assert measured(load_rubric(write_rubric(rule.format("MulticlassCalibrationError") + "higher_is_better = true"))).higher_is_better
 

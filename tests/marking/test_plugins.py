@@ -82,6 +82,8 @@ def test_what_a_plugin_says_of_weights_is_the_submitters(example: None, rubric: 
     folder = rubric()
     ((code, message),) = refused(outcome_of(rbf() | {"bumps.log_widths": torch.zeros(6)}, folder))
     assert (code, message) == ("FM505", "bumps.log_widths (6,): expected (5,), one for each centre")
+    found = refused(outcome_of({name: tensor for name, tensor in rbf().items() if name != "bumps.log_widths"}, folder))
+    assert [message for _, message in found] == ["bumps.centres (5, 4): stands there without bumps.log_widths"]
     ((code, message),) = refused(outcome_of(nn.Linear(4, 3), folder))
     assert (code, message) == ("FM503", "the family of this network is logistic; the task asks for rbf")
 
@@ -151,6 +153,12 @@ def test_a_name_of_another_group_is_no_name_of_this_one(example: None, tmp_path:
 # Broken ones
 
 WORKING = """
+def net(forward):
+    from torch import nn
+    class Net(nn.Linear):
+        def forward(self, x):
+            return forward(super().forward(x))
+    return Net(4, 3)
 from fifomark.families.family import Family, Match
 class Broken(Family):
     name = "broken"
@@ -165,14 +173,14 @@ class Broken(Family):
 
 
 @pytest.fixture
-def broken(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    def install(body: str, distribution: str = "broken-thing") -> None:
+def broken(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def install(body: str, distribution: str = "broken-thing", group: str = "families", name: str = "Broken") -> None:
         site = tmp_path_factory.mktemp("site")
         (site / "broken_plugin.py").write_text(body)
         info = site / f"{distribution.replace('-', '_')}-2.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 2.0\n")
-        (info / "entry_points.txt").write_text("[fifomark.families]\nbroken = broken_plugin:Broken\n")
+        (info / "entry_points.txt").write_text(f"[fifomark.{group}]\nbroken = broken_plugin:{name}\n")
         monkeypatch.syspath_prepend(str(site))
 
     return install
@@ -193,7 +201,24 @@ def broken(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
             "TypeError: judge() gave a dict, expected a Match of 'broken' or None",
         ),
         ('return Match("broken"', 'return Match("logistic"', "TypeError: judge() gave a Match of 'logistic', expected"),
+        ("1.0", "float('nan')", "TypeError: judge() gave a Match of strength nan, expected a number from 0 to 1"),
         ("return []", 'raise KeyError("checked")', "KeyError: 'checked'"),
+        ("return []", "raise SystemExit", "SystemExit"),
+        ("return nn.Linear(4, 3)", "return 5", "TypeError: build() gave a int, expected a torch.nn.Module"),
+        (
+            "return nn.Linear(4, 3)",
+            "return nn.Sequential(nn.Linear(4, 3))",
+            "TypeError: build() gave a model that the weights do not fit: 2 names lack the '0.' that the model wants before them",
+        ),
+        ("return nn.Linear(4, 3)", "raise SystemExit(1)", "SystemExit: 1"),
+        ("return nn.Linear(4, 3)", "raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("return nn.Linear(4, 3)", "return net(lambda seen: (seen, 1))", "the model returned tuple, expected a tensor of shape (8, 3)"),
+        (
+            "return nn.Linear(4, 3)",
+            "return net(lambda seen: seen[:1])",
+            "the model returned float32 of shape (1, 3), expected floats of shape",
+        ),
+        ("return nn.Linear(4, 3)", "import sys\n        return net(lambda seen: sys.exit(2))", "SystemExit: 2"),
         ("return nn.Linear(4, 3)", "return nn.Linear(4, bias)", "NameError: name 'bias' is not defined"),
         ("return nn.Linear(4, 3)", "return nn.Sequential(nn.Linear(4, 3), nn.Bilinear(3, 3, 3))", "Bilinear"),
     ],
@@ -208,6 +233,101 @@ def test_a_plugin_that_breaks_is_an_error_of_ours_that_names_it(
     assert code == "internal-error"
     assert message.startswith("the plugin 'broken' of broken-thing 2.0 failed: ")
     assert said in message
+
+
+def test_weights_that_a_plugin_finds_something_wrong_with_are_the_submitters_all_the_same(
+    broken: Callable[..., None], rubric: Write
+) -> None:
+    broken(
+        WORKING.replace("return []", 'from fifomark.families.checks import misfit\n        return [misfit(layers(match), "is wrong")]')
+        + "\ndef layers(match):\n    return match.layers.leaves[0].weight\n"
+    )
+    assert refused(outcome_of(nn.Linear(4, 3), rubric('["broken"]'))) == [("FM505", "weight (3, 4): is wrong")]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return 'abc'", "TypeError: it gives a str, expected one real number"),
+        ("return outputs", "TypeError: it gives a Tensor of shape"),
+        ("raise ValueError('boom')", "ValueError: boom"),
+        ("raise SystemExit(0)", "SystemExit: 0"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("return float(outputs, labels)", "(it is called with outputs, labels)"),
+    ],
+)
+def test_a_metric_that_breaks_is_told_by_name(broken: Callable[..., None], write_rubric: Write, body: str, said: str) -> None:
+    broken(f"def measure(outputs, labels):\n    {body}\n", group="metrics", name="measure")
+    code, message = failed(outcome_of(nn.Linear(4, 3), write_rubric(METRIC.format("plugin:broken"))))
+    assert code == "internal-error"
+    assert message.startswith("the plugin 'broken' of broken-thing 2.0 failed: ")
+    assert said in message
+
+
+METRIC = """
+[[metric]]
+id = "own"
+kind = "{}"
+[[criterion]]
+id = "loads"
+points = 1
+check = "loads"
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("raise ValueError('boom')", "ValueError: boom"),
+        ("raise SystemExit(1)", "SystemExit: 1"),
+        ("return None", "TypeError: it gives NoneType, expected a Dataset of (input, label)"),
+        ("return []", "TypeError: it gives a data set without examples"),
+        ("return [1, 2]", "TypeError: it gives a data set whose example 0 (from 0) is int, expected (input, label)"),
+        ("return (1 / 0 for _ in range(2))", "ZeroDivisionError: division by zero"),
+    ],
+)
+def test_a_data_set_that_breaks_is_told_by_name(broken: Callable[..., None], write_rubric: Write, body: str, said: str) -> None:
+    broken(f"def make(path):\n    {body}\n", group="datasets", name="make")
+    folder = write_rubric(changes={"[data]\n": '[data]\nfactory = "plugin:broken"\n'})
+    assert failed(outcome_of(nn.Linear(4, 3), folder)) == ("internal-error", f"the plugin 'broken' of broken-thing 2.0 failed: {said}")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return None", "metrics:own gives a NoneType, expected one real number"),
+        ("raise SystemExit(0)", "metrics:own raised SystemExit: 0 (metrics.py, line 2)"),
+        ("raise KeyboardInterrupt", "metrics:own raised KeyboardInterrupt (metrics.py, line 2)"),
+        ("return outputs", "metrics:own gives a Tensor of shape"),
+    ],
+)
+def test_a_metric_of_the_rubrics_own_is_told_by_file_and_function(write_rubric: Write, body: str, said: str) -> None:
+    folder = write_rubric(METRIC.format("metrics:own"))
+    (folder / "metrics.py").write_text(f"def own(outputs, labels):\n    {body}\n")
+    code, message = failed(outcome_of(nn.Linear(4, 3), folder))
+    assert code == "rubric-error"
+    assert f"{folder}/rubric.toml: metric.own.kind: " in message
+    assert said in message
+
+
+@pytest.mark.parametrize(
+    ("where", "code"), [("raise SystemExit(3)", "rubric-error"), ("if len(x) > 2: raise SystemExit(3)", "internal-error")]
+)
+def test_a_model_of_the_rubrics_own_that_ends_the_program_is_told_by_file_and_line(write_rubric: Write, where: str, code: str) -> None:
+    """Whether it does so when it is tried on two examples, or only later."""
+    folder = write_rubric(changes={'families = ["logistic", "mlp"]': 'factory = "models:Net"'})
+    lines = (
+        "from torch import nn",
+        "class Net(nn.Linear):",
+        "    def __init__(self): super().__init__(4, 3)",
+        "    def forward(self, x):",
+        f"        {where}",
+        "        return super().forward(x)",
+    )
+    (folder / "models.py").write_text("\n".join(lines))
+    ended = failed(outcome_of({"weight": torch.ones(3, 4), "bias": torch.zeros(3)}, folder))
+    assert ended[0] == code
+    assert "SystemExit: 3 (models.py, line 5)" in ended[1]
 
 
 def test_a_working_one_goes_before_one_of_ours_that_fits_as_well(broken: Callable[[str], None], rubric: Write) -> None:
@@ -225,6 +345,13 @@ def test_a_plugin_that_breaks_while_a_file_is_sanitized_is_no_fault_of_the_file(
     assert outcome.reason.blame == "operator"
     assert outcome.reason.message == "the plugin 'broken' of broken-thing 2.0 failed: ValueError: judged"
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_plugin_that_ends_the_program_while_a_file_is_sanitized_ends_none_of_ours(broken: Callable[..., None], tmp_path: Path) -> None:
+    broken(WORKING.replace('return Match("broken"', 'raise SystemExit\n        return Match("broken"'))
+    outcome = sanitizing(tmp_path, ("broken",))
+    assert isinstance(outcome, Failed)
+    assert outcome.reason.message == "the plugin 'broken' of broken-thing 2.0 failed: SystemExit"
 
 
 def test_one_name_of_two_distributions_is_nobodys(broken: Callable[..., None], rubric: Write) -> None:

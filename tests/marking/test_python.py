@@ -107,7 +107,7 @@ def test_what_was_imported_before_a_change_is_forgotten(folder: Path) -> None:
     for body in ("def Net(): return 1", "def Net(): return 2", "def Net(): return 3"):
         write(folder, body)
         load(folder)
-    name = load_callable(folder, "models:Net", "x", "y").__module__.rpartition("_")[0]
+    name = load_callable(folder, "models:Net", "x", "y").function.__module__.rpartition("_")[0]
     assert sum(module.startswith(name) and module.endswith(".models") for module in sys.modules) == 1
 
 

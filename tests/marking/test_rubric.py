@@ -37,6 +37,24 @@ def test_the_smallest_rubric_measures_accuracy_for_a_hundred_points(write_rubric
     assert rubric.limits.wall_seconds is None
 
 
+METRIC = "[[metric]]\nid = 'm'\nkind = 'Multiclass{}'\n{}\n"
+SCORED = "[[criterion]]\nid = 'a'\npoints = 10\nmetric = 'm'\nscoring = {{{}}}\n"
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        METRIC.format("CalibrationError", "") + SCORED.format("kind = 'linear', from = 1, to = 0"),
+        METRIC.format("CalibrationError", "higher_is_better = true") + SCORED.format("kind = 'linear', from = 0, to = 1"),
+        METRIC.format("CalibrationError", "") + SCORED.format("kind = 'steps', steps = [[0.1, 10], [0.2, 5]]"),
+        METRIC.format("F1Score", "args = {num_classes = 3}") + SCORED.format("kind = 'threshold', at_least = 0.2, at_most = 0.9"),
+        "[[metric]]\nid = 'm'\nkind = 'parameters'\n" + SCORED.format("kind = 'threshold', at_least = 100"),
+    ],
+)
+def test_a_criterion_with_its_metrics_sense_is_right(write_rubric, more: str) -> None:
+    assert load_rubric(write_rubric(more)).criteria[0].points == 10
+
+
 @pytest.mark.parametrize(
     ("more", "changes", "key", "said"),
     [
@@ -52,6 +70,23 @@ def test_the_smallest_rubric_measures_accuracy_for_a_hundred_points(write_rubric
         ("[[metric]]\nid = 'a'\nkind = 'parameters'\n[[metric]]\nid = 'a'\nkind = 'parameters'", {}, "metric", "two metrics"),
         ("[[metric]]\nid = 'a'\nkind = 'parameters'\nargs = {x = 1}\n", {}, "metric.a.args", "no arguments"),
         ("[[metric]]\nid = 'f1'\nkind = 'MulticlassF1Score'", {}, "criterion", "is missing"),
+        ("[[metric]]\nid = 'accuracy'\nkind = 'MulticlassHammingDistance'", {}, "criterion", "is missing"),
+        (METRIC.format("F1Score", "args = {num_classes = 4}"), {}, "metric.m.args.num_classes", "is 4, but the task has 3 (leave it out"),
+        (
+            METRIC.format("CalibrationError", "") + SCORED.format("kind = 'linear', from = 0, to = 1"),
+            {},
+            "criterion.a.scoring",
+            "gives points for worse models: all at 1, none at 0 (less MulticlassCalibrationError is better; if not here, say",
+        ),
+        (
+            METRIC.format("F1Score", "") + SCORED.format("kind = 'linear', from = 1, to = 0"),
+            {},
+            "criterion.a.scoring",
+            "all at 0, none at 1 (more MulticlassF1Score is better; if not here, say higher_is_better = false",
+        ),
+        (METRIC.format("HingeLoss", "") + SCORED.format("kind = 'threshold', at_least = 2"), {}, "criterion.a.scoring", "from 2 up"),
+        (METRIC.format("F1Score", "") + SCORED.format("kind = 'threshold', at_most = 2"), {}, "criterion.a.scoring", "from 2 down"),
+        (STEPS.format("[[0.5, 10], [0.6, 5]]"), {}, "criterion.a.scoring", "10 at 0.5, and no more at 0.6"),
         (CRITERION, {}, "criterion.a", "judges nothing"),
         (CRITERION + "metric = 'accuracy'", {}, "criterion.a", "metric and scoring go together"),
         (CRITERION + "check = 'loads'\nscoring = {kind = 'linear', from = 0, to = 1}", {}, "criterion.a", "metric and scoring go together"),

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+PARTS = ("bumps.centres", "bumps.log_widths", "out")
+
+
 class RBF(Family):
     """`bumps.centres` (units, inputs), `bumps.log_widths` (units,), and a linear layer called `out`."""
 
@@ -37,10 +40,14 @@ class RBF(Family):
         )
 
     def invariants(self, match: Match) -> list[Finding]:
-        """What must hold between the tensors. `inside_layers` looks after the linear layer."""
+        """All that could keep the weights from fitting into what `build` makes. `inside_layers` looks after the linear layer."""
         leaves = {leaf.path: leaf for leaf in match.layers.leaves}
-        units = int(str(match.read["units"]))
+        units, centres = int(str(match.read["units"])), leaves["bumps.centres"].weight
         findings = list(inside_layers(match.layers))
+        findings += [misfit(leaf.weight, "is no part of an RBF network") for path, leaf in leaves.items() if path not in PARTS]
+        findings += [misfit(centres, f"stands there without {path}") for path in PARTS if path not in leaves]
+        bumps = [leaf.weight for path, leaf in leaves.items() if path in PARTS[:2]]
+        findings += [misfit(spec, f"holds {spec.dtype}, expected floating point numbers") for spec in bumps if "float" not in spec.dtype]
         if "bumps.log_widths" in leaves:
             findings += expect(leaves["bumps.log_widths"], "log_widths", (units,), why="one for each centre")
         if "out" in leaves and leaves["out"].shape[1] != units:

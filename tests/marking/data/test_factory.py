@@ -85,7 +85,7 @@ def test_what_a_factory_draws_is_drawn_alike_each_time(load, numbers: Path) -> N
         ("def make(", DATA, "SyntaxError"),
         ("import nothing_of_this_name", DATA, "ModuleNotFoundError"),
         ("def make(path):\n    return open('nowhere')", DATA, "(data.py, line 2)"),
-        ("def make(path):\n    return 5", DATA, "gave int, expected a Dataset"),
+        ("def make(path):\n    return 5", DATA, "gives int, expected a Dataset"),
         ("def make(path):\n    return []", DATA, "without examples"),
         ("def make(path):\n    return [1, 2]", DATA, "example 0 (from 0) is int, expected (input, label)"),
         ("def make(path):\n    return [([1, 2], 0), ([1, 2], [1, 2], 0)]", DATA, "example 1 (from 0) has 2 inputs, the first has 1"),

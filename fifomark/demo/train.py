@@ -115,6 +115,8 @@ def main(folder: str) -> None:
     """Train all and write the files of `fifomark.demo.TRAINED`, and those broken ones that torch has to write, into `folder`."""
     os.makedirs(folder, exist_ok=True)
     torch.use_deterministic_algorithms(True)
+    # Models so small gain nothing from a second thread, which makes each step wait for a core that others may be using.
+    torch.set_num_threads(1)
     trained = {step: train(*recipe, said=partial(_say, step)) for step, recipe in RECIPES.items()}
     save({step: model for step, (model, _) in trained.items()}, trained["cnn"][1], folder)
 

@@ -1,7 +1,8 @@
 """The pass over the bytes: hashes, checksums and values of the weights, and the clean file as they go by.
 
-The file is read once, forwards. Only a storage that does not lie in it as it will in the clean file (of which a view shows a part, or
-crosswise, or that is compressed) is read again, from the cache of the operating system.
+The file is read once, forwards. Only what does not lie in it as it will in the clean file (a storage of which a view shows a part, or
+crosswise, or that is compressed; storages in another order than that of their names) is read again, from the cache of the operating
+system.
 """
 
 from __future__ import annotations
@@ -73,13 +74,18 @@ class _Reading:
 
     def __init__(self, fd: int, size: int, storages: Sequence[Storage], views: Views, file: Digest) -> None:
         self._fd, self._size, self._storages, self._views, self._file = fd, size, storages, views, file
-        # In the order of the file, so that it is read forwards and a compressed storage inflated once.
-        self.order = sorted(
-            dict.fromkeys(view for _, view in views),
-            key=lambda view: (storages[view.storage].start, view.storage, *in_order(view)),
-        )
+        # By names, whatever order the file has (the legacy format's is that of addresses in memory): the same weights, the same clean file.
+        # Of one storage as it lies there, so that a compressed one is inflated once.
+        turn = {storage: i for i, storage in enumerate(dict.fromkeys(view.storage for _, view in views))}
+        self.order = sorted(dict.fromkeys(view for _, view in views), key=lambda view: (turn[view.storage], *in_order(view)))
+        # All storages, as they are gone through.
+        self._turns = sorted(range(len(storages)), key=lambda i: (storages[i].start, i))
+        self._forwards = [i for i in self._turns if i in turn] == list(turn)
+        if not self._forwards:
+            self._turns = list(dict.fromkeys((*turn, *self._turns)))
         # A small file is read at once.
         self._bytes = read_exactly(fd, 0, size) if size <= CHUNK else None
+        self._hashed = False  # the whole file, before its storages are gone through
         self.clean: writer.CleanFile | None = None
         self.output: Output | None = None
         self.read: dict[View, Values] = {}
@@ -90,11 +96,12 @@ class _Reading:
         return [Plan(name, view.dtype, view.shape, number[view]) for name, view in self._views]
 
     def run(self) -> None:
-        if self._bytes is not None:
-            self._file.update(self._bytes)
+        if self._bytes is not None or not self._forwards:
+            self._pass_over(0, self._size)
+            self._hashed = True
         shown = {storage: list(group) for storage, group in groupby(self.order, key=lambda view: view.storage)}
         at = 0
-        for i in sorted(range(len(self._storages)), key=lambda i: (self._storages[i].start, i)):
+        for i in self._turns:
             storage = self._storages[i]
             start = storage.start if storage.stored else at  # one without bytes lies anywhere
             self._pass_over(at, start)
@@ -103,7 +110,7 @@ class _Reading:
         self._pass_over(at, self._size)
 
     def _pass_over(self, start: int, end: int) -> None:
-        if self._bytes is None:
+        if not self._hashed:
             for data in self._pieces(start, end):
                 self._file.update(data)
 
@@ -120,7 +127,7 @@ class _Reading:
 
     def _through(self, storage: Storage) -> Pieces:
         for data in self._pieces(storage.start, storage.start + storage.stored):
-            if self._bytes is None:
+            if not self._hashed:
                 self._file.update(data)
             yield data
 

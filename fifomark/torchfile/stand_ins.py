@@ -11,6 +11,7 @@ from fifomark.torchfile.source import Broken
 MAX_GLOBALS = 10_000
 MAX_CALLS = 1_000
 MAX_CALLS_OF_ONE = 20
+MAX_HANDED = 4_000_000  # items handed to calls that are looked at: one list may be given to any number of them
 MAX_ATTRIBUTE = 1_000  # characters of a name put together by getattr
 _MAPPINGS = frozenset({"collections.OrderedDict", "collections.defaultdict", "collections.Counter", "builtins.dict"})
 _FETCHES = "builtins.getattr"
@@ -22,7 +23,7 @@ _DEPTH, _ITEMS, _NODES, _CHARACTERS = 6, 8, 200, 2_000
 class Trace:
     """What the pickles of one file would have done."""
 
-    __slots__ = ("built", "calls", "classes", "fits", "quiet", "rebuilt", "refs", "rendered", "uses", "where")
+    __slots__ = ("built", "calls", "classes", "fits", "handed", "quiet", "rebuilt", "refs", "rendered", "uses", "where")
 
     def __init__(self, quiet: frozenset[str], fits: Mapping[str, Callable[[Inert], bool]]) -> None:
         """`quiet` names the globals whose calls we interpret ourselves, and need not list; `fits` says of some others whether a call of
@@ -34,6 +35,7 @@ class Trace:
         self.uses: dict[str, dict[str, str]] = {}  # global → use → the pickle where it was seen first
         self.calls: dict[str, list[tuple[str, str]]] = {}  # global → (text, pickle)
         self.rendered = 0  # calls listed
+        self.handed = 0  # items of the collections given to calls that were looked at
         self.built: list[Inert] = []
         self.rebuilt: list[Inert] = []  # tensors of any kind, wherever they are put, or not
         self.refs: list[StorageRef] = []
@@ -63,7 +65,12 @@ class Trace:
     def look_at(self, node: Inert) -> None:
         """Say where a call, or what is put into its result, is none that an honest file makes; the first of each global is listed first."""
         fits = self.fits.get(type(node).full_name)
-        if fits is not None and not fits(node):
+        if fits is None:
+            return
+        self.handed += sum(len(arg) for arg in node.args if isinstance(arg, (list, tuple, dict, set)))
+        if self.handed > MAX_HANDED:
+            raise Broken("FM208", self.where, f"more than {MAX_HANDED} items in what is given to calls")
+        if not fits(node):
             self.misused(node)
 
     def misused(self, node: Inert) -> None:

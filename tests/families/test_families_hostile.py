@@ -70,9 +70,9 @@ def test_random_heaps_of_known_names_and_odd_shapes_are_answered() -> None:
 
 def test_a_number_in_a_name_is_compared_and_never_counted_up_to() -> None:
     weights = [spec("body.1000000000.weight", 4, 4), spec("lstm.weight_ih_l9999", 16, 4), spec("lstm.weight_hh_l9999", 16, 4)]
-    started = time.perf_counter()
+    started = time.process_time()
     judged(weights)
-    assert time.perf_counter() - started < 0.1
+    assert time.process_time() - started < 1
     assert recurrent_slot("weight_ih_l" + "9" * 4000) is None
     assert recurrent_slot("weight_ih_l12_reverse") == ("weight_ih", 12, True)
 

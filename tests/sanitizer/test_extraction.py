@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import threading
 import zipfile
@@ -102,6 +103,25 @@ def test_a_file_is_hashed_its_values_seen_and_its_views_written(fds: tuple[int, 
     by_name = {tensor.name: tensor for tensor in taken.weights.tensors}
     assert (by_name["transposed"].minimum, by_name["transposed"].maximum, by_name["tied"].tied_to) == (1, 3000, "whole")
     assert taken.weights.parameters == sum(one.numel for one in dict.fromkeys(one for _, one in VIEWS))
+
+
+@pytest.mark.usefixtures("cut")
+def test_the_clean_file_is_the_same_whatever_order_the_storages_have(tmp_path: Path) -> None:
+    """The legacy format's is that of their addresses in the memory of whoever saved them."""
+    parts = {0: NUMBERS[:500].tobytes(), 1: NUMBERS[500:800].tobytes(), 2: b"hidden..", 3: b""}
+    shown = [("a", view((500,), (1,), index=0)), ("none", view((0,), (1,), index=3)), ("b", view((30, 10), (10, 1), index=1))]
+    clean = set()
+    for order in itertools.permutations(parts):
+        body, storages = b"head", dict[int, Storage]()
+        for i in order:
+            storages[i] = storage(len(body), len(parts[i]), zlib.crc32(parts[i]), str(i))
+            body += parts[i]
+        (tmp_path / "in").write_bytes(body)
+        with open(tmp_path / "in", "rb") as read, open(tmp_path / "clean.pt", "w+b") as out:
+            taken = extract(read.fileno(), len(body), [storages[i] for i in sorted(storages)], shown, out.fileno(), CleanPt)
+        assert (taken.sha256, taken.findings) == (hashlib.sha256(body).hexdigest(), [])
+        clean.add((tmp_path / "clean.pt").read_bytes())
+    assert len(clean) == 1
 
 
 @pytest.mark.usefixtures("cut")

@@ -66,7 +66,7 @@ def test_an_honest_file_is_described(file: int) -> None:
 def test_a_child_that_hangs_is_stopped_in_time(file: int) -> None:
     started = time.monotonic()
     assert "more than 0.2 seconds" in said("time.sleep(60)", file, Limits(parse_seconds=0.2))
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 30
 
 
 def test_a_child_that_stops_itself_is_stopped_in_time(file: int) -> None:

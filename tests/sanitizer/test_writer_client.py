@@ -163,7 +163,7 @@ def test_a_writer_that_takes_too_long_is_stopped(file: Path) -> None:
         seen = sanitizer.inspect(file, limits=Limits(parse_seconds=0.1, sanitize_seconds=0.2))
     assert (seen.verdict, seen.findings[0].code) == (Verdict.UNSAFE, "FM208")
     assert "more than 0.2 seconds" in seen.findings[0].message
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
 
 
 def test_in_a_batch_only_the_file_that_kills_is_refused(file: Path, tmp_path: Path) -> None:

@@ -86,5 +86,6 @@ def ranking(layout: Layout, rubric: str) -> list[Row]:
         rules.leaderboard.primary or rules.metrics[0].id,
         split=rules.ranked_on,
         keep=rules.attempts.keep,
+        digits=rules.feedback.digits,
         pseudonym=partial(pseudonym, pseudonym_key(layout.pseudonyms), rubric) if hidden else None,
     )

@@ -106,8 +106,12 @@ class Shown(NamedTuple):
         return self.metrics == "all" or (self.metrics == "public" and split != "private")
 
     def number(self, value: float) -> float:
-        """From a loss at full precision labels can be worked out."""
-        return float(f"{value:.{self.digits}g}")
+        return significant(value, self.digits)
+
+
+def significant(value: float, digits: int) -> float:
+    """From a loss at full precision labels can be worked out."""
+    return float(f"{value:.{digits}g}")
 
 
 def feedback(report: Report, shown: Shown, attempts: AttemptsUsed | None = None, pseudonym: str | None = None) -> StudentReport:
@@ -132,7 +136,9 @@ def feedback(report: Report, shown: Shown, attempts: AttemptsUsed | None = None,
         metrics=tuple(_metric(metric, shown) for metric in evaluation.metrics if shown.split(metric.split)) if evaluation else (),
         audits=evaluation.audits if evaluation else (),
         grade=_grade(grade, report, shown) if grade and shown.criteria else None,
-        late=LatenessSeen(hours=late.hours, share=late.share, points=late.points if shown.criteria else None) if late else None,
+        late=LatenessSeen(hours=late.hours, share=late.share, points=shown.number(late.points) if shown.criteria else None)
+        if late
+        else None,
         attempts=attempts,
         pseudonym=pseudonym,
     )
@@ -173,10 +179,11 @@ def _metric(metric: Metric, shown: Shown) -> Metric:
 
 
 def _grade(grade: Grade, report: Report, shown: Shown) -> GradeSeen:
+    """Points in proportion to a number tell that number: they are shown with no more digits than it would be."""
     return GradeSeen(
-        points=grade.points,
+        points=shown.number(grade.points),
         points_possible=grade.points_possible,
-        share=grade.share,
+        share=shown.number(grade.share),
         band=grade.band,
         passed=grade.passed,
         criteria=tuple(_criterion(criterion, report, shown) for criterion in grade.criteria),
@@ -184,7 +191,6 @@ def _grade(grade: Grade, report: Report, shown: Shown) -> GradeSeen:
 
 
 def _criterion(criterion: CriterionMark, report: Report, shown: Shown) -> CriterionSeen:
-    """Points in proportion to a number tell that number: they are shown with no more digits than it would be."""
     value, message = None, criterion.message
     if criterion.value is not None:
         metrics = report.evaluation.metrics if report.evaluation else ()

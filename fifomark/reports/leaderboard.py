@@ -6,17 +6,17 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Callable, Iterable
-
-from msgspec.structs import replace
+from functools import partial
 
 from fifomark.core.outcome import Metric
 from fifomark.core.record import Record
 from fifomark.core.report import Report
+from fifomark.reports.feedback import significant
 from fifomark.reports.standing import Keep, standing
 
 
 class Row(Record):
-    """The report of an owner that stands. `metrics` are the values at full precision, by their id; `rank` is shared by equal ones.
+    """The report of an owner that stands. `metrics` are values by their id; `rank` is shared by those that are equal at full precision.
 
     Where others are ranked under pseudonyms, `id` and `name` are None, and `owner` is the pseudonym. Points, share, band and pass are None
     where they were given for examples that this ranking is not of: they would tell what is kept back.
@@ -44,17 +44,20 @@ def ranked(
     *,
     split: str = "all",
     keep: Keep = "best",
+    digits: int = 17,
     pseudonym: Callable[[str], str] | None = None,
 ) -> list[Row]:
     """What stands of each owner under `rubric`, by the metric `primary` on `split`, best first; ties go to the earlier submission.
 
-    `pseudonym` gives the name to show for an owner's.
+    `digits`: significant ones of a number on the data, at most (17: all of them). `pseudonym` gives the name to show for an owner's.
     """
-    stand = standing((r for r in reports if r.submission.rubric == rubric), keep, lambda report: _merit(report, primary, split))
+    merit = partial(_merit, primary=primary, split=split)
     rows: list[Row] = []
-    for position, report in enumerate(stand, 1):
-        row = _row(report, position, split, pseudonym)
-        rows.append(replace(row, rank=rows[-1].rank) if rows and row.metrics.get(primary) == rows[-1].metrics.get(primary) else row)
+    before: Report | None = None
+    for position, report in enumerate(standing((r for r in reports if r.submission.rubric == rubric), keep, merit), 1):
+        rank = rows[-1].rank if before and merit(before) == merit(report) else position
+        rows.append(_row(report, rank, split, digits, pseudonym))
+        before = report
     return rows
 
 
@@ -77,7 +80,11 @@ def _merit(report: Report, primary: str, split: str) -> float | None:
     return -metric.value if metric.higher_is_better is False else metric.value
 
 
-def _row(report: Report, rank: int, split: str, pseudonym: Callable[[str], str] | None) -> Row:
+def _told(metric: Metric, digits: int) -> float | None:
+    return metric.value if metric.value is None or not metric.n else significant(metric.value, digits)
+
+
+def _row(report: Report, rank: int, split: str, digits: int, pseudonym: Callable[[str], str] | None) -> Row:
     assert report.grade is not None
     told = report.grade if all(c.split in (None, "all", split) for c in report.grade.criteria) else None
     return Row(
@@ -86,12 +93,12 @@ def _row(report: Report, rank: int, split: str, pseudonym: Callable[[str], str] 
         id=None if pseudonym else report.id,
         name=None if pseudonym else report.submission.name,
         family=report.model.family if report.model else "unknown",
-        points=told.points if told else None,
+        points=significant(told.points, digits) if told else None,
         points_possible=told.points_possible if told else None,
-        share=told.share if told else None,
+        share=significant(told.share, digits) if told else None,
         band=told.band if told else None,
         passed=told.passed if told else None,
-        metrics={metric.id: metric.value for metric in _measured(report, split)},
+        metrics={metric.id: _told(metric, digits) for metric in _measured(report, split)},
         parameters=report.model.parameters if report.model else 0,
         verdict=str(report.verdict),
     )

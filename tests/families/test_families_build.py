@@ -140,8 +140,9 @@ def test_an_mlp_with_learned_slopes() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.PReLU(20), nn.Linear(20, 8), nn.PReLU(), nn.Linear(8, 3))
     nn.init.normal_(model[2].weight)
     same(model, torch.randn(*DIGITS), {"activation": "prelu"})
-    with pytest.raises(CannotBuild, match=r"nothing says what 2\.weight \(20,\), 4\.weight \(1,\) is for"):
+    with pytest.raises(CannotBuild, match=r"nothing says what 2\.weight \(20,\), 4\.weight \(1,\) is for") as caught:
         rebuilt(model.state_dict(), (8, 8))
+    assert caught.value.advice.startswith('Declare activation = "prelu", or ')
     with pytest.raises(CannotBuild, match="expected 1 PReLU before it, there are 0"):
         rebuilt(nn.Sequential(nn.Linear(64, 8), nn.Linear(8, 3)).state_dict(), (8, 8), {"activation": "prelu"})
 

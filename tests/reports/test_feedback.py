@@ -186,6 +186,13 @@ def test_numbers_on_the_data_have_the_digits_asked_for_and_those_of_the_model_al
     assert [c.value for c in seen.grade.criteria] == [0.12, 0.65, 123456]
     assert [c.message for c in seen.grade.criteria] == ["a 0.12: at least 0.1", "a 0.65: at least 0.1", "parameters 123,456: at most 1"]
     assert [c.points for c in seen.grade.criteria] == [12, 65, 0]
+    assert FULL.grade is not None
+    late = Lateness(hours=1.0, share=0.2, points=12.3456)
+    precise = msgspec.structs.replace(FULL.grade, points=77.6543, share=0.776543, late=late)
+    seen = feedback(changed(grade=precise), Shown("all", 2, True))
+    assert seen.grade is not None
+    assert seen.late is not None
+    assert (seen.grade.points, seen.grade.share, seen.late.points) == (78, 0.78, 12)
 
 
 def test_a_private_number_is_kept_back_though_its_points_are_shown() -> None:

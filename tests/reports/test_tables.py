@@ -57,6 +57,16 @@ def test_the_best_of_each_owner_ranks_and_a_tie_goes_to_the_earlier() -> None:
     assert [(row.rank, row.owner, row.id) for row in rows] == [(1, "ada", 3), (2, "bob", 2), (2, "eve", 4), (4, "zoe", 5)]
 
 
+def test_ranks_go_by_all_digits_and_few_are_told() -> None:
+    found = []
+    for i, owner, value in ((1, "ada", 0.812344), (2, "bob", 0.812341), (3, "eve", 0.812344)):
+        grade = Grade(points=value * 100, points_possible=100, share=value, band=None, passed=True, criteria=())
+        found.append(report(i, owner, value, grade=grade))
+    rows = ranked(found, "digits", "accuracy", digits=4)
+    assert [(row.rank, row.owner) for row in rows] == [(1, "ada"), (1, "eve"), (3, "bob")]
+    assert {(row.metrics["accuracy"], row.points, row.share) for row in rows} == {(0.8123, 81.23, 0.8123)}
+
+
 def test_where_less_is_better_the_least_ranks_first() -> None:
     def loss(id: int, owner: str, value: float) -> Report:
         made = report(id, owner, value)

@@ -44,6 +44,11 @@ def tokens(here: Found, wanted: Argument, key: str, width: int) -> Raw:
     if isinstance(values, np.ndarray) and values.ndim != 2:
         raise BadData(f"{key}.shape", f"is {list(wanted.shape)} where an example of {here.title} is {values.shape[1:]}")
     lengths = np.array([len(row) for row in values], np.int64) if isinstance(values, list) else np.full(len(values), values.shape[1])
+    for n, some in enumerate(values if isinstance(values, list) else [values]):
+        if some.size and some.dtype.kind == "i" and some.min() < 0:
+            at = first_true(some < 0)
+            spot = here.spot((n, *at) if isinstance(values, list) else at)
+            raise BadData("data.input", f"{spot} is {some[at]}, and no token has a number below 0", "number the tokens from 0")
     row = int(lengths.argmax())
     if lengths[row] > width:
         hint = "make the shape longer, or cut the data"
@@ -70,8 +75,8 @@ def prepared(values: Array, wanted: Argument, key: str) -> Prepared:
     if wanted.dtype == "int64":
         return values.astype(np.int64)
     mean, std = (_along_first(numbers, wanted.shape) for numbers in (wanted.mean, wanted.std))
-    inputs: NDArray[np.float32] = values.astype(np.float32)
     with np.errstate(over="ignore"):  # it is Inf then, and said to be
+        inputs: NDArray[np.float32] = values.astype(np.float32)
         inputs *= np.float32(wanted.scale)
         inputs -= mean
         inputs /= std

@@ -46,9 +46,9 @@ def next_tokens(here: Found, examples: Raw, pad: int | None, task: Task) -> tupl
 def _whole(here: Found, labels: Array, task: Task, shift: int = 0) -> NDArray[np.int64]:
     """In range, or ignored where a sequence's may be. `shift`: how many positions further the labels stand in the data."""
     kind = KINDS[task.type]
-    bits = kind.labels == "bits" or task.type == "binary-classification"  # which are given as 0.0 and 1.0 as often as 0 and 1
+    bits = kind.labels == "bits" or task.type == "binary-classification"
     classes = 2 if bits else task.width
-    if labels.dtype.kind not in ("biuf" if bits else "biu"):
+    if labels.dtype.kind not in "biuf":  # 1.0 is as good as 1, and what a table with a gap somewhere gives
         raise BadData("data.label", f"{here.title} holds {labels.dtype}, expected whole numbers")
     counted = labels != task.ignore_label if kind.per_token else np.ones(labels.shape, bool)
     if not counted.any():

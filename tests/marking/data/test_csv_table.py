@@ -80,7 +80,7 @@ def test_names_that_look_like_numbers_stay_names(load, tmp_path: Path, monkeypat
         ("a,b,label\n1,2,0\n", 'label = "lable"', "data.label", "did you mean 'label'"),
         ("a,b,label\n1,2,0\n", "", "data.label", "known here: a, b, label"),
         ("a,b,y\n1,2,0\n1,2,3\n", "", "data.label", "line 3, column 'y' is 3"),
-        ("a,b,y\n1,2,0\n1,2,0.5\n", "", "data.label", "float64, expected whole numbers"),
+        ("a,b,y\n1,2,0\n1,2,0.5\n", "", "data.label", "from 0.0 to 0.5: line 3, column 'y' is 0.5"),
         ("a,b,y\n1,2,cat\n", "", "data.label", "task.class_names"),
         ('a,b,y\n1,"2,0\n', "", "data.path", "cannot be read"),
         ("a,b,c,y\n1,2,3,0\n", "", "input.shape", "is [2] where there are 3 inputs, from 'a' to 'c'"),

@@ -52,6 +52,7 @@ def test_a_mask_is_filled_up_with_its_own_number(load, tmp_path: Path) -> None:
         ([{"x": [1, 2], "y": 0}, {"x": [1, 2, 3], "y": 0}], TOKENS, "input.pad", "pad = 0"),
         ([{"x": [1], "y": 0}, {"x": [1] * 5, "y": 0}], TOKENS + "\npad = 0", "input.shape", "room for 4 where line 2, column 'x' has 5"),
         ([{"x": [1] * 5, "y": 0}], TOKENS + "\npad = 0", "input.shape", "room for 4"),
+        ([{"x": [1, 2], "y": 0}, {"x": [1, -1], "y": 0}], TOKENS + "\npad = 0", "data.input", "is -1, and no token has a number below 0"),
         ([{"x": [1.5, 2], "y": 0}, {"x": [1], "y": 0}], TOKENS + "\npad = 0", "input.dtype", "float64"),
         ([{"x": [1, 2], "y": 0}, {"x": [1], "y": 0}], "shape = [2]", "input.shape", "differ in length"),
         ([{"x": ["a", "b"], "y": 0}], TOKENS, "data.input", "line 1, column 'x'[0] is 'a'"),

@@ -20,6 +20,7 @@ LANGUAGE = 'type = "language-model"\nnum_classes = 12'
     ("task", "labels", "wanted"),
     [
         ("num_classes = 3", np.array([0, 1, 2, 0], np.uint8), [0, 1, 2, 0]),
+        ("num_classes = 3", np.array([0.0, 1.0, 2.0, 0.0]), [0, 1, 2, 0]),
         ('num_classes = 2\nclass_names = ["cat", "dog"]', np.array(["dog", "cat", "dog", "dog"]), [1, 0, 1, 1]),
         (BINARY, np.array([0, 1, 1, 0]), [0, 1, 1, 0]),
         (BINARY, np.array([0.0, 1.0, 1.0, 0.0]), [0, 1, 1, 0]),
@@ -48,6 +49,7 @@ def test_labels_are_as_the_task_has_them(load, tmp_path: Path, task: str, labels
         ('num_classes = 2\nclass_names = ["cat", "dog"]', np.array(["cat", "dgo", "a", "b"]), "y[1] is 'dgo', and no such class (did you"),
         ("num_classes = 3", np.array([0, 1, 2, 0], complex), "complex128"),
         (BINARY, np.array([0, 1, 2, 0]), "y[2] is 2 (2 classes are labelled 0 to 1)"),
+        ("num_classes = 3", np.array([0, 1.5, 2, 0]), "y[1] is 1.5"),
         (BINARY, np.array([0, 0.5, 1, 0]), "y[1] is 0.5"),
         (BINARY, np.array([0, np.nan, 1, 0]), "y[1] is nan"),
         (BITS, np.array([0, 1, 2, 0]), "expected (4, 3): a 0 or 1 for each class"),

@@ -22,7 +22,7 @@ def loaded(folder):
         ({"x": X, "y": Y - 1}, "data.label", "labels from -1 to 1"),
         ({"x": X, "y": Y[:5]}, "data.label", "expected (6,)"),
         ({"x": X, "y": Y[:, None]}, "data.label", "expected (6,)"),
-        ({"x": X, "y": Y.astype(float)}, "data.label", "whole numbers"),
+        ({"x": X, "y": Y + 0.5}, "data.label", "y[0] is 0.5"),
         ({"x": X[:0], "y": Y[:0]}, "data.input", "empty"),
         ({"x": np.zeros((6, 5), np.float32), "y": Y}, "input.shape", "(5,)"),
         ({"x": X.astype(complex), "y": Y}, "data.input", "complex128"),

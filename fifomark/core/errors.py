@@ -81,8 +81,13 @@ class DeclarationMissing(FifomarkError):
 class CannotBuild(FifomarkError):
     def __init__(self, family: str, seen: str, advice: str, findings: Sequence[Finding] = ()) -> None:
         """`seen` is what stands in the way; `findings` is empty where the weights may be fine and only this builder cannot build them."""
-        super().__init__(f"this {family} model cannot be built: {seen}. {advice}")
         self.family, self.seen, self.advice, self.findings = family, seen, advice, tuple(findings)
+        super().__init__(f"{self.problem}. {advice}")
+
+    @property
+    def problem(self) -> str:
+        """What it says, without the advice."""
+        return f"this {self.family} model cannot be built: {self.seen}"
 
 
 class PluginFailed(FifomarkError):

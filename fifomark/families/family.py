@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 REQUIRED: Final = object()  # a fact without a default
-FACTORY: Final = "name a factory in the rubric: a function of its own Python that makes the model."
+FACTORY: Final = "ask whoever runs the marking to name a factory in the rubric: a function of its own Python that makes the model."
 CONVINCING: Final = 2 / 3  # the strength from which on a match names the family
 
 

@@ -75,8 +75,10 @@ class MLP(Family):
         layers = match.layers
         slopes = layers.of(Kind.SCALE) if declared["activation"] == "prelu" else ()
         if rest := [leaf for leaf in _rest(layers) if leaf not in slopes]:
-            slope = 'Declare activation = "prelu", ' if declared["activation"] != "prelu" and layers.of(Kind.SCALE) else "Leave it out, "
-            raise CannotBuild(self.name, f"nothing says what {listed(rest)} is for", f"{slope}or {FACTORY}")
+            undeclared = declared["activation"] != "prelu" and layers.of(Kind.SCALE)
+            slope = ', or to declare activation = "prelu"' if undeclared else ""
+            advice = f"Leave it out, or {FACTORY.removesuffix('.')}{slope}."
+            raise CannotBuild(self.name, f"nothing says what {listed(rest)} is for", advice)
         ordered = in_order(layers.of(Kind.LINEAR, Kind.MATRIX))
         assert ordered is not None  # an invariant
         self.refuse(wrong_width(ordered[0], input_shape))

@@ -163,7 +163,7 @@ def _recognised(given: Material, rubric: Rubric, place: object) -> Built | Refus
     except CannotBuild as e:
         if e.findings:
             return Refused(findings=e.findings)
-        why = find("FM504", "model", str(e), evidence=_joined(match.evidence), advice=e.advice)
+        why = find("FM504", "model", e.problem, evidence=_joined(match.evidence), advice=e.advice)
         return _of_tree(given, rubric, (why,)) if rules.trees else _refused(why)
     except DeclarationMissing as e:
         if not rules.trees:

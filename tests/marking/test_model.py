@@ -57,6 +57,16 @@ def test_the_size_of_a_flat_example_is_said_once(write_rubric) -> None:
     assert refused.findings[0].message.endswith("takes 9 inputs, but one example has 4 (2 × 2)")
 
 
+def test_what_cannot_be_built_is_said_once_and_what_its_submitter_can_do_beside_it(write_rubric) -> None:
+    rubric = load_rubric(write_rubric())
+    slopes = nn.Sequential(nn.Linear(4, 8), nn.PReLU(8), nn.Linear(8, 3)).state_dict()
+    refused = rebuild(Material(slopes), rubric, "rubric.toml")
+    assert isinstance(refused, Refused)
+    (finding,) = refused.findings
+    assert (finding.code, finding.message) == ("FM504", "this mlp model cannot be built: nothing says what 1.weight (8,) is for")
+    assert finding.advice.startswith("Leave it out, or ask whoever runs the marking to name a factory in the rubric: ")
+
+
 def test_weights_of_no_known_kind_are_told_what_is_there(write_rubric) -> None:
     refused = rebuild(Material({"alpha": torch.zeros(3), "beta": torch.zeros(2)}), load_rubric(write_rubric()), "rubric.toml")
     assert isinstance(refused, Refused)

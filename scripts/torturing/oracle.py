@@ -83,6 +83,7 @@ class Event(NamedTuple):
     submission: int
     at: float
     state: str
+    note: str | None = None  # the slot, where it is evaluating
 
 
 class Spool(NamedTuple):
@@ -121,7 +122,7 @@ def check(root: Path, dropped: Iterable[Dropped], *, at_rest: bool, known: set[s
     for folder, name in sorted(spool.files - explained):
         if at_rest or not (_TEMPORARY.match(name) or (folder == "incoming" and name.endswith(".part"))):
             wrong.append(f"{folder}/{name}: belongs to nothing")
-    return wrong + list(_overtaken(spool))
+    return wrong + list(overtaken(spool))
 
 
 def _one(
@@ -239,13 +240,15 @@ def _report(
             yield f"its clean file {'/'.join(clean)} ({len(body)} bytes) is not the one of its report"
 
 
-def _overtaken(spool: Spool) -> Iterator[str]:
+def overtaken(spool: Spool) -> Iterator[str]:
     """Whoever was taken while an earlier one was ready: for reading, and for marking."""
     # A retry has left its first place in the line.
     once = {id for id, events in spool.history().items() if sum(event.state == "queued" for event in events) == 1}
     order = {row.id: row.order for rows in spool.rows.values() for row in rows if row.id in once}
     waiting: list[tuple[int, bytes, int]] = []
     sanitized: dict[int, float] = {}
+    slots: dict[int, str | None] = {}  # where each was tried last
+    lost: dict[int, set[str | None]] = {}  # slots that each was lost on: it may have to wait for another (docs/slots.md)
     for event in (event for event in spool.events if event.submission in order):
         mine = order[event.submission]
         if mine in waiting[(at := bisect_left(waiting, mine)) : at + 1]:
@@ -257,10 +260,14 @@ def _overtaken(spool: Spool) -> Iterator[str]:
         since = sanitized.pop(event.submission, None)
         if event.state == "sanitized":
             sanitized[event.submission] = event.at
+            if (event.note or "").startswith("the worker was lost"):
+                lost.setdefault(event.submission, set()).add(slots.get(event.submission))
+        if event.state == "evaluating":
+            slots[event.submission] = event.note
         # What was made ready in the same turn has not been in place yet when the slots were filled.
         if event.state == "evaluating" and since is not None:
             for id, ready in sanitized.items():
-                if ready < event.at and order[id] < mine:
+                if ready < event.at and order[id] < mine and event.note not in lost.get(id, ()):
                     yield f"{event.submission}: was marked before {order[id][1].decode()}, which was earlier"
 
 
@@ -271,7 +278,7 @@ def _read(root: Path) -> Spool:
         found = db.execute("SELECT id, name, state, moving, attempt, reason, order_ns FROM submissions ORDER BY id")
         for id, name, state, moving, attempt, reason, order in found:
             rows.setdefault(os.fsdecode(name), []).append(Row(id, os.fsdecode(name), state, moving, attempt, reason, (order, name, id)))
-        events = [Event(*event) for event in db.execute("SELECT submission, at, state FROM events ORDER BY rowid")]
+        events = [Event(*event) for event in db.execute("SELECT submission, at, state, note FROM events ORDER BY rowid")]
     return Spool(root, rows, events, files)
 
 

@@ -35,13 +35,17 @@ class SlotQueue:
         """Give free slots what is earliest in line and can run there; the try is committed before the work starts. Then what is next may
         lie ready before workers that are quick."""
         free = self._slots.free()
-        known = (s for s in self._ledger.ready_for_slots() if s.rubric in self._rubrics and s.rubric not in self._broken)
-        needs = ((submission.id, self._need(submission)) for submission in known)
+        needs = ((submission.id, self._need(submission)) for submission in self._markable())
         serving = [state.slot for state in self._slots.slots() if state.state != "out of service"]
         chosen = list(self._dispatch.choose(needs, free, serving))
         self._unused = len(chosen) < len(free)
-        chosen += self._lay_ahead(known, serving, now)  # what `choose` has not come to
+        taken = {id for id, _ in chosen}
+        # From the front again: who was passed over for a slot that it cannot have, comes first for the others.
+        chosen += self._lay_ahead((s for s in self._markable() if s.id not in taken), serving, now)
         return [(self._ledger.begin(id, slot.name, now), slot.name) for id, slot in chosen]
+
+    def _markable(self) -> Iterator[Submission]:
+        return (s for s in self._ledger.ready_for_slots() if s.rubric in self._rubrics and s.rubric not in self._broken)
 
     def _lay_ahead(self, line: Iterator[Submission], serving: Sequence[Slot], now: float) -> Iterator[tuple[int, Slot]]:
         """(id, slot) of what may lie ready, always before the worker that has least: in line, up to the first for which there is no place.

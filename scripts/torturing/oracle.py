@@ -248,6 +248,7 @@ def overtaken(spool: Spool) -> Iterator[str]:
     waiting: list[tuple[int, bytes, int]] = []
     sanitized: dict[int, float] = {}
     slots: dict[int, str | None] = {}  # where each was tried last
+    known = {event.note for event in spool.events if event.state == "evaluating"}
     lost: dict[int, set[str | None]] = {}  # slots that each was lost on: it may have to wait for another (docs/slots.md)
     for event in (event for event in spool.events if event.submission in order):
         mine = order[event.submission]
@@ -267,7 +268,7 @@ def overtaken(spool: Spool) -> Iterator[str]:
         # What was made ready in the same turn has not been in place yet when the slots were filled.
         if event.state == "evaluating" and since is not None:
             for id, ready in sanitized.items():
-                if ready < event.at and order[id] < mine and event.note not in lost.get(id, ()):
+                if ready < event.at and order[id] < mine and (event.note not in lost.get(id, ()) or lost[id] == known):
                     yield f"{event.submission}: was marked before {order[id][1].decode()}, which was earlier"
 
 

@@ -244,6 +244,16 @@ def test_nobody_overtakes_by_lying_ready(mixed: Mixed) -> None:
     assert started == []  # the large one can only go to the other slot
 
 
+def test_who_is_passed_over_for_a_small_slot_comes_first_for_the_large_one(mixed: Mixed) -> None:
+    dropped(mixed, "3-large.pt", *(f"0-{i}.pt" for i in range(3)))
+    started = quick(mixed, {})
+    mixed.tick(6)
+    mixed.slots.free = lambda: [SMALL]  # type: ignore[method-assign]
+    mixed.slots.ahead = lambda now: [(LARGE, 0)]  # type: ignore[method-assign]
+    mixed.tick()
+    assert started[:2] == [("small", "0-0.pt"), ("large", "3-large.pt")]
+
+
 def test_what_was_tried_before_does_not_lie_ready(mixed: Mixed) -> None:
     dropped(mixed, "0-ada.pt", "0-bob.pt")
     started = quick(mixed, {})

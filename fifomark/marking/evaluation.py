@@ -38,6 +38,7 @@ from fifomark.families import registry
 from fifomark.marking import audits
 from fifomark.marking.baseline import Baseline
 from fifomark.marking.bench import Bench, LoadedRubric, RubricChanged
+from fifomark.marking.clean_file import load_clean
 from fifomark.marking.cost import macs, of_model
 from fifomark.marking.fingerprint import fingerprint
 from fifomark.marking.forms import not_accepted
@@ -64,8 +65,7 @@ def evaluate(ticket: MarkTicket, bench: Bench) -> Outcome:
         device = bench.prepare(loaded)
         if ticket.baseline:
             return _marked(_baseline(loaded), loaded, device, started)
-        # The clean file is our own writing; weights_only all the same.
-        weights = torch.load(ticket.path, map_location="cpu", weights_only=True, mmap=True)
+        weights = load_clean(ticket.path)
         built = _built(ticket, loaded, weights)
         marked = built if isinstance(built, Refused) else _marked(built, loaded, device, started)
         compared = isinstance(marked, Marked) and loaded.rubric.audits.duplicates != "off"

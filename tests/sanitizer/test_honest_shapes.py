@@ -13,7 +13,8 @@ from unittest import mock
 import honest
 import pytest
 import torch
-from judged import codes, loaded
+from judged import codes
+from loading import loaded
 from torch import nn
 
 from fifomark.core.findings import Verdict

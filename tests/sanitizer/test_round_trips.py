@@ -9,7 +9,8 @@ from pathlib import Path
 import builders
 import pytest
 import torch
-from judged import codes, loaded
+from judged import codes
+from loading import loaded
 from torch import nn
 
 from fifomark.core.findings import Verdict

@@ -13,7 +13,8 @@ import builders
 import msgspec
 import pytest
 import torch
-from judged import codes, loaded
+from judged import codes
+from loading import loaded
 
 from fifomark.core.catalogue import find
 from fifomark.core.errors import InternalError

@@ -1,4 +1,4 @@
-"""The clean file, against torch's own loader and Python's zipfile."""
+"""The clean file, against torch's own loader, ours and Python's zipfile."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from describing import described
+from loading import bits, loaded
 
 from fifomark.sanitizer.extraction import Format
 from fifomark.torchfile.dtypes import DTYPES, REFUSED
@@ -37,10 +38,6 @@ def written(path: Path, plans: list[Plan], storages: list[bytes], form: Format =
     return body
 
 
-def bits(tensor: torch.Tensor) -> bytes:
-    return tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
-
-
 @pytest.mark.parametrize("mmap", [False, True])
 @pytest.mark.parametrize("name", DTYPES)
 @pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")
@@ -49,9 +46,9 @@ def test_every_dtype_comes_back_from_torch_bit_for_bit(tmp_path: Path, name: str
     data = bytes(range(6)) * dtype.itemsize if name != "bool" else b"\0\1\1\0\1\0"
     path = tmp_path / "clean.pt"
     written(path, [Plan("w", dtype, (2, 3), 0)], [data])
-    loaded = torch.load(path, weights_only=True, mmap=mmap)["w"]
-    assert loaded.dtype is getattr(torch, name)
-    assert (tuple(loaded.shape), bits(loaded)) == ((2, 3), data)
+    back = loaded(path, mmap=mmap)["w"]
+    assert back.dtype is getattr(torch, name)
+    assert (tuple(back.shape), bits(back)) == ((2, 3), data)
 
 
 def test_every_dtype_of_torch_is_either_known_or_refused_by_name() -> None:
@@ -73,27 +70,27 @@ def test_every_shape_comes_back_contiguous(tmp_path: Path, shape: tuple[int, ...
     values = np.arange(np.prod(shape), dtype="<f4").reshape(shape)
     path = tmp_path / "clean.pt"
     written(path, [Plan("w", DTYPES["float32"], shape, 0)], [values.tobytes()])
-    loaded = torch.load(path, weights_only=True)["w"]
-    assert tuple(loaded.shape) == shape
-    assert loaded.is_contiguous()
-    assert np.array_equal(loaded.numpy(), values)
-    assert loaded.stride() == torch.empty(shape).stride()
+    back = loaded(path)["w"]
+    assert tuple(back.shape) == shape
+    assert back.is_contiguous()
+    assert np.array_equal(back.numpy(), values)
+    assert back.stride() == torch.empty(shape).stride()
 
 
 def test_ties_share_one_storage(tmp_path: Path) -> None:
     path = tmp_path / "clean.pt"
     written(path, [Plan("a", DTYPES["float32"], (2,), 0), Plan("b", DTYPES["float32"], (2,), 0)], [bytes(8)])
-    loaded = torch.load(path, weights_only=True)
-    assert loaded["a"].data_ptr() == loaded["b"].data_ptr()
+    back = loaded(path)
+    assert back["a"].data_ptr() == back["b"].data_ptr()
 
 
 def test_names_of_any_script_keep_their_order(tmp_path: Path) -> None:
     names = ["weight", "größe", "层.0", "a b", "", "x" * 3000]
     path = tmp_path / "clean.pt"
     written(path, [Plan(name, DTYPES["int64"], (1,), i) for i, name in enumerate(names)], [bytes([i]) + bytes(7) for i in range(6)])
-    loaded = torch.load(path, weights_only=True)
-    assert list(loaded) == names
-    assert [int(value) for value in loaded.values()] == list(range(6))
+    back = loaded(path)
+    assert list(back) == names
+    assert [int(value) for value in back.values()] == list(range(6))
 
 
 def test_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
@@ -104,7 +101,7 @@ def test_the_same_weights_give_the_same_bytes(tmp_path: Path) -> None:
 def test_no_weights_at_all_are_an_empty_state_dict(tmp_path: Path) -> None:
     path = tmp_path / "clean.pt"
     written(path, [], [])
-    assert torch.load(path, weights_only=True) == {}
+    assert loaded(path) == {}
 
 
 def test_a_record_that_is_shorter_than_announced_is_a_bug_that_shows(tmp_path: Path) -> None:
@@ -140,8 +137,8 @@ def test_zip64_fields_are_read_by_zipfile_and_torch(tmp_path: Path, zip64_from: 
         assert read.testzip() is None
         assert {info.filename.removeprefix("archive/"): read.read(info) for info in read.infolist()} == records
         assert {info.date_time for info in read.infolist()} == {(1980, 1, 1, 0, 0, 0)}
-    loaded = torch.load(path, weights_only=True)["w"]
-    assert loaded.numpy().tobytes() == records["data/0"]
+    back = loaded(path)["w"]
+    assert back.numpy().tobytes() == records["data/0"]
     if zip64_from == 1 << 32:
         seen = described(path.read_bytes())
         assert (seen.problems, seen.members) == ((), ())

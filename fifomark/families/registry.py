@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache, wraps
+from typing import Protocol, TypeVar
 
 from fifomark import plugins
 from fifomark.core.errors import UsageError
@@ -17,7 +19,9 @@ from fifomark.families.plugged import Plugged
 from fifomark.families.rnn import RNN
 from fifomark.families.transformer import Transformer
 
+T_co = TypeVar("T_co", covariant=True)
 UNKNOWN = "unknown"
+_REMEMBERED, _MANY = 32, 500  # so many sets of weights are remembered, of at most so many tensors
 _MARGIN = 0.1  # two matches nearer to each other than this fit equally well
 
 
@@ -59,11 +63,29 @@ def _plugged(name: str) -> Family:
     return Plugged(family, used)
 
 
+class _Asked(Protocol[T_co]):
+    def __call__(self, weights: Sequence[TensorSpec], families: Mapping[str, Family] = ...) -> T_co: ...
+
+
+def _remembering(ask: _Asked[T_co]) -> _Asked[T_co]:
+    """Files that come in numbers often have one architecture: what our own families say of it is worked out once."""
+    remembered = lru_cache(maxsize=_REMEMBERED)(lambda weights: ask(weights, FAMILIES))
+
+    @wraps(ask)
+    def answer(weights: Sequence[TensorSpec], families: Mapping[str, Family] = FAMILIES) -> T_co:
+        few = families is FAMILIES and len(weights) <= _MANY
+        return remembered(tuple(weights)) if few else ask(weights, families)
+
+    return answer
+
+
+@_remembering
 def match(weights: Sequence[TensorSpec], families: Mapping[str, Family] = FAMILIES) -> Match | None:
     """The one family that these weights are; None where none is convincing or two fit equally well."""
     return _decided(_ranked(read(weights), families))
 
 
+@_remembering
 def recognise(weights: Sequence[TensorSpec], families: Mapping[str, Family] = FAMILIES) -> FamilySeen:
     """The family with its evidence; "unknown" with what was seen, what it might be, and why it was not named."""
     layers = read(weights)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 from fifomark.core.catalogue import RULES, find
@@ -16,8 +15,6 @@ from fifomark.sanitizer import code_rules, trees
 from fifomark.sanitizer.checks import Checked, check
 from fifomark.sanitizer.forms import choose
 from fifomark.torchfile.description import Description
-
-_MANY = 500  # tensors: larger models are recognised anew, not kept in memory
 
 
 class Judgement(NamedTuple):
@@ -33,14 +30,7 @@ class Judgement(NamedTuple):
     def family(self) -> FamilySeen | None:
         if not self.checked.views:
             return None
-        specs = tuple(TensorSpec(name=name, dtype=view.dtype.name, shape=view.shape) for name, view in self.checked.views)
-        return _remembered(specs) if len(specs) <= _MANY else recognise(specs)
-
-
-@lru_cache(maxsize=32)
-def _remembered(specs: tuple[TensorSpec, ...]) -> FamilySeen:
-    """Files that come in numbers often have one architecture."""
-    return recognise(specs)
+        return recognise([TensorSpec(name=name, dtype=view.dtype.name, shape=view.shape) for name, view in self.checked.views])
 
 
 def judge(seen: Description, size: int, policy: Policy, limits: Limits) -> Judgement:

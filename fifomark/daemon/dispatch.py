@@ -18,6 +18,8 @@ _TORCH_BYTES = 256 << 20  # what a worker takes before it has a model
 _REMEMBERED = 1000  # submissions that were lost
 _MOST_AHEAD = 16  # submissions that may lie ready before a worker
 _AHEAD_SECONDS = 0.1  # that they may take together
+_MOST_WAITING = 64  # sanitized submissions a slot that may wait for it
+_WAITING_SECONDS = 0.5  # that they may take together: as long as a batch of files may be with a sanitizer
 _COPIES = 2  # of the weights: as they lie in the clean file, and in the model
 
 
@@ -65,7 +67,7 @@ class Dispatch:
         for submission, slot, outcome, *_ in ended:
             if isinstance(outcome, Marked):
                 seen = outcome.evaluation
-                self._seconds[seen.rubric_sha256] = max(seen.cost.total_seconds, 0.9 * self._seconds.get(seen.rubric_sha256, 0.0))
+                self._seconds[seen.rubric_sha256] = max(seen.cost.total_seconds, 0.7 * self._seconds.get(seen.rubric_sha256, 0.0))
             if isinstance(outcome, Lost):
                 self._lost.setdefault(submission, set()).add(slot.name)
             else:
@@ -92,8 +94,15 @@ class Dispatch:
 
     def most_ahead(self, rubric_sha256: str) -> int:
         """How many of a rubric may lie ready before a worker; none before it is known how long they take."""
-        seconds = self._seconds.get(rubric_sha256)
-        return 0 if seconds is None else min(_MOST_AHEAD, int(_AHEAD_SECONDS / max(seconds, 1e-9)))
+        return min(_MOST_AHEAD, self._marked_in(_AHEAD_SECONDS, rubric_sha256))
+
+    def most_waiting(self, rubric_sha256: str) -> int:
+        """How many of a rubric may wait for each slot that marks nothing else."""
+        return min(_MOST_WAITING, self._marked_in(_WAITING_SECONDS, rubric_sha256))
+
+    def _marked_in(self, seconds: float, rubric_sha256: str) -> int:
+        each = self._seconds.get(rubric_sha256)
+        return 0 if each is None else int(seconds / max(each, 1e-9))
 
     def may(self, id: int, wanted: Need, slot: Slot, serving: Sequence[Slot]) -> bool:
         """Whether a submission may start on a slot, were it free."""

@@ -82,7 +82,8 @@ class SanitizeQueue:
 
     def _rooms(self, now: float) -> list[tuple[Slot, int, bool]]:
         """(sanitizer, how many it may be handed, whether it has nothing else in hand)."""
-        free = [(slot, self.most, True) for slot in self._sanitizers.free()]
+        warm = self._sanitizers.warm()
+        free = [(slot, self.most + (AHEAD if slot in warm else 0), True) for slot in self._sanitizers.free()]
         return free + [(slot, AHEAD - ready, False) for slot, ready in self._sanitizers.ahead(now) if ready < AHEAD]
 
     def _take(self, room: int, alone: bool) -> list[int]:
@@ -95,6 +96,6 @@ class SanitizeQueue:
             if apart and (taken or not alone):
                 break
             taken.append(self._ids.pop(0))
-            if first.tries > 0:
+            if apart:
                 break
         return taken

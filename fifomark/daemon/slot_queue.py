@@ -15,7 +15,7 @@ from fifomark.spool.spool import Spool
 from fifomark.workers.pool import Ended, Pool
 from fifomark.workers.slots import Slot
 
-MAX_WAITING = 4  # sanitized submissions a slot that may wait for it: more would only pile up clean files
+MAX_WAITING = 4  # sanitized submissions a slot that may wait for it, or what it does in no time: more would only pile up clean files
 MAX_AHEAD = 64  # the same, while a slot is free that none of them can run on: the next one may
 
 
@@ -40,17 +40,18 @@ class SlotQueue:
         chosen = list(self._dispatch.choose(needs, free, serving))
         self._unused = len(chosen) < len(free)
         taken = {id for id, _ in chosen}
+        warm = self._slots.warm()
+        ready = dict(self._slots.ahead(now)) | {slot: 0 for _, slot in chosen if slot in warm}
         # From the front again: who was passed over for a slot that it cannot have, comes first for the others.
-        chosen += self._lay_ahead((s for s in self._markable() if s.id not in taken), serving, now)
+        chosen += self._lay_ahead((s for s in self._markable() if s.id not in taken), ready, serving)
         return [(self._ledger.begin(id, slot.name, now), slot.name) for id, slot in chosen]
 
     def _markable(self) -> Iterator[Submission]:
         return (s for s in self._ledger.ready_for_slots() if s.rubric in self._rubrics and s.rubric not in self._broken)
 
-    def _lay_ahead(self, line: Iterator[Submission], serving: Sequence[Slot], now: float) -> Iterator[tuple[int, Slot]]:
-        """(id, slot) of what may lie ready, always before the worker that has least: in line, up to the first for which there is no place.
-        What was tried before goes alone."""
-        ready = dict(self._slots.ahead(now))
+    def _lay_ahead(self, line: Iterator[Submission], ready: dict[Slot, int], serving: Sequence[Slot]) -> Iterator[tuple[int, Slot]]:
+        """(id, slot) of what may lie ready beside the `ready`, always before the worker that has least: in line, up to the first for which
+        there is no place. What was tried before goes alone."""
         for submission in line if ready else ():
             wanted, most = self._need(submission), self._most_ahead(submission.rubric)
             places = [s for s, n in ready.items() if n < most and self._dispatch.may(submission.id, wanted, s, serving)]
@@ -70,7 +71,7 @@ class SlotQueue:
     @property
     def room(self) -> int:
         """How many may wait."""
-        quick = max(map(self._most_ahead, self._rubrics), default=0)
+        quick = max((self._dispatch.most_waiting(sha256) for _, sha256 in self._rubrics.values()), default=0)
         return (MAX_AHEAD if self._unused else max(MAX_WAITING, quick)) * len(self._slots.slots())
 
     def hopeless(self, submission: Submission) -> Reason | None:

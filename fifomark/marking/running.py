@@ -70,7 +70,8 @@ class Runner:
             shaped = _shaped(outputs, wanted).cpu()
             if self.dtype is not torch.float64:
                 shaped = shaped.float()
-            if broken := int((~shaped.isfinite()).flatten(1).any(dim=1).sum()):
+            if not shaped.isfinite().all():
+                broken = int((~shaped.isfinite()).flatten(1).any(dim=1).sum())
                 message = f"NaN or Inf in the outputs for {broken} of {len(shaped)} examples of a batch"
                 raise Misbehaved(find("FM605", "outputs", message))
             return _as_said(shaped, self.task)

@@ -36,6 +36,9 @@ class InlinePool:
     def ahead(self, now: float) -> list[tuple[Slot, int]]:
         return []
 
+    def warm(self) -> list[Slot]:
+        return []
+
     def take_back(self, now: float, *, everything: bool = False) -> list[int]:
         return []
 

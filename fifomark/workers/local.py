@@ -37,6 +37,9 @@ class LocalPool:
         ready = ((post.slot, post.ready(now)) for post in self._posts.values())
         return [(slot, count) for slot, count in ready if count is not None]
 
+    def warm(self) -> list[Slot]:
+        return [post.slot for post in self._posts.values() if post.is_warm]
+
     def start(self, tickets: Sequence[Ticket], slot: Slot, bounds: Bounds, now: float) -> None:
         self._posts[slot.name].start(tickets, bounds, now)
 

@@ -50,6 +50,9 @@ class Pool(Protocol):
         """The slots before whose workers tickets may lie ready, each with how many do: those that take one after another, and do not take
         their time with the one that they have."""
 
+    def warm(self) -> list[Slot]:
+        """The free slots of which `ahead` will say that none lies ready, as soon as they have a ticket: their workers are up already."""
+
     def start(self, tickets: Sequence[Ticket], slot: Slot, bounds: Bounds, now: float) -> None:
         """Run `tickets`, in their order, on a slot that is free, or lay them before one that is named by `ahead`.
 

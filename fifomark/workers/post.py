@@ -81,6 +81,11 @@ class Post:
             return SlotState(self.slot, "busy" if self._ready else "starting", submission, None)
         return SlotState(self.slot, "free", None, None)
 
+    @property
+    def is_warm(self) -> bool:
+        """As of a Pool."""
+        return self._one_by_one and self._ready and not self._spent and self.state.state == "free"
+
     def ready(self, now: float) -> int | None:
         """As of a Pool."""
         if not self._one_by_one or self.state.state != "busy" or self._spent or self._is_slow(now):

@@ -69,6 +69,18 @@ def test_where_none_share_a_child_small_ones_lie_ready_in_order(alone: Bench) ->
     assert [alone.ledger.get(id).tries for id in (4, 5)] == [1, 0]
 
 
+def test_a_sanitizer_that_has_nothing_to_do_takes_one_large_file_or_several_small_ones(alone: Bench) -> None:
+    handed: list[list[int]] = []
+    alone.sanitizers.start = lambda tickets, *rest: handed.append([t.submission for t in tickets])  # type: ignore[method-assign]
+    sanitizer = alone.sanitizers.slots()[0].slot
+    alone.sanitizers.ahead = lambda now: []  # type: ignore[method-assign]
+    alone.sanitizers.free = alone.sanitizers.warm = lambda: [sanitizer]  # type: ignore[method-assign]
+    for i in range(30):
+        alone.drop(f"{i:02}.pt", mtime=1000.0 + i, body=b"x" * (SMALL + 1) if i in (9, 11) else b"x")
+    alone.tick(6)
+    assert handed[:3] == [list(range(1, 10)), [10], [11]]
+
+
 def test_what_lies_ready_before_a_slow_sanitizer_is_taken_back_to_the_front(alone: Bench) -> None:
     handed: list[list[int]] = []
     alone.sanitizers.start = lambda tickets, *rest: handed.append([t.submission for t in tickets])  # type: ignore[method-assign]

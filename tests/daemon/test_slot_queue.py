@@ -229,6 +229,16 @@ def test_what_is_next_lies_ready_before_quick_workers_in_line_and_evenly(mixed: 
     assert ahead == {SMALL: 10, LARGE: 10}  # of 0.01 seconds each
 
 
+def test_before_a_quick_worker_that_has_nothing_to_do_more_than_one_is_laid_at_once(mixed: Mixed) -> None:
+    dropped(mixed, *(f"0-{i:02}.pt" for i in range(30)))
+    started = quick(mixed, {})
+    mixed.tick(40)
+    mixed.slots.free = lambda: [SMALL, LARGE]  # type: ignore[method-assign]
+    mixed.slots.warm = lambda: [LARGE]  # type: ignore[method-assign]
+    mixed.tick()
+    assert started == [("small", "0-00.pt"), *(("large", f"0-{i:02}.pt") for i in range(1, 12))]
+
+
 @pytest.mark.parametrize("seconds", [0.2, 10.0])
 def test_nothing_lies_ready_where_each_takes_its_time(mixed: Mixed, seconds: float) -> None:
     dropped(mixed, "0-ada.pt")

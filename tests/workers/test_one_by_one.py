@@ -107,6 +107,18 @@ def test_more_may_lie_before_a_worker_that_is_ready_and_quick(pool: LocalPool) -
     assert pool.ahead(now + SHORT_SECONDS) == []
 
 
+def test_a_free_slot_is_warm_once_its_worker_is_ready(pool: LocalPool) -> None:
+    assert pool.warm() == []  # no worker has been started
+    begin(pool, "pid")
+    assert pool.warm() == []
+    ended_of(pool, 1)
+    assert pool.warm() == [CPU]
+    begin(pool, "die")
+    ended_of(pool, 1)
+    assert CPU in pool.free()
+    assert pool.warm() == []
+
+
 def test_where_all_are_handed_over_together_none_may_lie_ready() -> None:
     pool = LocalPool(obey, [CPU])
     begin(pool, "hang", "pid")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
 from fifomark.core.outcome import Fingerprint
 from fifomark.core.submission import Submission
 
 NEIGHBOURS = 100  # on each side, among models of the same shapes
+_KEPT = 4096  # sketches in memory, of at most MAX_SKETCH bytes
 
 
 class Fingerprints:
@@ -15,9 +17,11 @@ class Fingerprints:
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
+        self._sketches: dict[int, bytes] = {}  # of those that were neighbours last: most of them will be again
 
     def keep(self, submission: Submission, fingerprint: Fingerprint) -> None:
         """Remember it; a new attempt at the same submission takes the place of the old."""
+        self._sketches.pop(submission.id, None)
         self._db.execute(
             "INSERT OR REPLACE INTO fingerprints (submission, rubric, owner, exact, permuted, shapes, size, sketch) "
             "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -51,11 +55,21 @@ class Fingerprints:
     def near(self, submission: Submission, fingerprint: Fingerprint) -> list[tuple[int, bytes]]:
         """Submissions of other owners with the same shapes, and their sketches: those nearest in size, at most 2 × NEIGHBOURS."""
         values = (submission.rubric, fingerprint.shapes, fingerprint.size, submission.owner, NEIGHBOURS)
-        found: list[tuple[int, bytes]] = []
+        found: list[int] = []
         for side, order in (("size >= ?", "ASC"), ("size < ?", "DESC")):
-            found += self._db.execute(
-                f"SELECT submission, sketch FROM fingerprints WHERE rubric = ? AND shapes = ? AND {side} AND owner <> ? "
+            rows = self._db.execute(
+                f"SELECT submission FROM fingerprints WHERE rubric = ? AND shapes = ? AND {side} AND owner <> ? "
                 f"ORDER BY size {order} LIMIT ?",
                 values,
-            ).fetchall()
-        return found
+            )
+            found += (id for (id,) in rows)
+        if len(self._sketches) > _KEPT:
+            self._sketches.clear()
+        self._read([id for id in found if id not in self._sketches])
+        return [(id, self._sketches[id]) for id in found]
+
+    def _read(self, submissions: Sequence[int]) -> None:
+        placeholders = ", ".join("?" * len(submissions))
+        self._sketches.update(
+            self._db.execute(f"SELECT submission, sketch FROM fingerprints WHERE submission IN ({placeholders})", submissions)
+        )

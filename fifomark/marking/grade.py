@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_HALF_UP, Decimal
 from fractions import Fraction
+from functools import lru_cache
 from math import fsum
 
 from fifomark.core.outcome import Evaluation, Metric
@@ -136,6 +137,7 @@ def rounded(points: Decimal, step: float, most: Decimal) -> Decimal:
     return min((points / size).quantize(Decimal(1), ROUND_HALF_UP) * size, most)
 
 
+@lru_cache(maxsize=256)
 def _written(share: float) -> Fraction:
     """As the rubric has it: 0.9, and not the float that is nearest."""
     return Fraction(repr(share))

@@ -45,18 +45,17 @@ def _distances(a: Floats, b: Floats) -> Floats:
     that are nearest, in whatever order each file has them."""
     if not len(a):
         return np.full(len(b), np.inf)
-    apart = np.zeros(len(b))
-    for shape in np.unique(a[:, 0]):
-        which = a[:, 0] == shape  # numbered in the order in which the matrices stand: the same for all that have the same shapes
-        apart += _matched(a[which, 1:], b[:, which, 1:])
-    return np.where((b[:, :, 0] == a[:, 0]).all(axis=1), apart / len(a), np.inf)
+    shapes = a[:, 0]  # numbered in the order in which the matrices stand: the same for all that have the same shapes
+    alone = (shapes[:, None] == shapes).sum(axis=1) == 1
+    apart = _differences(a[alone, 1:], b[:, alone, 1:]).sum(axis=1)
+    for shape in set(shapes[~alone].tolist()):
+        apart += _matched(a[shapes == shape, 1:], b[:, shapes == shape, 1:])
+    return np.where((b[:, :, 0] == shapes).all(axis=1), apart / len(a), np.inf)
 
 
 def _matched(a: Floats, b: Floats) -> Floats:
     """The sum of the distances of each row of `a` (n, features) to a row of its own of each of `b` (others, n, features), nearest first."""
-    x, y = a[None, :, None, :], b[:, None, :, :]
-    largest = np.maximum(np.maximum(np.abs(x), np.abs(y)), 1e-30)
-    table = np.sqrt((((x - y) / largest) ** 2).mean(axis=3))
+    table = _differences(a[None, :, None, :], b[:, None, :, :])
     others, n = np.arange(len(b)), len(a)
     total = np.zeros(len(b))
     for _ in range(n):
@@ -64,6 +63,13 @@ def _matched(a: Floats, b: Floats) -> Floats:
         total += table[others, row, column]
         table[others, row, :], table[others, :, column] = np.inf, np.inf
     return total
+
+
+def _differences(x: Floats, y: Floats) -> Floats:
+    """The root mean square of how much features (…, FEATURES) differ, each by its own size."""
+    largest = np.maximum(np.maximum(np.abs(x), np.abs(y)), 1e-30)
+    difference: Floats = np.sqrt((((x - y) / largest) ** 2).mean(axis=-1))
+    return difference
 
 
 def _rows(sketch: bytes) -> Floats:

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from math import isfinite
+from math import isfinite, sqrt
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ def fingerprint(weights: Mapping[str, Tensor]) -> Fingerprint:
     stand; whole numbers, such as counters, aside."""
     tensors = [tensor.detach() for tensor in weights.values() if tensor.is_floating_point() and tensor.numel()]
     shapes = sorted(tuple(tensor.shape) for tensor in tensors)
-    multisets = sorted(f"{tuple(tensor.shape)} {_multiset(tensor):032x}" for tensor in tensors)
+    multisets = sorted(f"{tuple(tensor.shape)} {sum:032x}" for tensor, sum in zip(tensors, _multisets(tensors), strict=True))
     matrices = [tensor.reshape(len(tensor), -1) for tensor in tensors if tensor.ndim >= 2]
     matrices = sorted((m for m in matrices if min(m.shape) > 1), key=lambda m: (-m.numel(), tuple(m.shape)))[:_MATRICES]
     sketch, size = _sketch(matrices)
@@ -44,10 +44,10 @@ def _sketch(matrices: list[Tensor]) -> tuple[bytes, float]:
         return b"", 0.0
     numbers = {shape: i for i, shape in enumerate(dict.fromkeys(tuple(matrix.shape) for matrix in matrices))}
     with np.errstate(all="ignore"):
-        rows = [np.array([numbers[tuple(matrix.shape)], *_features(matrix), *_shadows(matrix)]) for matrix in matrices]
-        sketch = np.stack(rows).astype("<f4")
+        rows = np.array([[numbers[tuple(matrix.shape)], *_features(matrix), *_shadows(matrix)] for matrix in matrices])
+        sketch = rows.astype("<f4")
         counts = np.array([matrix.numel() for matrix in matrices])
-        size = float(np.sqrt((counts * np.stack(rows)[:, 2] ** 2).sum() / counts.sum()))
+        size = float(np.sqrt((counts * rows[:, 2] ** 2).sum() / counts.sum()))
     return (sketch.tobytes(), size) if np.isfinite(sketch).all() and isfinite(size) else (b"", 0.0)
 
 
@@ -72,12 +72,12 @@ def _features(matrix: Tensor) -> list[float]:
     count = rows * columns
     return [
         total / count,
-        float(np.sqrt(squares_of_rows.sum() / count)),
-        float((fourth / count) ** 0.25),
-        *_sizes(of_rows / np.sqrt(columns)),
-        *_sizes(of_columns / np.sqrt(rows)),
-        float(np.sqrt(squares_of_rows / columns).std()),
-        float(np.sqrt(squares_of_columns / rows).std()),
+        sqrt(squares_of_rows.sum() / count),
+        (fourth / count) ** 0.25,
+        *_sizes(of_rows / sqrt(columns)),
+        *_sizes(of_columns / sqrt(rows)),
+        _spread(np.sqrt(squares_of_rows / columns)),
+        _spread(np.sqrt(squares_of_columns / rows)),
     ]
 
 
@@ -103,7 +103,14 @@ def _signs(count: int, seed: int) -> Floats:
 
 
 def _sizes(values: Floats) -> tuple[float, float, float]:
-    return float(np.abs(values).mean()), float(np.sqrt((values**2).mean())), float((values**4).mean() ** 0.25)
+    squares, count = values * values, len(values)
+    return float(np.abs(values).sum()) / count, sqrt(squares.sum() / count), float((squares * squares).sum() / count) ** 0.25
+
+
+def _spread(values: Floats) -> float:
+    """The standard deviation."""
+    off = values - values.sum() / len(values)
+    return sqrt((off * off).sum() / len(off))
 
 
 def _exact(weights: Mapping[str, Tensor]) -> str:
@@ -120,15 +127,34 @@ def _bytes_sha256(tensor: Tensor) -> str:
     return sha256.hexdigest()
 
 
-def _multiset(tensor: Tensor) -> int:
-    """The same for the same numbers in any order, whatever their signs: a sum of hashes. Half, double and float of one number are equal."""
-    flat, sums = tensor.reshape(-1), [np.uint64(0), np.uint64(0)]
-    for at in range(0, len(flat), _CHUNK):
-        bits = np.abs(flat[at : at + _CHUNK].float().cpu().numpy()).view(np.uint32).astype(np.uint64)
-        for i, mixer in enumerate(_MIXERS):
-            with np.errstate(over="ignore"):
-                sums[i] = sums[i] + _mixed(bits + np.uint64(mixer)).sum(dtype=np.uint64)
-    return int(sums[0]) << 64 | int(sums[1])
+def _multisets(tensors: Sequence[Tensor]) -> list[int]:
+    """For each the same for the same numbers in any order, whatever their signs: a sum of hashes. Half, double and float of one number are
+    equal."""
+    sums = np.zeros((len(_MIXERS), len(tensors)), np.uint64)
+    for part in _parts(tensors):
+        bits = np.abs(np.concatenate([numbers for _, numbers in part])).view(np.uint32).astype(np.uint64)
+        starts = np.cumsum([0, *(len(numbers) for _, numbers in part[:-1])])
+        with np.errstate(over="ignore"):
+            hashes = _mixed(bits + np.array(_MIXERS, np.uint64)[:, None])
+            sums[:, [of for of, _ in part]] += np.add.reduceat(hashes, starts, axis=1)
+    return [int(high) << 64 | int(low) for high, low in sums.T]
+
+
+def _parts(tensors: Sequence[Tensor]) -> Iterator[list[tuple[int, NDArray[np.float32]]]]:
+    """The numbers of all, each with which tensor they are of: many small tensors, or a piece of a large one, in about _CHUNK at once."""
+    part: list[tuple[int, NDArray[np.float32]]] = []
+    count = 0
+    for i, tensor in enumerate(tensors):
+        flat = tensor.reshape(-1)
+        for at in range(0, len(flat), _CHUNK):
+            numbers = flat[at : at + _CHUNK].float().cpu().numpy()
+            if part and count + len(numbers) > _CHUNK:
+                yield part
+                part, count = [], 0
+            part.append((i, numbers))
+            count += len(numbers)
+    if part:
+        yield part
 
 
 def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

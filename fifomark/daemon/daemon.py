@@ -334,5 +334,5 @@ class Daemon:
 
 def _supplied(pool: Pool, now: float) -> bool:
     ahead = pool.ahead(now)
-    serving = sum(state.state in ("free", "starting", "busy") for state in pool.slots())
+    serving = sum(state.state in ("free", "busy") for state in pool.slots())
     return len(ahead) == serving and all(ready > 1 for _, ready in ahead)

@@ -19,7 +19,7 @@ _REMEMBERED = 1000  # submissions that were lost
 _MOST_AHEAD = 16  # submissions that may lie ready before a worker
 _AHEAD_SECONDS = 0.1  # that they may take together
 _MOST_WAITING = 64  # sanitized submissions a slot that may wait for it
-_WAITING_SECONDS = 0.5  # that they may take together: as long as a batch of files may be with a sanitizer
+_WAITING_SECONDS = 1.0  # that they may take together: longer than a batch of files is with a sanitizer
 _COPIES = 2  # of the weights: as they lie in the clean file, and in the model
 
 

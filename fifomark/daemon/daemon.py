@@ -201,14 +201,16 @@ class Daemon:
         ahead = len(self._to_sanitize) + self.ledger.counts()[State.SANITIZED] - stuck
         claims: list[Submission] = []
         waiting: set[tuple[str, str]] = set()  # for the end of others by the same owner, which may be the last that they may have
-        wanted, most = self._to_sanitize.room(now), max(self._for_slots.room, self._to_sanitize.most)
-        if self._to_sanitize.together and ahead > most // 2:
+        wanted, most = self._to_sanitize.room(now), max(self._for_slots.room, self._to_sanitize.ahead)
+        if self._to_sanitize.together and ahead + self._to_sanitize.most > most:
             return []  # a child that shares its start among many files costs a fraction of one for each: wait for a good handful
         while len(claims) < wanted and ahead + len(claims) < most and (ready := self.ledger.next_ready(waiting, self.broken)) is not None:
             if ready.rubric in self.rubrics and undecided(self.ledger, ready, self.rubrics[ready.rubric][0].attempts):
                 waiting.add((ready.rubric, ready.owner))
             elif (claim := self.ledger.start(now, waiting, self.broken)) is not None:
                 claims.append(claim.submission)
+        if claims:
+            self.slots.expect()
         self._to_sanitize.add(submission.id for submission in claims)
         return claims
 
@@ -335,4 +337,4 @@ class Daemon:
 def _supplied(pool: Pool, now: float) -> bool:
     ahead = pool.ahead(now)
     serving = sum(state.state in ("free", "busy") for state in pool.slots())
-    return len(ahead) == serving and all(ready > 1 for _, ready in ahead)
+    return len(ahead) == serving > 0 and all(ready > 1 for _, ready in ahead)

@@ -18,7 +18,7 @@ _TORCH_BYTES = 256 << 20  # what a worker takes before it has a model
 _REMEMBERED = 1000  # submissions that were lost
 _MOST_AHEAD = 16  # submissions that may lie ready before a worker
 _AHEAD_SECONDS = 0.1  # that they may take together
-_MOST_WAITING = 64  # sanitized submissions a slot that may wait for it
+_MOST_WAITING = 128  # sanitized submissions a slot that may wait for it
 _WAITING_SECONDS = 1.0  # that they may take together: longer than a batch of files is with a sanitizer
 _COPIES = 2  # of the weights: as they lie in the clean file, and in the model
 

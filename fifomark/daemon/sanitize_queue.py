@@ -46,6 +46,11 @@ class SanitizeQueue:
         """How many are handed over at once."""
         return BATCH if self.together else 1
 
+    @property
+    def ahead(self) -> int:
+        """How many may wait to be sanitized, or for a slot, whatever the slots take: one batch while another is with a sanitizer."""
+        return 2 * BATCH if self.together else 1
+
     def room(self, now: float) -> int:
         """How many could be handed over now."""
         return sum(room for _, room, _ in self._rooms(now))

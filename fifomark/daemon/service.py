@@ -36,7 +36,7 @@ from fifomark.spool.mounts import over_network
 from fifomark.spool.spool import Spool
 from fifomark.spool.watch import Watcher, new_watcher
 from fifomark.workers.local import LocalPool
-from fifomark.workers.main import serve_marking, serve_sanitizing
+from fifomark.workers.main import MARKING, serve_marking, serve_sanitizing
 from fifomark.workers.slots import Slot, find_slots, pinned
 
 _log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ def _pools(spool: Spool) -> Pools:
     slots = pinned(spool_slots(spool))
     alone = settings.isolation is Isolation.SUBMISSION
     sanitizers = LocalPool(sanitizing, posts, keep_output=True, one_by_one=alone)
-    return sanitizers, LocalPool(serve_marking, slots, keep_output=True, one_by_one=True)
+    return sanitizers, LocalPool(serve_marking, slots, preload=MARKING, keep_output=True, one_by_one=True)
 
 
 def spool_slots(spool: Spool) -> tuple[Slot, ...]:

@@ -30,7 +30,7 @@ from fifomark.reports.compose import MARKED, compose, refusal
 from fifomark.sanitizer.sanitizer import Sanitizer
 from fifomark.workers.local import LocalPool
 from fifomark.workers.machine import cores
-from fifomark.workers.main import serve_marking
+from fifomark.workers.main import MARKING, serve_marking
 from fifomark.workers.slots import Slot, find_slots
 
 AnyPath = str | os.PathLike[str]
@@ -50,10 +50,11 @@ class Marker:
         self._limits = limits or Limits()
         self._policy = replace(policy or Policy(), torchscript=self.rubric.model.torchscript)
         self._slot, self._named = _slot(slot), slot is not None
-        self._pool = LocalPool(serve_marking, [self._slot])
+        self._pool = LocalPool(serve_marking, [self._slot], preload=MARKING)
         self._sanitizer = Sanitizer(self._limits, self._policy)
 
     def __enter__(self) -> Marker:
+        self._pool.expect()
         self._sanitizer.launch()
         return self
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 
 from fifomark.core.outcome import Fingerprint
 from fifomark.core.submission import Submission
@@ -62,14 +61,11 @@ class Fingerprints:
                 f"ORDER BY size {order} LIMIT ?",
                 values,
             )
-            found += (id for (id,) in rows)
+            found += [id for (id,) in rows.fetchall()]
         if len(self._sketches) > _KEPT:
             self._sketches.clear()
-        self._read([id for id in found if id not in self._sketches])
+        if unread := [id for id in found if id not in self._sketches]:
+            placeholders = ", ".join("?" * len(unread))
+            rows = self._db.execute(f"SELECT submission, sketch FROM fingerprints WHERE submission IN ({placeholders})", unread)
+            self._sketches.update(rows.fetchall())
         return [(id, self._sketches[id]) for id in found]
-
-    def _read(self, submissions: Sequence[int]) -> None:
-        placeholders = ", ".join("?" * len(submissions))
-        self._sketches.update(
-            self._db.execute(f"SELECT submission, sketch FROM fingerprints WHERE submission IN ({placeholders})", submissions)
-        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,11 @@ class Runner:
     dtype: torch.dtype = torch.float32
 
     def __post_init__(self) -> None:
-        cast(self.model.to(self.device), self.dtype)
+        if not all(self._is_in_place(tensor) for tensor in chain(self.model.parameters(), self.model.buffers())):
+            cast(self.model.to(self.device), self.dtype)
+
+    def _is_in_place(self, tensor: Tensor) -> bool:
+        return tensor.device == self.device and (tensor.dtype is self.dtype or not tensor.is_floating_point()) and not tensor.is_complex()
 
     def outputs(self, inputs: Inputs, labels: tuple[int, ...]) -> Tensor:
         """Finite numbers of the task's output shape, on the CPU, in float32 or float64. `labels` is the shape of the examples' labels.

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from fifomark.core.findings import Finding
 from fifomark.core.layers import Layer, Value
 from fifomark.core.text import shown
+from fifomark.families.nets import materialise
 from fifomark.families.stock import (
     ACTIVATIONS,
     ATTENTION,
@@ -58,7 +59,7 @@ def plant(layers: Sequence[Layer], weights: Mapping[str, Tensor], dtype: torch.d
         model = tree.made("")
     if findings := compare(model, weights, _OWN):
         return findings
-    cast(model, dtype).to_empty(device="cpu")
+    materialise(cast(model, dtype))
     return fill(model, weights, _OWN) or model.eval()
 
 

@@ -39,6 +39,9 @@ class InlinePool:
     def warm(self) -> list[Slot]:
         return []
 
+    def expect(self) -> None:
+        pass
+
     def take_back(self, now: float, *, everything: bool = False) -> list[int]:
         return []
 

@@ -12,6 +12,7 @@ from fifomark.workers.pool import Bounds, Ended, SlotState
 from fifomark.workers.post import LOOK_SECONDS, Heard, Post
 from fifomark.workers.process import Serve
 from fifomark.workers.slots import Slot
+from fifomark.workers.template import Templates
 
 MAX_LOSSES = 3  # submissions in a row that were lost on one slot and on no other, after which it is taken out of service
 
@@ -20,15 +21,29 @@ class LocalPool:
     """`serve` is the worker's side (workers.main); `boot_seconds` is what a worker may take to be ready, on top of its first ticket.
 
     `one_by_one`: workers take one ticket after another, so that some may lie ready before each. With `keep_output` what a worker says on
-    stdout and stderr comes with each end (`Ended.said`), and does not go to ours.
+    stdout and stderr comes with each end (`Ended.said`), and does not go to ours. `preload` names a module that is imported once for all
+    slots of the CPU, whose workers are then forked (workers.template).
     """
 
     def __init__(
-        self, serve: Serve, slots: Sequence[Slot], boot_seconds: float = 120.0, *, keep_output: bool = False, one_by_one: bool = False
+        self,
+        serve: Serve,
+        slots: Sequence[Slot],
+        boot_seconds: float = 120.0,
+        *,
+        preload: str | None = None,
+        keep_output: bool = False,
+        one_by_one: bool = False,
     ) -> None:
         self._oom, self._losses, self._looked_at = OomWatch(), Losses(), 0.0
-        how = {"keep_output": keep_output, "one_by_one": one_by_one}
-        self._posts = {slot.name: Post(slot, serve, boot_seconds, self._oom, **how) for slot in slots}
+        environment = next((slot.environment() for slot in slots if slot.device == "cpu"), None)
+        self._templates = Templates(preload, environment, boot_seconds) if preload and environment else None
+
+        def post(slot: Slot) -> Post:
+            templates = self._templates if slot.environment() == environment else None
+            return Post(slot, serve, boot_seconds, self._oom, templates=templates, keep_output=keep_output, one_by_one=one_by_one)
+
+        self._posts = {slot.name: post(slot) for slot in slots}
 
     def free(self) -> list[Slot]:
         return [post.slot for post in self._posts.values() if post.state.state == "free"]
@@ -39,6 +54,10 @@ class LocalPool:
 
     def warm(self) -> list[Slot]:
         return [post.slot for post in self._posts.values() if post.is_warm]
+
+    def expect(self) -> None:
+        if self._templates is not None:
+            self._templates.begin()
 
     def start(self, tickets: Sequence[Ticket], slot: Slot, bounds: Bounds, now: float) -> None:
         self._posts[slot.name].start(tickets, bounds, now)
@@ -75,10 +94,14 @@ class LocalPool:
         return [post.state for post in self._posts.values()]
 
     def waitables(self) -> Sequence[Connection | int]:
-        return [waitable for post in self._posts.values() if post.worker is not None for waitable in post.worker.waitables]
+        workers = (post.worker for post in self._posts.values() if post.worker is not None)
+        of_workers = [waitable for worker in workers for waitable in worker.waitables]
+        return [*of_workers, *(self._templates.waitables if self._templates is not None else ())]
 
     def close(self) -> None:
         for post in self._posts.values():
             post.hang_up()  # all at once: an interpreter that knows torch takes its time to end
         for post in self._posts.values():
             post.close()
+        if self._templates is not None:
+            self._templates.close()

@@ -66,6 +66,9 @@ def _sanitized(seen: Inspection, ticket: SanitizeTicket) -> Outcome:
     return Sanitized(inspection=replace(seen, family=family))
 
 
+MARKING = "fifomark.marking.evaluation"  # what it takes seconds to import
+
+
 def serve_marking(connection: Line, slot: Slot) -> None:
     """The judge of models: rubric, data and torch, loaded once."""
     _leave_stdout()

@@ -53,6 +53,9 @@ class Pool(Protocol):
     def warm(self) -> list[Slot]:
         """The free slots of which `ahead` will say that none lies ready, as soon as they have a ticket: their workers are up already."""
 
+    def expect(self) -> None:
+        """Tickets will come: what takes long to be ready may begin."""
+
     def start(self, tickets: Sequence[Ticket], slot: Slot, bounds: Bounds, now: float) -> None:
         """Run `tickets`, in their order, on a slot that is free, or lay them before one that is named by `ahead`.
 

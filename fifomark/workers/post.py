@@ -19,6 +19,7 @@ from fifomark.workers.pool import SHORT_SECONDS, Bounds, SlotState
 from fifomark.workers.process import BOOT_FAILURE, Serve, Worker
 from fifomark.workers.slots import Slot
 from fifomark.workers.tape import Tape
+from fifomark.workers.template import Templates
 
 READY = b"ready"  # a worker's first word
 UNFIT = b"unfit: "  # said in place of READY, with the reason
@@ -49,12 +50,20 @@ class Post:
     """`out_of_service` says why it takes no more tickets. `one_by_one`: its worker takes one ticket after another, by claims."""
 
     def __init__(
-        self, slot: Slot, serve: Serve, boot_seconds: float, oom: OomWatch, *, keep_output: bool = False, one_by_one: bool = False
+        self,
+        slot: Slot,
+        serve: Serve,
+        boot_seconds: float,
+        oom: OomWatch,
+        *,
+        templates: Templates | None = None,
+        keep_output: bool = False,
+        one_by_one: bool = False,
     ) -> None:
         self.slot = slot
         self.worker: Worker | None = None
         self._serve, self._boot_seconds, self._oom = serve, boot_seconds, oom
-        self._keep_output, self._one_by_one = keep_output, one_by_one
+        self._templates, self._keep_output, self._one_by_one = templates, keep_output, one_by_one
         self._claims: Claims | None = None  # of the worker
         self._tape: Tape | None = None  # of the worker, or of the one before
         self.out_of_service: str | None = None
@@ -96,16 +105,28 @@ class Post:
         """`now` is when; while it is busy only where `ready` says that more may lie before it."""
         state = self.state.state
         assert state == "free" or (state == "busy" and self._one_by_one), f"slot {self.slot.name} is {state}"
-        if self.worker is None:
-            self._free_before = self._free()
-            self._tape = Tape() if self._keep_output else None
-            self._claims = Claims() if self._one_by_one else None
-            self.worker = Worker(self.slot, self._serve, self._tape, self._claims.tokens if self._claims else None)
         self._hand += [_InHand(ticket, bounds) for ticket in tickets]
-        if state == "free":
+        if self.worker is None:
+            self._launch(now)
+        elif state == "free":
             self._come_to_first(now)
-            self._deadline += 0.0 if self._ready else self._boot_seconds  # to import torch and to read a rubric's data is ours, not its own
         self._hand_over()
+
+    def _launch(self, now: float) -> None:
+        """Start the worker, as soon as what it is forked from is up."""
+        if self._templates is not None and not self._templates.ready():
+            return
+        self._free_before = self._free()
+        self._tape = Tape() if self._keep_output else None
+        self._claims = Claims() if self._one_by_one else None
+        tokens, template = self._claims.tokens if self._claims else None, self._templates.template if self._templates else None
+        try:
+            self.worker = Worker(self.slot, self._serve, self._tape, tokens, template)
+        except ProcessLookupError:  # the template was lost just now: there will be another
+            self._close_claims()
+            return
+        self._come_to_first(now)
+        self._deadline += self._boot_seconds  # to import torch and to read a rubric's data is ours, not its own
 
     def _come_to_first(self, now: float) -> None:
         if self._hand:
@@ -128,8 +149,11 @@ class Post:
 
     def take_back(self, now: float, *, everything: bool = False) -> list[int]:
         """As of a Pool."""
-        if self._claims is None or len(self._hand) < 2 or not (everything or self._is_slow(now)):
+        if not self._one_by_one or len(self._hand) < 2 or not (everything or self._is_slow(now)):
             return []
+        if self._claims is None:  # there is no worker yet
+            self._hand, untold = self._hand[:1], self._hand[1:]
+            return [one.ticket.submission for one in untold]
         back, first = self._claims.take_back(), self._hand[0].ticket.submission
         if first in back:  # the worker has not come to it yet
             self._claims.offer([first])
@@ -147,6 +171,9 @@ class Post:
         self._drain(now)
         if self._tape is not None:
             self._tape.roll()  # it must not have to wait for us to listen
+        if self._hand and self.worker is None and self.out_of_service is None:
+            self._launch(now)
+            self._hand_over()
         while self.worker is not None and (self.worker.connection.poll() or self.worker.gone):
             yield from self._heard(self.worker, self.worker.receive(), now)
         if self._hand and self.worker is not None and (failed := self._overrun(self.worker, now)):

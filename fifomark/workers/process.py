@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from typing import Any, Protocol
 
 import psutil
@@ -18,10 +19,12 @@ from fifomark.workers import tree
 from fifomark.workers.claims import Claimed
 from fifomark.workers.slots import Slot
 from fifomark.workers.tape import Tape, record
+from fifomark.workers.template import Forked, Template
+from fifomark.workers.tether import die_with
 
 MAX_MESSAGE = 256 << 20  # bytes that a child may say at once
 BOOT_FAILURE = 78  # EX_CONFIG: the worker could not be set up; starting it again would not help
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_SET_CHILD_SUBREAPER = 36
 _FIRST_TO_GO = "500"  # oom_score_adj: where memory runs out, a worker goes and not the daemon
 _LAST_SECONDS = 5.0  # after SIGKILL: what hangs in a driver or a lost file system may not be gone even then
 
@@ -37,28 +40,40 @@ class Line(Protocol):
 
 
 Serve = Callable[[Any, Slot], None]  # Any: a Line
+Output = tuple[Connection, str] | None  # the writer and the secret of a Tape
 
 
 class Worker:
-    """A `spawn`ed process that runs `serve(connection, slot)`; dies with the thread that made it. What it says on stdout and stderr goes to
-    `tape`, or where ours goes. With `tokens` it begins only with what it has claimed there (workers.claims)."""
+    """A process that runs `serve(connection, slot)`: a fork of `template`, or else a fresh interpreter (`spawn`).
 
-    def __init__(self, slot: Slot, serve: Serve, tape: Tape | None = None, tokens: Connection | None = None) -> None:
-        context = multiprocessing.get_context("spawn")
+    It dies with the thread that made it. What it says on stdout and stderr goes to `tape`, or where ours goes. With `tokens` it begins only
+    with what it has claimed there (workers.claims).
+    """
+
+    def __init__(
+        self,
+        slot: Slot,
+        serve: Serve,
+        tape: Tape | None = None,
+        tokens: Connection | None = None,
+        template: Template | None = None,
+    ) -> None:
+        """ProcessLookupError where the template is gone."""
         self.slot = slot
-        self.connection, theirs = context.Pipe()
-        arguments = (theirs, slot, serve, os.getpid(), (tape.writer, tape.secret) if tape else None, tokens)
-        self._process = context.Process(target=_main, args=arguments, name=f"fifomark {slot.name}", daemon=True)
+        self.connection, theirs = multiprocessing.Pipe()
         self._started: list[psutil.Process] = []  # what it had started when we last looked
         try:
-            self._process.start()
+            if template is not None:
+                self._process: Forked | SpawnProcess = _fork(template, slot, serve, theirs, tape, tokens)
+            else:
+                self._process = _spawn(slot, serve, theirs, tape, tokens)
         finally:
             theirs.close()
             if tape is not None:
                 tape.writer.close()
         assert self.pid is not None
         # By the kernel's word: what a worker starts may outlive it, and holds its end of every pipe, of multiprocessing's sentinel too.
-        self._death = os.pidfd_open(self.pid)
+        self._death = os.dup(self._process.pidfd) if isinstance(self._process, Forked) else os.pidfd_open(self.pid)
 
     @property
     def pid(self) -> int | None:
@@ -144,18 +159,38 @@ class Worker:
         self.kill(grace)
 
 
-def _main(
-    connection: Connection, slot: Slot, serve: Serve, parent: int, output: tuple[Connection, str] | None, tokens: Connection | None
-) -> None:
+def _spawn(slot: Slot, serve: Serve, connection: Connection, tape: Tape | None, tokens: Connection | None) -> SpawnProcess:
+    arguments = (connection, slot, serve, os.getpid(), (tape.writer, tape.secret) if tape else None, tokens)
+    process = multiprocessing.get_context("spawn").Process(target=_spawned, args=arguments, name=f"fifomark {slot.name}", daemon=True)
+    process.start()
+    return process
+
+
+def _fork(template: Template, slot: Slot, serve: Serve, connection: Connection, tape: Tape | None, tokens: Connection | None) -> Forked:
+    ends = [connection, *([tape.writer] if tape else []), *([tokens] if tokens else [])]
+    arguments = (slot, serve, tape.secret if tape else None)
+    return template.fork(_forked, arguments, [end.fileno() for end in ends])
+
+
+def _spawned(connection: Connection, slot: Slot, serve: Serve, parent: int, output: Output, tokens: Connection | None) -> None:
+    assert "torch" not in sys.modules
+    _main(connection, slot, serve, parent, output, tokens)
+
+
+def _forked(slot: Slot, serve: Serve, secret: str | None, descriptors: Sequence[int], parent: int) -> None:
+    left = iter(descriptors)
+    connection = Connection(next(left))
+    output = (Connection(next(left), readable=False), secret) if secret is not None else None
+    tokens = next((Connection(descriptor, writable=False) for descriptor in left), None)
+    _main(connection, slot, serve, parent, output, tokens)
+
+
+def _main(connection: Connection, slot: Slot, serve: Serve, parent: int, output: Output, tokens: Connection | None) -> None:
     os.setpgid(0, 0)
-    libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)  # the parent died before the line above
-    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    die_with(parent)
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to act on
     begin = record(*output) if output is not None else None
-    assert "torch" not in sys.modules
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
         score.write(_FIRST_TO_GO)
     if slot.cores:

@@ -316,6 +316,15 @@ def test_the_daemon_may_look_away_where_all_slots_or_all_sanitizers_have_enough_
     assert daemon.supplied(now)
 
 
+def test_a_slot_that_starts_takes_nothing_before_it_is_ready_and_wakes_the_daemon_then(mixed: Mixed) -> None:
+    mixed.slots.slots = lambda: [SlotState(SMALL, "starting", 1, None), SlotState(LARGE, "busy", 2, None)]  # type: ignore[method-assign]
+    mixed.slots.ahead = lambda now: [(LARGE, 2)]  # type: ignore[method-assign]
+    assert mixed.daemon.supplied(mixed.now)
+    mixed.slots.slots = lambda: [SlotState(SMALL, "starting", 1, None), SlotState(LARGE, "starting", 2, None)]  # type: ignore[method-assign]
+    mixed.slots.ahead = lambda now: []  # type: ignore[method-assign]
+    assert not mixed.daemon.supplied(mixed.now)
+
+
 def test_time_on_a_slot_is_counted_from_when_its_worker_came_to_it(mixed: Mixed) -> None:
     dropped(mixed, "0-ada.pt")
     mixed.tick(3)

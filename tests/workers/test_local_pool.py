@@ -48,8 +48,8 @@ def test_what_is_no_outcome_is_never_believed(pool: LocalPool) -> None:
     assert isinstance(outcome(pool, "babble"), Lost)
 
 
-def test_a_slot_whose_worker_cannot_be_set_up_is_taken_out_of_service() -> None:
-    pool = LocalPool(cannot_boot, [CPU])
+def test_a_slot_whose_worker_cannot_be_set_up_is_taken_out_of_service(preload: str | None) -> None:
+    pool = LocalPool(cannot_boot, [CPU], preload=preload)
     assert isinstance(outcome(pool, "pid"), Lost)
     (state,) = pool.slots()
     assert state.state == "out of service"
@@ -57,8 +57,8 @@ def test_a_slot_whose_worker_cannot_be_set_up_is_taken_out_of_service() -> None:
     pool.close()
 
 
-def test_a_slot_whose_worker_dies_again_and_again_before_it_is_ready_is_taken_out_of_service() -> None:
-    pool = LocalPool(dies_at_boot, [CPU])
+def test_a_slot_whose_worker_dies_again_and_again_before_it_is_ready_is_taken_out_of_service(preload: str | None) -> None:
+    pool = LocalPool(dies_at_boot, [CPU], preload=preload)
     for _ in range(3):
         assert pool.free() == [CPU]
         assert isinstance(outcome(pool, "pid"), Lost)
@@ -66,8 +66,8 @@ def test_a_slot_whose_worker_dies_again_and_again_before_it_is_ready_is_taken_ou
     pool.close()
 
 
-def test_a_slot_whose_worker_says_why_it_cannot_be_set_up_says_so() -> None:
-    pool = LocalPool(unfit, [CPU])
+def test_a_slot_whose_worker_says_why_it_cannot_be_set_up_says_so(preload: str | None) -> None:
+    pool = LocalPool(unfit, [CPU], preload=preload)
     assert outcome(pool, "pid") == Lost(how="exit code 78", began=False)
     (state,) = pool.slots()
     assert (state.state, state.why) == ("out of service", "its worker cannot be set up: InternalError: torch sees none")
@@ -82,9 +82,9 @@ def test_a_worker_that_never_comes_to_be_ready_is_not_the_submitters_fault() -> 
     pool.close()
 
 
-def test_a_workers_threads_stay_on_its_cores() -> None:
+def test_a_workers_threads_stay_on_its_cores(preload: str | None) -> None:
     core = max(os.sched_getaffinity(0))
-    pool = LocalPool(obey, [Slot(name="cpu", device="cpu", visible="", cores=(core,))])
+    pool = LocalPool(obey, [Slot(name="cpu", device="cpu", visible="", cores=(core,))], preload=preload)
     assert os.sched_getaffinity(int(said(pool, "pid", pool.free()[0]))) == {core}
     pool.close()
 

@@ -22,8 +22,8 @@ NOT_BEGUN = Lost(how="the worker was lost before it came to it", began=False)
 
 
 @pytest.fixture
-def pool() -> Iterator[LocalPool]:
-    made = LocalPool(obey, [CPU, GPU], one_by_one=True)
+def pool(preload: str | None) -> Iterator[LocalPool]:
+    made = LocalPool(obey, [CPU, GPU], preload=preload, one_by_one=True)
     yield made
     made.close()
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pool_bench
+import psutil
 import pytest
 from pool_bench import (
     CPU,
@@ -47,6 +48,7 @@ def test_what_a_dead_worker_left_outside_its_group_is_killed_too(pool: LocalPool
 
 def test_what_nobody_has_looked_at_yet_ends_with_its_worker(pool: LocalPool, tmp_path: Path) -> None:
     note = tmp_path / "child"
+    said(pool, "pid")
     pool.start([ticket(f"escape {note}")], CPU, Bounds(60), time.time())
     while not note.exists():
         time.sleep(0.05)
@@ -58,24 +60,28 @@ POOL = """
 import sys, time
 from pool_bench import *
 if __name__ == "__main__":
-    pool = LocalPool(obey, [CPU])
+    pool = LocalPool(obey, [CPU], preload=sys.argv[1] if len(sys.argv) > 1 else None)
     print(said(pool, "pid"), flush=True)
     pool.start([ticket("stuck")], CPU, Bounds(600), time.time())
     time.sleep(600)
 """
 
 
-def test_a_worker_that_hangs_dies_with_whoever_started_it(tmp_path: Path) -> None:
+def test_a_worker_that_hangs_dies_with_whoever_started_it(tmp_path: Path, preload: str | None) -> None:
     (tmp_path / "program.py").write_text(POOL)
     path = os.pathsep.join([str(Path(pool_bench.__file__).parent), *sys.path])
-    program = subprocess.Popen([sys.executable, tmp_path / "program.py"], stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path})
+    command = [sys.executable, tmp_path / "program.py", *([preload] if preload else [])]
+    program = subprocess.Popen(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path})
     assert program.stdout is not None
     with program.stdout:
         worker = int(program.stdout.readline())
+        starter = psutil.Process(worker).ppid()
         time.sleep(0.5)  # until it hangs
         program.kill()
         program.wait()
     assert comes_to_an_end(worker)
+    assert comes_to_an_end(starter)
+    assert (starter == program.pid) is (preload is None)
 
 
 def test_a_worker_that_hangs_in_c_is_killed_and_replaced(pool: LocalPool) -> None:

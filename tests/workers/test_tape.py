@@ -36,15 +36,15 @@ def talk(connection: Connection, slot: Slot) -> None:
 
 
 @pytest.fixture
-def pool() -> Iterator[LocalPool]:
-    made = LocalPool(talk, [CPU], keep_output=True)
+def pool(preload: str | None) -> Iterator[LocalPool]:
+    made = LocalPool(talk, [CPU], preload=preload, keep_output=True)
     yield made
     made.close()
 
 
 @pytest.fixture
-def one_by_one() -> Iterator[LocalPool]:
-    made = LocalPool(talk, [CPU], keep_output=True, one_by_one=True)
+def one_by_one(preload: str | None) -> Iterator[LocalPool]:
+    made = LocalPool(talk, [CPU], preload=preload, keep_output=True, one_by_one=True)
     yield made
     made.close()
 

@@ -13,7 +13,6 @@ import importlib
 import multiprocessing
 import os
 import pickle
-import select
 import signal
 import socket
 import sys
@@ -28,7 +27,7 @@ from fifomark.workers.tether import die_with
 Main = Callable[..., None]  # called with what `fork` was given, its own copies of the descriptors, and the pid of the template
 
 _MOST_SAID, _MOST_DESCRIPTORS = 1 << 16, 8  # of a message, in bytes
-MAX_LOSSES = 3  # templates that are lost, after which workers are started without
+MAX_LOSSES = 3  # templates in a row that did not come up, after which workers are started without
 _ANSWER_SECONDS = 10.0  # that a fork may take
 _LAST_SECONDS = 2.0  # that it may take to end once we have hung up
 
@@ -48,6 +47,10 @@ class Template:
         self._until = time.monotonic() + boot_seconds
         self._up = False
         self._codes: dict[int, int] = {}  # of children that have ended, by pid, until they are asked for
+
+    @property
+    def was_up(self) -> bool:
+        return self._up
 
     @property
     def state(self) -> Literal["starting", "up", "gone"]:
@@ -82,13 +85,11 @@ class Template:
 
     def _hear(self, seconds: float) -> tuple[list[bytes], list[int]]:
         """The words of its next message and the descriptors with it; no words where it says nothing within `seconds`, or is gone."""
-        poll = select.poll()
-        poll.register(self._line, select.POLLIN)
-        if not poll.poll(seconds * 1000):
-            return [], []
         try:
+            if not wait([self._line], seconds):
+                return [], []
             said, received, _, _ = socket.recv_fds(self._line, _MOST_SAID, 1)
-        except ConnectionError:
+        except (OSError, ValueError):  # closed
             return [], []
         words = said.split()
         if words[:1] == [b"ended"]:
@@ -129,7 +130,7 @@ class Forked:
 class Templates:
     """The template of a pool: begun when it is first needed, and begun anew where it was lost.
 
-    Where that happens again and again, it is done without: what is wrong, a worker that is started by itself will say.
+    Where one after another does not come up, it is done without: what is wrong, a worker that is started by itself will say.
     """
 
     def __init__(self, module: str, environment: Mapping[str, str], boot_seconds: float) -> None:
@@ -146,8 +147,8 @@ class Templates:
     def ready(self) -> bool:
         """Whether a worker may be started now, from `template` or without. Where there is none yet, it is begun."""
         if self._template is not None and self._template.state == "gone":
+            self._losses = 0 if self._template.was_up else self._losses + 1
             self.close()
-            self._losses += 1
         self.begin()
         return self._template is None or self._template.state == "up"
 
@@ -169,8 +170,8 @@ class Templates:
 
 
 def _serve(line: socket.socket, module: str, environment: Mapping[str, str], parent: int) -> None:
+    os.setpgid(0, 0)  # what is sent to the daemon's group (Ctrl-C, `timeout`) is the daemon's to act on
     die_with(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to act on
     os.environ.update(environment)
     importlib.import_module(module)
     gc.collect()

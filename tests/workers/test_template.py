@@ -10,11 +10,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from pool_bench import CPU, GPU, comes_to_an_end, obey, outcome, said
+from pool_bench import CPU, GPU, comes_to_an_end, ended_of, obey, said, ticket
 
 from fifomark.core.outcome import Lost
 from fifomark.workers.local import LocalPool
+from fifomark.workers.pool import Bounds
 from fifomark.workers.slots import Slot
+from fifomark.workers.template import MAX_LOSSES
 
 OTHER = Slot(name="cpu:1", device="cpu", visible="")
 TWO_THREADS = Slot(name="cpu:2", device="cpu", visible="", threads=2)
@@ -57,13 +59,24 @@ def test_the_template_is_begun_when_work_is_expected_and_the_pool_does_not_wait_
     assert said(pool, "pid")
 
 
-def test_a_template_that_is_killed_takes_its_workers_with_it_and_is_replaced(pool: LocalPool) -> None:
-    worker = said(pool, "pid")
-    template = parent(worker)
-    os.kill(template, signal.SIGKILL)
-    assert comes_to_an_end(int(worker))
-    assert outcome(pool, "pid") == Lost(how="killed by SIGKILL")  # the pool had not looked since
-    assert parent(said(pool, "pid")) not in (template, os.getpid())
+def test_a_template_that_is_killed_takes_its_workers_with_it_and_is_replaced_each_time(pool: LocalPool) -> None:
+    templates: set[int] = set()
+    for _ in range(MAX_LOSSES + 1):
+        workers = [said(pool, "pid", slot) for slot in (CPU, OTHER)]
+        templates.add(parent(workers[0]))
+        os.kill(parent(workers[0]), signal.SIGKILL)
+        assert all(comes_to_an_end(int(worker)) for worker in workers)
+        for slot in (CPU, OTHER):  # the pool has not looked since
+            pool.start([ticket("pid")], slot, Bounds(60), time.time())
+        assert [ended.outcome for ended in ended_of(pool, 2)] == [Lost(how="killed by SIGKILL")] * 2
+    assert os.getpid() not in templates
+    assert len(templates) == MAX_LOSSES + 1
+
+
+def test_what_is_sent_to_the_daemons_group_reaches_neither_template_nor_workers(pool: LocalPool) -> None:
+    worker = int(said(pool, "pid"))
+    groups = [os.getpgid(pid) for pid in (os.getpid(), parent(str(worker)), worker)]
+    assert len(set(groups)) == 3
 
 
 @pytest.mark.parametrize("source", ["import nothing_of_this_name", "import os; os._exit(1)", "import time; time.sleep(600)"])

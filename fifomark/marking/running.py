@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from fifomark.core.catalogue import find
 from fifomark.core.findings import Finding
-from fifomark.core.text import shown
 from fifomark.marking.filling import cast
+from fifomark.marking.mishaps import explained
 from fifomark.marking.schema import Task
 from fifomark.marking.tasks import output_shape
 from fifomark.marking.terms import SplitName
@@ -108,9 +108,9 @@ class Runner:
                 raise OutOfMemory from e
             if of_device(e):
                 raise
-            message = f"the forward pass raised {type(e).__name__}: {_first_line(e)}"
+            message, advice = explained(e, self.model, inputs)
             evidence = "input of shape " + " and ".join(str(tuple(tensor.shape)) for tensor in inputs)
-            raise Misbehaved(find("FM603", "forward", message, evidence=evidence)) from e
+            raise Misbehaved(find("FM603", "forward", message, evidence=evidence, advice=advice)) from e
 
 
 def of_device(error: Exception) -> bool:
@@ -142,7 +142,3 @@ def _as_said(outputs: Tensor, task: Task) -> Tensor:
         advice = "End the model in softmax (or log_softmax, or sigmoid), or ask whoever runs the marking for output = 'logits'."
         raise Misbehaved(find("FM604", "outputs", message, advice=advice))
     return outputs.clamp(max=0) if task.output == "log-probabilities" else outputs.clamp(0, 1)
-
-
-def _first_line(error: Exception) -> str:
-    return shown((str(error).splitlines() or [""])[0], 300)

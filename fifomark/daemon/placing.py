@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterable
 
-from fifomark.core.states import State
+from fifomark.core.states import FINAL, State
 from fifomark.core.submission import Submission
 from fifomark.ledger.ledger import Ledger
 from fifomark.spool.spool import Spool
@@ -24,7 +24,8 @@ def place(spool: Spool, ledger: Ledger, submissions: Iterable[Submission], now: 
     stuck: list[tuple[Submission, OSError]] = []
     for submission in submissions:
         try:
-            placed.append((submission, spool.place(submission, ledger.report(submission.id))))
+            report = ledger.report(submission.id) if submission.state in FINAL else None
+            placed.append((submission, spool.place(submission, report)))
         except OSError as e:
             if e.errno in _BROKEN or not _can_stay(spool, submission):
                 raise

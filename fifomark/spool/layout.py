@@ -21,49 +21,50 @@ MAX_NAME_BYTES = 180  # leaves room for the id and for suffixes below the 255 by
 class Layout:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root).absolute()
+        self._root = str(self.root)
         self.ledger = self.root / "ledger.sqlite3"
         self.lock = self.root / "control" / "daemon.lock"
         self.settings = self.root / "fifomark.toml"
         self.pseudonyms = self.root / "pseudonyms.key"
 
     def folder(self, name: str) -> str:
-        return os.path.join(self.root, name)
+        return os.path.join(self._root, name)
 
     def rubric(self, name: str) -> str:
-        return os.path.join(self.root, "rubrics", name)
+        return os.path.join(self._root, "rubrics", name)
 
     def rubrics(self) -> tuple[str, ...]:
         """The names of the rubrics that the spool has."""
         return tuple(sorted(path.parent.name for path in Path(self.folder("rubrics")).glob("*/rubric.toml")))
 
     def incoming(self, submission: Submission) -> str:
-        return os.path.join(self.root, "incoming", submission.folder, submission.name)
+        return os.path.join(self._root, "incoming", submission.folder, submission.name)
 
     def claimed(self, submission: Submission) -> str:
-        return os.path.join(self.root, "sanitizing", _numbered(submission))
+        return os.path.join(self._root, "sanitizing", _numbered(submission))
 
     def unpublished(self, submission: Submission) -> str:
         """The clean file while nobody may rely on it yet: evaluating/.<id>-<name>.pt."""
-        return os.path.join(self.root, "evaluating", f".{stem(submission)}.pt")
+        return os.path.join(self._root, "evaluating", f".{stem(submission)}.pt")
 
     def clean(self, submission: Submission) -> str:
-        return os.path.join(self.root, "evaluating", f"{stem(submission)}.pt")
+        return os.path.join(self._root, "evaluating", f"{stem(submission)}.pt")
 
     def original(self, submission: Submission) -> str:
-        return os.path.join(self.root, "originals", f"{_numbered(submission)}.original")
+        return os.path.join(self._root, "originals", f"{_numbered(submission)}.original")
 
     def done(self, submission: Submission) -> str:
-        return os.path.join(self.root, "done", f"{stem(submission)}.pt")
+        return os.path.join(self._root, "done", f"{stem(submission)}.pt")
 
     def quarantined(self, submission: Submission) -> str:
-        return os.path.join(self.root, "rejected", f"{_numbered(submission)}.quarantined")
+        return os.path.join(self._root, "rejected", f"{_numbered(submission)}.quarantined")
 
     def failed(self, submission: Submission) -> str:
-        return os.path.join(self.root, "failed", f"{stem(submission)}.pt")
+        return os.path.join(self._root, "failed", f"{stem(submission)}.pt")
 
     def failed_original(self, submission: Submission) -> str:
         """Of a submission that could not even be sanitized: never under a name that looks like a clean file."""
-        return os.path.join(self.root, "failed", f"{_numbered(submission)}.original")
+        return os.path.join(self._root, "failed", f"{_numbered(submission)}.original")
 
     def submitted(self, submission: Submission) -> tuple[str, ...]:
         """Where what was submitted may lie once the submission has ended."""
@@ -71,14 +72,14 @@ class Layout:
 
     def log(self, submission: Submission) -> str:
         """What was said on stdout and stderr while it was worked on."""
-        return os.path.join(self.root, "logs", f"{_numbered(submission)}.log")
+        return os.path.join(self._root, "logs", f"{_numbered(submission)}.log")
 
     def report(self, submission: Submission) -> str:
-        return os.path.join(self.root, submission.state, f"{stem(submission)}.json")
+        return os.path.join(self._root, submission.state, f"{stem(submission)}.json")
 
     def earlier_report(self, submission: Submission, attempt: int) -> str:
         """That of an attempt that was followed by another."""
-        return os.path.join(self.root, "originals", f"{stem(submission)}.attempt-{attempt}.json")
+        return os.path.join(self._root, "originals", f"{stem(submission)}.attempt-{attempt}.json")
 
 
 def stem(submission: Submission) -> str:

@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -100,6 +101,7 @@ def _instant(text: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=2000)
+    parser.add_argument("--rounds", type=int, default=3, help="how often all three are timed, in turn")
     parser.add_argument("--loop", nargs=2, type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.loop:
@@ -109,14 +111,20 @@ def main() -> None:
         files = Path(temporary, "files")
         files.mkdir()
         make(files, chosen.count)
-        roots = {isolation: Path(temporary, isolation) for isolation in ("submission", "batch")}
-        took = {isolation: drain(root, files, isolation) for isolation, root in roots.items()}
-        plain = seconds([sys.executable, __file__, "--loop", str(files), str(roots["batch"])])
-        print(f"{chosen.count} models; the unsafe loop: {plain:.1f} s, {chosen.count / plain:.0f} a second")
+        taken: dict[str, list[float]] = {"loop": [], "submission": [], "batch": []}
+        for number in range(chosen.rounds):
+            roots = {isolation: Path(temporary, f"{isolation}-{number}") for isolation in ("submission", "batch")}
+            for isolation, root in roots.items():
+                taken[isolation].append(drain(root, files, isolation))
+            taken["loop"].append(seconds([sys.executable, __file__, "--loop", str(files), str(roots["batch"])]))
+        plain = statistics.median(taken["loop"])
+        print(f"{chosen.count} models; the unsafe loop: {plain:.1f} s, {chosen.count / plain:.0f} a second; medians of {chosen.rounds}")
         for isolation, asked in (("submission", 0.5), ("batch", 1.0)):
+            took = statistics.median(taken[isolation])
+            ratio = statistics.median(one / other for one, other in zip(taken["loop"], taken[isolation], strict=True))
             print(
-                f"isolation {isolation}: {took[isolation]:.1f} s, {chosen.count / took[isolation]:.0f} a second, "
-                f"{plain / took[isolation]:.2f} × the loop (asked: {asked}); {stages(roots[isolation])}"
+                f"isolation {isolation}: {took:.1f} s, {chosen.count / took:.0f} a second, "
+                f"{ratio:.2f} × the loop (asked: {asked}); {stages(roots[isolation])}"
             )
 
 

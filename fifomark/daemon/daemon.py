@@ -116,6 +116,8 @@ class Daemon:
         if any(isinstance(one.outcome, Sanitized) for one in ended):
             self.spool.keep_clean()
         listing = self.admitting.look(now, look) if look is not None else None
+        if listing is not None and listing.arrivals and not stopping:
+            self._expect()  # to put them in order takes a while, and so do processes to start
         self._keep_logs(ended, now)
         moved: list[Submission] = []
         with self.ledger.batch():
@@ -210,9 +212,13 @@ class Daemon:
             elif (claim := self.ledger.start(now, waiting, self.broken)) is not None:
                 claims.append(claim.submission)
         if claims:
-            self.slots.expect()
+            self._expect()
         self._to_sanitize.add(submission.id for submission in claims)
         return claims
+
+    def _expect(self) -> None:
+        self.slots.expect()
+        self.sanitizers.expect()
 
     def _orphans(self, now: float) -> list[Submission]:
         """What waits for a slot and can never be marked: its rubric is gone, or no slot is large enough."""

@@ -58,6 +58,8 @@ class LocalPool:
     def expect(self) -> None:
         if self._templates is not None:
             self._templates.begin()
+        else:
+            next(iter(self._posts.values())).expect()
 
     def start(self, tickets: Sequence[Ticket], slot: Slot, bounds: Bounds, now: float) -> None:
         self._posts[slot.name].start(tickets, bounds, now)

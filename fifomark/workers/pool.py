@@ -54,7 +54,7 @@ class Pool(Protocol):
         """The free slots of which `ahead` will say that none lies ready, as soon as they have a ticket: their workers are up already."""
 
     def expect(self) -> None:
-        """Tickets will come: what takes long to be ready may begin."""
+        """Tickets will come: what takes long to be ready may begin, where it is needed whichever they are."""
 
     def start(self, tickets: Sequence[Ticket], slot: Slot, bounds: Bounds, now: float) -> None:
         """Run `tickets`, in their order, on a slot that is free, or lay them before one that is named by `ahead`.

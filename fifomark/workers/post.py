@@ -101,6 +101,11 @@ class Post:
             return None
         return len(self._hand) - 1
 
+    def expect(self) -> None:
+        """A ticket will come: a worker of the CPU may be up by then. One of a GPU takes memory there; it waits for its ticket."""
+        if self.slot.device == "cpu" and self.worker is None and self.state.state == "free":
+            self._launch(0.0)
+
     def start(self, tickets: Sequence[Ticket], bounds: Bounds, now: float) -> None:
         """`now` is when; while it is busy only where `ready` says that more may lie before it."""
         state = self.state.state
@@ -110,6 +115,7 @@ class Post:
             self._launch(now)
         elif state == "free":
             self._come_to_first(now)
+            self._deadline += 0.0 if self._ready else self._boot_seconds
         self._hand_over()
 
     def _launch(self, now: float) -> None:

@@ -135,6 +135,23 @@ def test_a_free_slot_takes_the_earliest_that_is_ready(bench: Bench) -> None:
     assert [line.split()[1] for line in bench.seen if line.startswith("Sanitize")] == ["second.pt", "first.pt"]
 
 
+def test_processes_that_take_long_to_start_are_begun_when_something_comes_and_not_before(bench: Bench) -> None:
+    begun: list[str] = []
+    bench.slots.expect = lambda: begun.append("slots")  # type: ignore[method-assign]
+    bench.sanitizers.expect = lambda: begun.append("sanitizers")  # type: ignore[method-assign]
+    bench.tick(2)
+    assert begun == []
+    with bench.ledger.batch():
+        bench.ledger.steering.pause("tonight")
+    bench.drop("ada.pt")
+    bench.tick()
+    assert begun == []
+    with bench.ledger.batch():
+        bench.ledger.steering.pause(None)
+    bench.tick()
+    assert set(begun) == {"slots", "sanitizers"}
+
+
 def test_sanitizing_runs_ahead_of_the_slots_but_not_without_end(bench: Bench) -> None:
     bench.slots.free = list  # type: ignore[method-assign]
     for i in range(20):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import time
+from multiprocessing.connection import wait
 
 from pool_bench import (
     CPU,
@@ -30,6 +31,41 @@ def test_a_worker_sees_its_own_slot_only(pool: LocalPool) -> None:
     assert said(pool, "env CUDA_DEVICE_ORDER", GPU) == "PCI_BUS_ID"
     assert said(pool, "env OMP_NUM_THREADS", CPU) == "1"
     assert os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID"
+
+
+def test_where_tickets_are_expected_the_first_worker_of_the_cpu_is_started() -> None:
+    pool = LocalPool(obey, [CPU, Slot(name="cpu:1", device="cpu", visible="")], one_by_one=True)
+    for _ in range(2):
+        pool.expect()
+        assert len(pool.waitables()) == 2  # of one worker
+    until = time.time() + 60
+    while not pool.warm() and time.time() < until:
+        wait(pool.waitables(), timeout=0.1)
+        assert pool.collect(time.time()) == []
+    assert pool.warm() == [CPU]
+    assert said(pool, "pid")
+    pool.close()
+
+
+def test_a_worker_that_was_expected_and_dies_is_nobodys_loss() -> None:
+    pool = LocalPool(dies_at_boot, [CPU])
+    for _ in range(3):
+        pool.expect()
+        until = time.time() + 60
+        while pool.waitables() and time.time() < until:
+            wait(pool.waitables(), timeout=0.1)
+            assert pool.collect(time.time()) == []
+    assert [state.state for state in pool.slots()] == ["out of service"]
+    pool.expect()
+    assert pool.waitables() == []
+    pool.close()
+
+
+def test_no_worker_of_a_gpu_is_started_before_its_ticket_comes() -> None:
+    pool = LocalPool(obey, [GPU])
+    pool.expect()
+    assert pool.waitables() == []
+    pool.close()
 
 
 def test_a_worker_serves_one_ticket_after_another(pool: LocalPool) -> None:

@@ -9,5 +9,5 @@ from fifomark.daemon import service
 from torturing.judges import serve_marking
 
 if __name__ == "__main__":
-    service.serve_marking = serve_marking
+    service.serve_marking, service.MARKING = serve_marking, serve_marking.__module__
     sys.exit(main())

@@ -48,8 +48,8 @@ class SanitizeQueue:
 
     @property
     def ahead(self) -> int:
-        """How many may wait to be sanitized, or for a slot, whatever the slots take: one batch while another is with a sanitizer."""
-        return 2 * BATCH if self.together else 1
+        """How many may wait to be sanitized, or for a slot, whatever the slots take: while torch is imported, the other cores have time."""
+        return 4 * BATCH if self.together else 1
 
     def room(self, now: float) -> int:
         """How many could be handed over now."""

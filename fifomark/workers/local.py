@@ -36,7 +36,8 @@ class LocalPool:
         one_by_one: bool = False,
     ) -> None:
         self._oom, self._losses, self._looked_at = OomWatch(), Losses(), 0.0
-        environment = next((slot.environment() for slot in slots if slot.device == "cpu"), None)
+        of_cpu = [slot.environment() for slot in slots if slot.device == "cpu"]
+        environment = max(of_cpu, key=of_cpu.count, default=None)  # that of most: those of another one are no forks
         self._templates = Templates(preload, environment, boot_seconds) if preload and environment else None
 
         def post(slot: Slot) -> Post:
@@ -66,6 +67,8 @@ class LocalPool:
 
     def collect(self, now: float) -> list[Ended]:
         ended: list[Ended] = []
+        if self._templates is not None:
+            self._templates.look()
         for post in self._posts.values():
             seen = list(post.look(now))
             self._judge(post, seen)

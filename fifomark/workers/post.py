@@ -19,7 +19,7 @@ from fifomark.workers.pool import SHORT_SECONDS, Bounds, SlotState
 from fifomark.workers.process import BOOT_FAILURE, Serve, Worker
 from fifomark.workers.slots import Slot
 from fifomark.workers.tape import Tape
-from fifomark.workers.template import Templates
+from fifomark.workers.template import Template, Templates
 
 READY = b"ready"  # a worker's first word
 UNFIT = b"unfit: "  # said in place of READY, with the reason
@@ -123,16 +123,26 @@ class Post:
         if self._templates is not None and not self._templates.ready():
             return
         self._free_before = self._free()
-        self._tape = Tape() if self._keep_output else None
-        self._claims = Claims() if self._one_by_one else None
-        tokens, template = self._claims.tokens if self._claims else None, self._templates.template if self._templates else None
+        template = self._templates.template if self._templates is not None else None
         try:
-            self.worker = Worker(self.slot, self._serve, self._tape, tokens, template)
+            self.worker = self._made(template)
         except ProcessLookupError:  # the template was lost just now: there will be another
-            self._close_claims()
             return
+        except OSError:
+            if template is None:
+                raise
+            self.worker = self._made(None)
         self._come_to_first(now)
         self._deadline += self._boot_seconds  # to import torch and to read a rubric's data is ours, not its own
+
+    def _made(self, template: Template | None) -> Worker:
+        self._tape = Tape() if self._keep_output else None
+        self._claims = Claims() if self._one_by_one else None
+        try:
+            return Worker(self.slot, self._serve, self._tape, self._claims.tokens if self._claims else None, template)
+        except OSError:
+            self._close_claims()
+            raise
 
     def _come_to_first(self, now: float) -> None:
         if self._hand:

@@ -131,7 +131,7 @@ class Worker:
         assert pid is not None
         if self._process.is_alive():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP)  # it starts nothing more while we look
+                signal.pidfd_send_signal(self._death, signal.SIGSTOP)  # it starts nothing more while we look
             while started := tree.alive(tree.below(pid)):
                 tree.kill(started)
         self._kill_what_it_left()

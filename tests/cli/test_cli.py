@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -333,7 +334,7 @@ def test_a_student_reads_a_part_of_the_report_as_the_rubric_says(spool: Path, ad
     for arguments in (["--student"], ["--student", "--json"]):
         theirs = run("report", "zebedee__copy.pt", *arguments, "--spool", spool).stdout
         assert "FM701" in theirs
-        assert "ada" not in theirs
+        assert not re.search(r"\bada\b", theirs)  # in a hash these letters may well stand
     (spool / "rubrics/digits").rename(spool / "rubrics/gone")
     gone = run("report", "ada.pt", "--student", "--spool", spool)
     assert (gone.returncode, gone.stdout) == (2, "")

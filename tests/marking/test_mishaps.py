@@ -66,9 +66,9 @@ def of(model: nn.Module, *inputs: torch.Tensor) -> str:
 class Positions(nn.Module):
     """Adds an embedding of positions, from `first` on, to one of ten words."""
 
-    def __init__(self, rows: int, first: int = 0) -> None:
+    def __init__(self, rows: int, first: int = 0, words: int = 10) -> None:
         super().__init__()
-        self.word, self.position, self.first = nn.Embedding(10, 8), nn.Embedding(rows, 8), first
+        self.word, self.position, self.first = nn.Embedding(words, 8), nn.Embedding(rows, 8), first
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         summed: torch.Tensor = self.word(x) + self.position(torch.arange(x.shape[1]) + self.first)
@@ -76,11 +76,23 @@ class Positions(nn.Module):
 
 
 def test_examples_that_are_longer_than_the_model_has_positions_are_told_as_that() -> None:
-    assert of(Positions(4), torch.full((2, 6), 3)) == "the examples are 6 long, and the model's embedding position has 4 rows"
+    said = "the examples are 6 long, and the model's embedding position has 4 rows"
+    assert of(Positions(4), torch.full((2, 6), 3)) == said
+    assert of(Positions(4, words=1000), torch.full((2, 6), 999)) == said  # the largest token is no row of that one
 
 
-def test_an_index_that_no_embedding_and_no_input_explains_is_told_as_torch_does() -> None:
-    assert of(Positions(7, first=5), torch.full((2, 6), 6)) == "the forward pass raised IndexError: index out of range in self"
+def test_a_row_that_no_input_explains_is_told_as_it_is_asked_for() -> None:
+    assert of(Positions(7, first=6), torch.full((2, 6), 6)) == "the model asks its embedding position for row 11, and it has 7"
+    assert of(Positions(7, first=-2), torch.full((2, 6), 6)) == "the model asks its embedding position for row -2, and it has 7"
+
+
+def test_another_index_error_is_told_as_it_was_raised() -> None:
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        return x[[10]]
+
+    model = nn.Sequential(nn.Embedding(10, 8))
+    model.forward = forward  # type: ignore[method-assign]
+    assert of(model, torch.zeros(2, 6, dtype=torch.int64)).startswith("the forward pass raised IndexError: index 10 is out of bounds")
 
 
 def test_what_has_nothing_to_do_with_embeddings_is_told_in_its_first_line() -> None:

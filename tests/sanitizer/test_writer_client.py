@@ -324,7 +324,7 @@ def test_a_writer_keeps_the_memory_that_it_reads_into(tmp_path: Path) -> None:
         for _ in range(3):
             sanitizer.inspect(tmp_path / "large.pt")
             faults.append(int(Path(f"/proc/{sanitizer.pid}/stat").read_text().rpartition(")")[2].split()[7]))
-    assert faults[2] - faults[0] < 1000  # pages; what is read comes to 32,768
+    assert faults[2] - faults[0] < 4000  # pages; what is read comes to 32,768
 
 
 @pytest.mark.parametrize("isolation", Isolation)

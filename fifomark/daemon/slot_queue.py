@@ -70,8 +70,9 @@ class SlotQueue:
 
     @property
     def room(self) -> int:
-        """How many may wait."""
-        quick = max((self._dispatch.most_waiting(sha256) for _, sha256 in self._rubrics.values()), default=0)
+        """How many may wait: by the slowest of the rubrics of which some do."""
+        waiting = [name for name in self._ledger.rubrics_before_slots() if name in self._rubrics] or self._rubrics
+        quick = min((self._dispatch.most_waiting(self._rubrics[name][1]) for name in waiting), default=0)
         return (MAX_AHEAD if self._unused else max(MAX_WAITING, quick)) * len(self._slots.slots())
 
     def hopeless(self, submission: Submission) -> Reason | None:

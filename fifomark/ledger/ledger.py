@@ -147,6 +147,10 @@ class Ledger:
         rows = self._db.execute(f"SELECT {COLUMNS} FROM submissions WHERE state = 'sanitized' AND moving = 0 {_IN_LINE}")
         yield from map(submission_of, rows)
 
+    def rubrics_before_slots(self) -> list[str]:
+        """Those of what is sanitized."""
+        return [rubric for (rubric,) in self._db.execute("SELECT DISTINCT rubric FROM submissions WHERE state = 'sanitized'")]
+
     def begin(self, id: int, slot: str, now: float) -> Submission:
         """A slot has it; one more try is counted."""
         return self.move(id, State.EVALUATING, now, slot, also="slot = ?, tries = tries + 1", values=(slot,))

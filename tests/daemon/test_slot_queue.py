@@ -239,6 +239,17 @@ def test_before_a_quick_worker_that_has_nothing_to_do_more_than_one_is_laid_at_o
     assert started == [("small", "0-00.pt"), *(("large", f"0-{i:02}.pt") for i in range(1, 12))]
 
 
+def test_how_many_may_wait_goes_by_the_slowest_rubric_that_waits(mixed: Mixed) -> None:
+    quick(mixed, {})
+    queue, rubrics = mixed.daemon._for_slots, mixed.daemon.rubrics
+    rubrics["never marked"] = (rubrics["digits"][0], "0" * 64)
+    rooms = []
+    for waiting in (["digits"], ["digits", "never marked"], ["gone"]):
+        mixed.ledger.rubrics_before_slots = lambda waiting=waiting: waiting  # type: ignore[method-assign,misc]
+        rooms.append(queue.room)
+    assert rooms == [2 * 100, 2 * 4, 2 * 4]  # in a second, of 0.01 seconds each
+
+
 @pytest.mark.parametrize("seconds", [0.2, 10.0])
 def test_nothing_lies_ready_where_each_takes_its_time(mixed: Mixed, seconds: float) -> None:
     dropped(mixed, "0-ada.pt")

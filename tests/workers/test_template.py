@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import psutil
@@ -104,3 +107,58 @@ def test_a_forked_worker_has_no_descriptor_of_the_template_or_of_its_siblings(po
     sockets = [{end for end in those if end.startswith(("socket:", "anon_inode:[pidfd]"))} for those in ends]
     assert [len(those) for those in sockets] == [1, 1]  # its line to the daemon
     assert not sockets[0] & sockets[1]
+
+
+@pytest.mark.parametrize("module", ["pool_bench", "nothing_of_this_name"])
+def test_a_template_that_was_expected_and_nobody_needs_wakes_nobody(module: str) -> None:
+    pool = LocalPool(obey, [CPU], preload=module)
+    pool.expect()
+    until = time.monotonic() + 60
+    while wait(pool.waitables(), timeout=0.1) or time.monotonic() < until - 58:
+        pool.collect(time.time())
+        assert time.monotonic() < until
+    started = time.monotonic()
+    assert not wait(pool.waitables(), timeout=0.3)
+    assert time.monotonic() - started >= 0.3
+    pool.close()
+
+
+def test_a_pool_that_is_closed_while_its_template_imports_does_not_wait_for_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow_to_import.py").write_text("import time; time.sleep(600)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    pool = LocalPool(obey, [CPU], preload="slow_to_import")
+    pool.expect()
+    started = time.monotonic()
+    pool.close()
+    assert time.monotonic() - started < 1.0
+
+
+def test_where_a_fork_fails_the_others_go_on_and_that_worker_is_started_without(pool: LocalPool) -> None:
+    first = said(pool, "pid", CPU)
+    template = psutil.Process(parent(first))
+    used = {int(entry.name) for entry in Path(f"/proc/{template.pid}/fd").iterdir()}
+    _, most = [number for number in range(max(used) + 3) if number not in used][:2]  # one is left: for its copy of what it is sent
+    template.rlimit(psutil.RLIMIT_NOFILE, (most, most))
+    second = said(pool, "pid", OTHER)
+    assert parent(second) == os.getpid()
+    assert said(pool, "pid", CPU) == first
+    assert template.is_running()
+
+
+SCRIPT = """
+import signal
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+print("the script")
+from pool_bench import *
+if __name__ == "__main__":
+    pool = LocalPool(obey, [CPU], preload="pool_bench")
+    print(outcome(pool, "exit 7").how, said(pool, "pid") != "", flush=True)
+    pool.close()
+"""
+
+
+def test_the_script_that_uses_a_pool_is_not_run_again_for_it_and_its_signals_are_its_own(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    ran = subprocess.run([sys.executable, tmp_path / "script.py"], env=environment, capture_output=True, text=True, timeout=120)
+    assert ran.stdout.splitlines() == ["the script", "exit code 7 True"], ran.stderr

@@ -123,7 +123,7 @@ def mark_model(
 
     `slot` is where it runs: "cpu", "cpu:2" (two threads), "cuda:0". ConfigError where the rubric is wrong, FileNotFoundError where there is
     no such file; whatever is wrong with the model stands in the report. In a script the call stands below
-    `if __name__ == "__main__":`, as with any multiprocessing.
+    `if __name__ == "__main__":`, as with any multiprocessing; on a GPU it must.
     """
     from fifomark.daemon.single import Marker
     from fifomark.workers.guard import needs_guard

@@ -162,7 +162,7 @@ class Templates:
     """
 
     def __init__(self, module: str, environment: Mapping[str, str], boot_seconds: float) -> None:
-        self.environment = dict(environment)
+        self._environment = dict(environment)
         self._module, self._boot_seconds = module, boot_seconds
         self._template: Template | None = None
         self._losses = 0
@@ -170,7 +170,7 @@ class Templates:
     def begin(self) -> None:
         """See to it that there is one, soon."""
         if self._template is None and self._losses < MAX_LOSSES:
-            self._template = Template(self._module, self.environment, self._boot_seconds)
+            self._template = Template(self._module, self._environment, self._boot_seconds)
 
     def look(self) -> None:
         """Take note of what has become of it, so that nobody is woken for that again."""

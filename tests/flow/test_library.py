@@ -105,6 +105,16 @@ def test_a_script_without_its_guard_is_told_what_to_do(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "script.py"], cwd=tmp_path, check=True, capture_output=True, timeout=120)
 
 
+def test_a_script_that_marks_on_a_gpu_without_its_guard_is_told_what_to_do(tmp_path: Path) -> None:
+    rubric = Path(fifomark.__file__).parent / "examples" / "digits"
+    torch.save(nn.Linear(64, 10).state_dict(), tmp_path / "model.pt")
+    (tmp_path / "script.py").write_text(f"import fifomark\nprint(fifomark.mark_model('model.pt', {str(rubric)!r}, slot='cuda:0'))")
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0
+    assert 'mark_model() starts processes that import this script again: put the call below  if __name__ == "__main__":' in done.stderr
+    assert "bootstrapping" not in done.stderr
+
+
 def test_a_model_is_marked_on_the_cpu_by_a_script_without_a_guard_too(tmp_path: Path) -> None:
     """What forks the worker does not import the script; on a GPU, where workers are started anew, the guard is needed."""
     rubric = Path(fifomark.__file__).parent / "examples" / "digits"

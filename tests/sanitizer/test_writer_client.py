@@ -13,6 +13,7 @@ import threading
 import time
 import venv
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import builders
@@ -321,10 +322,11 @@ def test_a_writer_keeps_the_memory_that_it_reads_into(tmp_path: Path) -> None:
     torch.save({f"{i}.weight": torch.rand(1024, 2048) for i in range(8)}, tmp_path / "large.pt")
     with Sanitizer() as sanitizer:
         faults = []
-        for _ in range(3):
+        for _ in range(4):
             sanitizer.inspect(tmp_path / "large.pt")
             faults.append(int(Path(f"/proc/{sanitizer.pid}/stat").read_text().rpartition(")")[2].split()[7]))
-    assert faults[2] - faults[0] < 4000  # pages; what is read comes to 32,768
+    # Pages; what is read comes to 16,384 each time. Threads take some hundreds for their first buffers, whenever those come.
+    assert min(after - before for before, after in pairwise(faults)) < 100
 
 
 @pytest.mark.parametrize("isolation", Isolation)

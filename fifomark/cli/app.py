@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 from importlib import import_module
@@ -26,9 +27,16 @@ class Verbs(TyperGroup):
         if cmd_name not in VERBS:
             return None
         if "--help" not in sys.argv[1:2]:
-            return _load(cmd_name)
+            return _loaded(cmd_name)
         # `fifomark --help` lists the verbs: their one line is here, their options are not asked for.
         return TyperCommand(cmd_name, help=VERBS[cmd_name], rich_markup_mode=None)
+
+
+def _loaded(verb: str) -> TyperCommand | TyperGroup:
+    command = _load(verb)
+    gc.freeze()
+    gc.enable()
+    return command
 
 
 def _load(verb: str) -> TyperCommand | TyperGroup:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -43,11 +44,14 @@ _SANITIZING = ("inspect", "sanitize")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code (cli.exits). No traceback for a user's mistake."""
     streams.open_closed_streams()
+    gc.disable()  # nothing that is imported is ever garbage: it need not be looked through, neither now nor at the end (app.py)
     try:
         with raising_stops():  # from here on; what takes its time to import is imported within
             code = _run(sys.argv[1:] if arguments is None else list(arguments))
     except Stopped as stopped:
         code = stopped_by(stopped.number)
+    finally:
+        gc.enable()
     return streams.undelivered() or code
 
 

@@ -58,8 +58,9 @@ def warm_up(describe: Describe) -> None:
     with _memory() as source, _memory() as pt, _memory() as safetensors:
         write_all(source, sample())
         file = OpenFile(source, "warm-up.pt", version_of(os.fstat(source)))
+        (described,) = describe([source], Limits())
         for target in (Target(pt), Target(safetensors, "safetensors")):
-            seen = inspect(file, describe([source], Limits())[0], Policy(), Limits(), target)
+            seen = inspect(file, described, Policy(), Limits(), target)
             if seen.clean is None:
                 why = "; ".join(f"{found.message} ({found.evidence})" for found in seen.findings)
                 raise InternalError(

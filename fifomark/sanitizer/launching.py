@@ -13,8 +13,18 @@ from typing import NamedTuple
 from fifomark.core.errors import InternalError
 
 # With -I and -S, neither the working folder, nor PYTHONPATH, nor site-packages bring a module into the writer. What it needs it takes from
-# where we have it from, in the order in which we look there: another fifomark that is installed beside ours is not ours.
-PROGRAM = "import sys; sys.path += {homes!r}; from fifomark.sanitizer import writer_server; writer_server.main({fd}, sandbox={sandbox!r})"
+# where we have it from, in the order in which we look there: another fifomark that is installed beside ours is not ours. The parser is
+# forked before that, while there is only the standard library and, last, our own folder. Nothing that is imported is ever garbage.
+PROGRAM = """
+import gc, sys
+gc.disable()
+sys.path.append({root!r})
+from fifomark.sanitizer import parser_server
+forked = parser_server.fork({fd}, sandbox={sandbox!r})
+sys.path[-1:] = {homes!r}
+from fifomark.sanitizer import writer_server
+writer_server.main({fd}, sandbox={sandbox!r}, forked=forked)
+"""
 SANDBOX = "auto"
 _NEEDED = ("fifomark", "msgspec", "numpy", "ml_dtypes")
 # One thread: the sandbox binds the one that enters it, and what it starts.
@@ -53,8 +63,8 @@ def end_ahead() -> None:
 
 
 def launch(program: str, sandbox: str) -> Launched:
-    """A writer, on its way. `program` is Python, formatted with the folders to import from as `homes`, the writer's socket as `fd`, and
-    `sandbox`. InternalError where it cannot be started."""
+    """A writer, on its way. `program` is Python, formatted with the folder that holds fifomark as `root`, all folders to import from as
+    `homes`, the writer's socket as `fd`, and `sandbox`. InternalError where it cannot be started."""
     return _ahead.pop() if _ahead and (program, sandbox) == (PROGRAM, SANDBOX) else _started(program, sandbox)
 
 
@@ -62,7 +72,7 @@ def _started(program: str, sandbox: str) -> Launched:
     homes = _homes()
     ours, theirs = socket.socketpair()
     null, environment = subprocess.DEVNULL, {**os.environ, **_ENVIRONMENT}
-    command = [sys.executable, "-I", "-S", "-c", program.format(homes=homes, fd=theirs.fileno(), sandbox=sandbox)]
+    command = [sys.executable, "-I", "-S", "-c", program.format(root=_home("fifomark"), homes=homes, fd=theirs.fileno(), sandbox=sandbox)]
     with theirs:
         try:
             return Launched(
@@ -78,12 +88,14 @@ def _started(program: str, sandbox: str) -> Launched:
 
 def _homes() -> list[str]:
     """The folders that hold the packages which the writer needs, ordered so that it finds each where we do. Nothing is imported here."""
-    homes = set()
-    for name in _NEEDED:
-        found = importlib.util.find_spec(name)
-        if found is None or found.origin is None:
-            raise InternalError(f"the writer cannot be started: there is no package {name}")
-        homes.add(os.path.dirname(os.path.dirname(os.path.abspath(found.origin))))
+    homes = set(map(_home, _NEEDED))
     ours = [os.path.abspath(folder) for folder in sys.path]
     # What no folder of ours holds, an import hook has found (an editable install), after all of them.
     return sorted(homes, key=lambda home: ours.index(home) if home in ours else len(ours))
+
+
+def _home(package: str) -> str:
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise InternalError(f"the writer cannot be started: there is no package {package}")
+    return os.path.dirname(os.path.dirname(os.path.abspath(found.origin)))

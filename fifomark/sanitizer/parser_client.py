@@ -12,8 +12,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import msgspec
 
@@ -24,14 +23,15 @@ from fifomark.core.findings import Finding
 from fifomark.core.policy import Limits
 from fifomark.core.record import Record
 from fifomark.sandbox.enter import InForce, Strictness
-from fifomark.sanitizer.parser_server import GAVE_UP, LENGTH_BYTES, MAX_FILES, READY
+from fifomark.sanitizer.batch import MAX_FILES
+from fifomark.sanitizer.parser_server import GAVE_UP, LENGTH_BYTES, READY
 from fifomark.torchfile.description import Description, decode
 
 # With -I and -S, and our own folder last, neither the working folder, nor PYTHONPATH, nor site-packages brings a module into the parser.
 PROGRAM = (
     "import sys; sys.path.append({root!r}); from fifomark.sanitizer import parser_server; parser_server.main({fd}, sandbox={sandbox!r})"
 )
-_ROOT = str(Path(fifomark.__file__).resolve().parent.parent)
+_ROOT = os.path.dirname(os.path.dirname(os.path.realpath(fifomark.__file__)))
 _START_SECONDS = 30.0
 _GRACE_SECONDS = 5.0  # that the server may be late with its own clock
 _ANSWER_BYTES = 4096
@@ -49,6 +49,33 @@ class _Ended(Record):
     overdue: bool
 
 
+class Forked:
+    """A server that is a child of this process: as much of subprocess.Popen as is needed here. `control` is the line to it."""
+
+    stderr: IO[bytes] | None = None  # it writes where we do
+
+    def __init__(self, pid: int, control: socket.socket) -> None:
+        self.pid, self.control = pid, control
+        self._pidfd = os.pidfd_open(pid)
+
+    def poll(self) -> int | None:
+        """None while it lives."""
+        return 0 if _readable(self._pidfd, 0.0) else None
+
+    def kill(self) -> None:
+        signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Bury it. subprocess.TimeoutExpired where it lives on."""
+        if timeout is not None and not _readable(self._pidfd, time.monotonic() + timeout):
+            raise subprocess.TimeoutExpired("the parser", timeout)
+        os.close(self._pidfd)
+        os.waitpid(self.pid, 0)
+
+
+Server = subprocess.Popen[bytes] | Forked
+
+
 class Asked(NamedTuple):
     """Files whose descriptions will come through `pipe`. `number` is the request's among those to this server."""
 
@@ -56,7 +83,7 @@ class Asked(NamedTuple):
     limits: Limits
     pipe: int
     number: int
-    server: subprocess.Popen[bytes]
+    server: Server
 
 
 def _nothing() -> None:
@@ -66,12 +93,13 @@ def _nothing() -> None:
 class ParserClient:
     """Owns one parser server, and starts another when it has died. For one thread: the server lives no longer than the one that made it."""
 
-    def __init__(self, program: str = PROGRAM, sandbox: Strictness = "auto") -> None:
-        """`program` is Python, formatted with the folder that holds fifomark as `root`, the server's socket as `fd`, and `sandbox`."""
+    def __init__(self, program: str = PROGRAM, sandbox: Strictness = "auto", forked: Forked | None = None) -> None:
+        """`program` is Python, formatted with the folder that holds fifomark as `root`, the server's socket as `fd`, and `sandbox`.
+        `forked` is the first server, where that is on its way already."""
         self._program, self._sandbox = program, sandbox
         self.in_force = InForce(0, False)  # once a server was started
-        self._server: subprocess.Popen[bytes] | None = None
-        self._control: socket.socket | None = None
+        self._server: Server | None = forked
+        self._control: socket.socket | None = forked.control if forked is not None else None
         self._ready = False  # whether the server has greeted us
         self._asked = 0  # requests to this server
         self._heard = 0  # how many of them it has said the end of; the last few are kept
@@ -92,7 +120,7 @@ class ParserClient:
         self._ready = True
         return control
 
-    def launch(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+    def launch(self) -> tuple[socket.socket, Server]:
         """The same without waiting until it is ready."""
         if self._control is not None and self._server is not None and self._server.poll() is None:
             return self._control, self._server
@@ -110,19 +138,18 @@ class ParserClient:
                 raise InternalError(f"the parser cannot be started: {e}") from e
         return ours, self._server
 
-    def _greeted(self, control: socket.socket, server: subprocess.Popen[bytes], *, last: bool) -> bool:
+    def _greeted(self, control: socket.socket, server: Server, *, last: bool) -> bool:
         """Wait until the server is ready. From then on it has nobody to write to but us.
 
         False where somebody killed it while it started, unless this is the `last` try.
         """
-        assert server.stderr is not None
-        with server.stderr:
+        with server.stderr or contextlib.nullcontext() as stderr:
             greeting = _received(control, time.monotonic() + _START_SECONDS)
             if greeting.startswith(READY):
                 self.in_force = InForce(*msgspec.json.decode(greeting.removeprefix(READY), type=tuple[int, bool]))
                 return True
             server.kill()
-            said = server.stderr.read(_ANSWER_BYTES).decode(errors="replace").strip()
+            said = (greeting or (stderr.read(_ANSWER_BYTES) if stderr is not None else b"")).decode(errors="replace").strip()
         self.close()
         if not said and not last:
             return False

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from fifomark.sandbox.enter import FORKING, READING, Narrowing, Strictness, enter
+from fifomark.sanitizer.batch import MAX_FILES
 from fifomark.torchfile.describe import describe as describe_file
 from fifomark.torchfile.sample import sample
 from fifomark.torchfile.source import ParseLimits, place_of
@@ -27,7 +28,6 @@ from fifomark.torchfile.source import ParseLimits, place_of
 READY = b"ready"
 GAVE_UP = 3  # exit code of a child whose parser raised, which is a bug of ours; the pipe then says what
 MAX_REQUEST = 4096
-MAX_FILES = 64
 LENGTH_BYTES = 8
 _PRACTICE = 30  # readings after which the interpreter is as quick at it as it gets; each child begins with what its parent has learned
 _PR_SET_PDEATHSIG = 1
@@ -35,6 +35,27 @@ _PR_SET_PDEATHSIG = 1
 Describe = Callable[[int, ParseLimits], bytes]
 
 _libc = ctypes.CDLL(None)
+
+
+def fork(line: int, sandbox: Strictness) -> tuple[int, socket.socket]:
+    """A server forked from this process, which has imported nothing yet that a parser is not to have: its process, and the line to it.
+    `line` is a descriptor of ours alone.
+
+    Where it cannot start, its first message says why.
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    pid = os.fork()
+    if pid:
+        theirs.close()
+        return pid, ours
+    try:
+        ours.close()
+        os.close(line)
+        main(os.dup(theirs.fileno()), sandbox=sandbox)
+    except BaseException as e:
+        theirs.send(f"{type(e).__name__}: {e}".encode()[:MAX_REQUEST])
+    finally:
+        os._exit(0)
 
 
 def main(control_fd: int, describe: Describe = describe_file, sandbox: Strictness = "auto") -> None:
@@ -49,6 +70,7 @@ def main(control_fd: int, describe: Describe = describe_file, sandbox: Strictnes
     """
     ignore_stops()
     _die_with_parent()
+    gc.enable()
     control = socket.socket(fileno=control_fd)
     warm_up = os.memfd_create("fifomark-sample")
     _write(warm_up, sample())

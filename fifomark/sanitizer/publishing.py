@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from types import TracebackType
 
 
@@ -16,7 +15,7 @@ class Publication:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self._temporary = os.path.join(os.path.dirname(path), f".{secrets.token_hex(8)}.tmp")
+        self._temporary = os.path.join(os.path.dirname(path), f".{os.urandom(8).hex()}.tmp")
         self._published = False
         try:
             self.fd = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)

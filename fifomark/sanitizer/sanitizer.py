@@ -23,9 +23,9 @@ from fifomark.core.inspection import MAX_PATH, Inspection, conclude
 from fifomark.core.policy import Isolation, Limits, Policy
 from fifomark.core.text import shown
 from fifomark.sandbox.enter import Strictness
+from fifomark.sanitizer.batch import MAX_FILES
 from fifomark.sanitizer.messages import Answer, CleanFormat, Greeting, Item, Request
 from fifomark.sanitizer.opening import Submission, open_submission
-from fifomark.sanitizer.parser_server import MAX_FILES
 from fifomark.sanitizer.publishing import Publication
 from fifomark.sanitizer.writer_client import Lost, WriterClient
 

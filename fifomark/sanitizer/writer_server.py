@@ -23,7 +23,7 @@ from fifomark.core.errors import InternalError
 from fifomark.sandbox.enter import WRITING, InForce, Strictness, enter
 from fifomark.sanitizer import messages
 from fifomark.sanitizer.messages import Answer, Greeting, Request
-from fifomark.sanitizer.parser_client import Asked, ParserClient
+from fifomark.sanitizer.parser_client import Asked, Forked, ParserClient
 from fifomark.sanitizer.parser_server import clamped, ignore_stops
 
 _PR_SET_PDEATHSIG = 1
@@ -32,13 +32,15 @@ _SMALL = 16 << 20  # bytes of all files of a request
 _LATE = 0.5  # seconds for which an answer may wait for others
 
 
-def main(control_fd: int, sandbox: Strictness = "auto") -> None:
-    """Serve requests on the stream socket `control_fd` until its other end is closed. Ends as well when its parser server is lost."""
-    gc.disable()  # nothing that is imported now is ever garbage
+def main(control_fd: int, sandbox: Strictness = "auto", forked: tuple[int, socket.socket] | None = None) -> None:
+    """Serve requests on the stream socket `control_fd` until its other end is closed. Ends as well when its parser server is lost.
+
+    `forked` is that server (see parser_server.fork), where it is on its way already.
+    """
     ignore_stops()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     control = socket.socket(fileno=control_fd)
-    parser = ParserClient(sandbox=sandbox)
+    parser = ParserClient(sandbox=sandbox, forked=Forked(*forked) if forked is not None else None)
     try:
         parser.launch()
         from fifomark.sanitizer import answering  # numpy and all: the parser starts meanwhile

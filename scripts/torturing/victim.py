@@ -101,10 +101,9 @@ def _role(process: psutil.Process, daemon: int) -> str:
     """By how it was started, and by whom."""
     with contextlib.suppress(psutil.Error):
         line = " ".join(process.cmdline())
-        if "writer_server" in line:
-            return "writer"
-        if "parser_server" in line:
-            return "parser"
+        if "writer_server" in line:  # the parser and its children are forks of the writer
+            above = process.parent()
+            return "parser" if above is not None and "writer_server" in " ".join(above.cmdline()) else "writer"
         if process.ppid() == daemon and "spawn_main" in line:
             started_writer = any("writer_server" in " ".join(child.cmdline()) for child in process.children())
             return "sanitizer" if started_writer else "slot"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import builders
 import pytest
@@ -16,8 +18,9 @@ from fifomark.core.findings import Finding, Level
 from fifomark.core.policy import Limits
 from fifomark.sandbox.enter import available
 from fifomark.sanitizer import parser_client as client_module
-from fifomark.sanitizer.parser_client import ParserClient
-from fifomark.sanitizer.parser_server import MAX_FILES
+from fifomark.sanitizer import parser_server
+from fifomark.sanitizer.batch import MAX_FILES
+from fifomark.sanitizer.parser_client import Forked, ParserClient
 from fifomark.torchfile.description import Description
 
 LIMITS = Limits(parse_seconds=1.0)
@@ -210,6 +213,36 @@ def test_a_server_that_cannot_be_started_is_our_fault() -> None:
     with pytest.raises(InternalError, match="no such thing"):
         client.start()
     client.close()
+
+
+def test_a_forked_server_that_is_dead_is_buried_and_another_one_started(file: int) -> None:
+    (pid, control), ours = _forked()
+    os.kill(pid, signal.SIGKILL)
+    client = ParserClient(forked=Forked(pid, control))
+    assert isinstance(client.describe([file], LIMITS)[0], Description)
+    client.close()
+    assert not Path(f"/proc/{pid}").exists()
+    os.close(ours)
+
+
+def test_a_forked_server_says_why_it_cannot_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> NoReturn:
+        raise OSError("no such sandbox here")
+
+    monkeypatch.setattr(parser_server, "enter", refused)
+    (pid, control), ours = _forked()
+    client = ParserClient(forked=Forked(pid, control))
+    with pytest.raises(InternalError, match="no such sandbox here"):
+        client.start()
+    assert not Path(f"/proc/{pid}").exists()
+    os.close(ours)
+
+
+def _forked() -> tuple[tuple[int, socket.socket], int]:
+    """A server, and a descriptor that it must not have."""
+    ours = os.memfd_create("ours")
+    forked = parser_server.fork(ours, sandbox="off")
+    return forked, ours
 
 
 def test_nothing_of_the_surroundings_gets_into_the_parser(file: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

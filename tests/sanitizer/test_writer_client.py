@@ -74,6 +74,14 @@ def processes(sanitizer: Sanitizer) -> list[psutil.Process]:
     return [writer, *writer.children()]
 
 
+def test_the_parser_is_forked_before_the_writer_imports_more_than_the_standard_library(file: Path) -> None:
+    with Sanitizer() as sanitizer:
+        sanitizer.inspect(file)
+        writer, parser = ({Path(m.path).name.split(".")[0] for m in p.memory_maps()} for p in processes(sanitizer))
+    assert {"_multiarray_umath", "_core"} <= writer
+    assert not {"_multiarray_umath", "_core"} & parser
+
+
 @pytest.mark.skipif(not all(available()), reason=f"this kernel offers {available()}")
 def test_parser_and_writer_are_locked_down_and_say_so() -> None:
     with Sanitizer(sandbox="required") as sanitizer:

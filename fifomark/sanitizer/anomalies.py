@@ -13,20 +13,43 @@ ENORMOUS = 1e10  # whatever the others are: no training ends there, and float32 
 DEAD_SHARE = 0.1  # of the units of a layer, from which on it is a warning
 SUBNORMAL_SHARE = 0.01  # of the values of a tensor, likewise
 _SHOWN = 20  # tensors in an evidence
+_STATISTICS = ("running_var", "num_batches_tracked")
 
-Tensors = Mapping[str, Values]
 Seen = dict[str, str]  # the name of a tensor → what was seen in it
 
 
-def judge(tensors: Tensors) -> list[Finding]:
+class Tensors(dict[str, Values]):
+    """Those that a rule may have something to say of. `count`: of how many."""
+
+    count = 0
+
+
+def judge(tensors: Mapping[str, Values]) -> list[Finding]:
     """`tensors`: the values of each by its name, ties once."""
-    return [finding for rule in _RULES for finding in rule(tensors)]
+    odd = Tensors((name, values) for name, values in tensors.items() if _is_odd(name, values))
+    odd.count = len(tensors)
+    return [finding for rule in _RULES for finding in rule(odd)] if odd else []
+
+
+def _is_odd(name: str, values: Values) -> bool:
+    """Whether any rule may have something to say: nearly all tensors are passed over here."""
+    return bool(
+        values.minimum == values.maximum
+        or values.nan
+        or values.infinite
+        or values.subnormal
+        or values.dead_rows
+        or values.outlier > OUTLIER
+        or values.peak > ENORMOUS
+        or (values.low_bits is not None and values.low_bits.pattern)
+        or name.endswith(_STATISTICS)
+    )
 
 
 def _one(code: str, seen: Seen, tensors: Tensors, what: str, level: Level | None = None) -> Iterator[Finding]:
     if seen:
         listed = "; ".join(f"{name}: {text}" for name, text in list(seen.items())[:_SHOWN])
-        yield find(code, next(iter(seen)), f"{what}, in {len(seen)} of {len(tensors)} tensors", evidence=listed, level=level)
+        yield find(code, next(iter(seen)), f"{what}, in {len(seen)} of {tensors.count} tensors", evidence=listed, level=level)
 
 
 def _nan(tensors: Tensors) -> Iterator[Finding]:

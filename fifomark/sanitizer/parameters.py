@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 1 << 22
 _NATIVE = {np.dtype(np.float32): (np.uint32, 0x01000000), np.dtype(np.float64): (np.uint64, 1 << 53)}  # the least normal one, doubled
-_minimum, _maximum = np.minimum.reduce, np.maximum.reduce
+_minimum, _maximum, _total = np.minimum.reduce, np.maximum.reduce, np.add.reduce
+_NONE = np.zeros(0, bool)
 
 
 class Values:
@@ -33,20 +34,22 @@ class Values:
         self.finite = self.zeros = self.subnormal = 0
         self.outlier = 0.0  # of a layer: how many times the usual the largest value is, where that may be many
         self.dead_rows = 0  # of a layer: indices of the first dimension under which everything is zero
-        self.low_bits = LowBits() if dtype.name in ("float32", "float64") else None
         self._real = dtype.real
         self._complex = dtype.name.startswith("complex")
-        self._floating = self._real is not None and (self._complex or "float" in dtype.name)
+        floating = "float" in dtype.name
+        self._native = np.float32 if floating else np.float64  # what numbers of other types are looked at as
+        self.is_layer = floating and len(shape) > 1  # whether this is a weight that works on inputs
+        self.low_bits = LowBits() if dtype.name in ("float32", "float64") else None
         self._fed = 0
         self._shift = self._sum = self._squares = 0.0  # sums of the differences from the first value: among values alike nothing cancels
-        self._sample = Sample(prod(shape)) if self.is_layer else None
-        self._row = prod(shape[1:]) if self.is_layer and 0 not in shape and shape[0] <= MAX_ROWS else 0  # elements
-        self._alive = np.zeros(shape[0] if self._row else 0, bool)
-
-    @property
-    def is_layer(self) -> bool:
-        """Whether this is a weight that works on inputs: floating, of two dimensions or more."""
-        return "float" in self.dtype.name and len(self.shape) > 1
+        self._sample: Sample | None = None
+        self._row = 0  # elements
+        self._alive = _NONE
+        if self.is_layer:
+            self._sample = Sample(prod(shape))
+            if 0 not in shape and shape[0] <= MAX_ROWS:
+                self._row = prod(shape[1:])
+                self._alive = np.zeros(shape[0], bool)
 
     @property
     def peak(self) -> float:
@@ -81,12 +84,12 @@ class Values:
 
     def end(self) -> None:
         """All of the tensor was fed. What only the way there needed is let go, so that a file of many tensors takes no more than one."""
-        self.dead_rows = int(self._alive.size - np.count_nonzero(self._alive))
         if self._sample is not None:
+            self.dead_rows = self._alive.size - int(np.count_nonzero(self._alive))
             mean, std = self.mean or 0.0, self.std
             squares = self.finite * (mean * mean + std * std) if std is not None else None
             self.outlier = self._sample.outlier(self.peak, self.finite, squares)
-        self._sample, self._row, self._alive = None, 0, np.zeros(0, bool)
+        self._sample, self._row, self._alive = None, 0, _NONE
 
     def summary(self, name: str, tied_to: str | None) -> TensorSummary:
         """What a report shows of the tensor."""
@@ -111,7 +114,7 @@ class Values:
 
     def _feed_real(self, values: npt.NDArray[Any]) -> None:
         """Looks at the values as float32 (exact for every float of 16 bits or fewer) or float64."""
-        native = values if values.dtype in _NATIVE else values.astype(np.float32 if self._floating else np.float64)
+        native = values if values.dtype in _NATIVE else values.astype(self._native)
         bits, normal = _NATIVE[native.dtype]
         low, high = float(_minimum(native)), float(_maximum(native))  # a NaN goes through both
         bad = not (isfinite(low) and isfinite(high))
@@ -144,10 +147,10 @@ class Values:
         if not self.finite:
             self._shift = float(values[0])
         apart = values - values.dtype.type(self._shift)
-        total, squares = float(apart.sum()), float(np.dot(apart, apart))
+        total, squares = float(_total(apart)), float(np.dot(apart, apart))
         if not (isfinite(total) and isfinite(squares)):
             apart = values.astype(np.float64) - self._shift
-            total, squares = float(apart.sum()), float(np.dot(apart, apart))
+            total, squares = float(_total(apart)), float(np.dot(apart, apart))
         self._sum += total
         self._squares += squares
         self.finite += values.size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -50,7 +51,7 @@ def inspect(
     fail_on: Annotated[FailOn, typer.Option(help="Exit with 1 where a file has a finding of this level or a higher one.")] = FailOn.INVALID,
     isolation: Annotated[
         Isolation,
-        typer.Option(help="submission: a process of its own reads each file; batch: one reads up to 64 small ones, which is faster."),
+        typer.Option(help="submission: a process of its own reads each file; batch: one reads up to 120 small ones, which is faster."),
     ] = Isolation.SUBMISSION,
     extension: ExtensionsOption = [".pt"],  # noqa: B006 (typer makes it anew)
     json: JsonOption = False,
@@ -87,7 +88,7 @@ def inspect(
 
 def _inspected(sanitizer: Sanitizer, jobs: Iterable[Job]) -> Iterator[Inspection | Exception]:
     """In the place of a file that we failed over: why."""
-    with sanitizer:
+    with closing(sanitizer):  # it need not be ready to be asked
         yield from sanitizer.inspect_all(jobs)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -54,7 +55,7 @@ def sanitize(
     sanitizer.launch()
     from fifomark.reports import tables  # while the writer starts
 
-    with sanitizer:
+    with closing(sanitizer):  # it need not be ready to be asked
         form = format or (Format.SAFETENSORS if output.suffix == ".safetensors" else Format.PT)
         seen = sanitizer.inspect(file, clean_to=os.fspath(output), format=form.value)
     if json:

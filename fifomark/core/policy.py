@@ -14,7 +14,7 @@ Seconds = Annotated[float, Meta(gt=0, le=1e8)]
 
 
 class Isolation(StrEnum):
-    """What shares a process that reads: nothing, or up to 64 small submissions."""
+    """What shares a process that reads: nothing, or up to 120 small submissions."""
 
     SUBMISSION = "submission"
     BATCH = "batch"

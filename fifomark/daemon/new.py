@@ -31,8 +31,8 @@ settle_seconds = 0.2
 # is refused where the kernel lacks one; "best-effort"; "off".
 sandbox = "auto"
 
-# "submission": each file is read by a process of its own. "batch": one process reads up to 64 small files, which is faster where many wait;
-# a file that took over that process could misdescribe those read after it (no more: it still can open nothing and write nothing).
+# "submission": each file is read by a process of its own. "batch": one process reads up to 120 small files, which is faster; a
+# file that took over that process could misdescribe those read after it (no more: it still can open nothing and write nothing).
 isolation = "submission"
 
 # How often work that was lost through no fault of the submitter is tried.

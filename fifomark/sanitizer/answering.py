@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from fifomark.core.catalogue import find
 from fifomark.core.errors import InternalError
@@ -14,25 +14,15 @@ from fifomark.core.inspection import conclude
 from fifomark.core.policy import Limits, Policy
 from fifomark.core.text import shown
 from fifomark.sanitizer.inspecting import OpenFile, Target, inspect
-from fifomark.sanitizer.messages import Answer, Item, Request, Trouble
+from fifomark.sanitizer.messages import Answer, Item, Request, Trouble, handed
 from fifomark.sanitizer.opening import version_of
 from fifomark.torchfile.description import Description
-from fifomark.torchfile.sample import sample
-from fifomark.torchfile.views import write_all
-
-Describe = Callable[[Sequence[int], Limits], list[Description | Finding]]
-
-
-def handed(request: Request, fds: Sequence[int]) -> list[tuple[int, Target | None]]:
-    """The descriptors of each item."""
-    rest = iter(fds)
-    return [(next(rest), Target(next(rest), request.format) if item.write else None) for item in request.items]
 
 
 def answered(request: Request, fds: Sequence[int], seen: Iterable[Description | Finding]) -> Iterator[Answer]:
     """One answer for each item of the request, of which the parser says what was `seen`, as it comes."""
-    for item, (fd, target), one in zip(request.items, handed(request, fds), seen, strict=True):
-        yield _answer(item, fd, target, one, request)
+    for item, (fd, clean), one in zip(request.items, handed(request, fds), seen, strict=True):
+        yield _answer(item, fd, Target(clean, request.format) if clean is not None else None, one, request)
 
 
 def _answer(item: Item, fd: int, target: Target | None, seen: Description | Finding, request: Request) -> Answer:
@@ -49,20 +39,19 @@ def _answer(item: Item, fd: int, target: Target | None, seen: Description | Find
         return Answer(trouble=Trouble(errno=None, message=shown(traceback.format_exc(limit=-3), 2000)))
 
 
-def warm_up(describe: Describe) -> None:
-    """Once the whole way: what is imported on it cannot be imported any more once no path can be opened.
+def warm_up(source: int, seen: Description | Finding) -> None:
+    """Once the whole way: what is imported on it cannot be imported any more once no path can be opened. `source` is open on an honest
+    file, of which the parser says what was `seen`.
 
     InternalError where this machine does not let us go it.
     """
     shown("\x1b")  # the codec that escapes
-    with _memory() as source, _memory() as pt, _memory() as safetensors:
-        write_all(source, sample())
+    with _memory() as pt, _memory() as safetensors:
         file = OpenFile(source, "warm-up.pt", version_of(os.fstat(source)))
-        (described,) = describe([source], Limits())
         for target in (Target(pt), Target(safetensors, "safetensors")):
-            seen = inspect(file, described, Policy(), Limits(), target)
-            if seen.clean is None:
-                why = "; ".join(f"{found.message} ({found.evidence})" for found in seen.findings)
+            made = inspect(file, seen, Policy(), Limits(), target)
+            if made.clean is None:
+                why = "; ".join(f"{found.message} ({found.evidence})" for found in made.findings)
                 raise InternalError(
                     f"not even a file of our own can be read here: {why}. Are the limits of this process (ulimit -a) too low?"
                 )

@@ -71,13 +71,20 @@ def _printable(low: npt.NDArray[np.uint8]) -> float:
     return 1 - len(low.tobytes().translate(None, _PRINTABLE)) / low.size
 
 
+def _may_be_text(low: npt.NDArray[np.uint8]) -> bool:
+    """Far quicker than counting what is printable, all of which lies in this range."""
+    return int(np.count_nonzero(low - np.uint8(_PRINTABLE[0]) <= _PRINTABLE[-1] - _PRINTABLE[0])) > _TEXT * low.size
+
+
 def _striking(low: npt.NDArray[np.uint8]) -> Pattern | None:
     low = np.ascontiguousarray(low)
-    printable = _printable(low)
     groups = np.sort(low[: low.size & ~3].view(np.uint32))
     repeats = int(np.count_nonzero(groups[1:] == groups[:-1]))
-    if printable <= _TEXT and repeats * (repeats + 1) // 2 <= _REPEATS:
+    if repeats * (repeats + 1) // 2 <= _REPEATS and not _may_be_text(low):
         return None  # the usual case, at once: however they are grouped, so few repeats are no more pairs than that
+    printable = _printable(low)
+    if printable <= _TEXT and repeats * (repeats + 1) // 2 <= _REPEATS:
+        return None
     seen = np.bincount(low, minlength=256)
     if seen.max() > 0.9 * low.size:
         return None  # fewer bits than the type has: weights that were half or bfloat16 before

@@ -12,11 +12,12 @@ from fifomark.core.inspection import Inspection
 from fifomark.core.policy import Limits, Policy
 from fifomark.core.record import Record
 from fifomark.sandbox.enter import InForce
+from fifomark.sanitizer.batch import MAX_FILES
 from fifomark.sanitizer.opening import Version
 
 LENGTH_BYTES = 8
 MAX_MESSAGE = 1 << 30
-_MAX_FDS = 128
+_MAX_FDS = 2 * MAX_FILES
 
 CleanFormat = Literal["pt", "safetensors"]
 
@@ -48,6 +49,12 @@ class Request(Record):
     policy: Policy
     limits: Limits
     format: CleanFormat
+
+
+def handed(request: Request, fds: Sequence[int]) -> list[tuple[int, int | None]]:
+    """The descriptors of each item: of its file, and of its clean file where it gets one."""
+    rest = iter(fds)
+    return [(next(rest), next(rest) if item.write else None) for item in request.items]
 
 
 class Trouble(Record):

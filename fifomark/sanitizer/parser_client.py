@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import signal
@@ -12,7 +13,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import IO, NamedTuple
+from typing import IO
 
 import msgspec
 
@@ -76,14 +77,15 @@ class Forked:
 Server = subprocess.Popen[bytes] | Forked
 
 
-class Asked(NamedTuple):
-    """Files whose descriptions will come through `pipe`. `number` is the request's among those to this server."""
+class Asked:
+    """Files whose descriptions will come through `pipe`, None where they were put aside for others that are read again. `number` is the
+    request's among those to this server."""
 
-    fds: Sequence[int]
-    limits: Limits
-    pipe: int
-    number: int
-    server: Server
+    __slots__ = ("fds", "limits", "number", "pipe", "server")
+
+    def __init__(self, fds: Sequence[int], limits: Limits, pipe: int, number: int, server: Server) -> None:
+        self.fds, self.limits, self.number, self.server = fds, limits, number, server
+        self.pipe: int | None = pipe
 
 
 def _nothing() -> None:
@@ -101,27 +103,21 @@ class ParserClient:
         self._server: Server | None = forked
         self._control: socket.socket | None = forked.control if forked is not None else None
         self._ready = False  # whether the server has greeted us
+        self._killed = False  # the last one, by somebody, while it started
         self._asked = 0  # requests to this server
         self._heard = 0  # how many of them it has said the end of; the last few are kept
         self._ends: deque[bytes] = deque(maxlen=_KEPT)
-        self._saying: _Said | None = None  # what it says of the files that were asked about last, or are read now
-
-    @property
-    def free(self) -> bool:
-        """Whether all has come that is being told, so that the parser may begin with something else."""
-        return self._saying is not None and self._saying.left == 0
+        self._waiting: list[Asked] = []  # for being told
 
     def start(self) -> socket.socket:
         """The control socket of a living server. InternalError where none can be started."""
-        for last in (False, True):
+        while True:
             control, server = self.launch()
-            if self._ready or self._greeted(control, server, last=last):
-                break
-        self._ready = True
-        return control
+            if self._heard_from(control, server):
+                return control
 
     def launch(self) -> tuple[socket.socket, Server]:
-        """The same without waiting until it is ready."""
+        """The same without waiting until it is ready. It may be asked for something at once."""
         if self._control is not None and self._server is not None and self._server.poll() is None:
             return self._control, self._server
         self.close()
@@ -138,20 +134,24 @@ class ParserClient:
                 raise InternalError(f"the parser cannot be started: {e}") from e
         return ours, self._server
 
-    def _greeted(self, control: socket.socket, server: Server, *, last: bool) -> bool:
+    def _heard_from(self, control: socket.socket, server: Server) -> bool:
         """Wait until the server is ready. From then on it has nobody to write to but us.
 
-        False where somebody killed it while it started, unless this is the `last` try.
+        False where somebody killed it while it started, for the first time in a row.
         """
+        if self._ready:
+            return True
         with server.stderr or contextlib.nullcontext() as stderr:
             greeting = _received(control, time.monotonic() + _START_SECONDS)
             if greeting.startswith(READY):
                 self.in_force = InForce(*msgspec.json.decode(greeting.removeprefix(READY), type=tuple[int, bool]))
+                self._ready, self._killed = True, False
                 return True
             server.kill()
             said = (greeting or (stderr.read(_ANSWER_BYTES) if stderr is not None else b"")).decode(errors="replace").strip()
         self.close()
-        if not said and not last:
+        if not said and not self._killed:
+            self._killed = True
             return False
         raise InternalError(f"the parser cannot be started: {said.splitlines()[-1] if said else 'it says nothing'}")
 
@@ -166,28 +166,40 @@ class ParserClient:
     def ask(self, fds: Sequence[int], limits: Limits) -> Asked:
         """Let the parser begin, once it is done with what it was asked before. What it says is asked for by `told`, in the order of the
         asking, and soon: a description that nobody reads takes its child's time."""
+        asked = self._ask(fds, limits)
+        self._waiting.append(asked)
+        return asked
+
+    def _ask(self, fds: Sequence[int], limits: Limits) -> Asked:
         assert 0 < len(fds) <= MAX_FILES
-        control = self.start()
-        assert self._server is not None
-        while self._heard < self._asked and self._hear(control, 0.0):
+        control, server = self.launch()
+        while self._ready and self._heard < self._asked and self._hear(control, 0.0):
             pass  # the server stops where nobody ever takes what it says
         reading, writing = os.pipe2(os.O_CLOEXEC)
+        if len(fds) > 1:
+            with contextlib.suppress(OSError):  # as large as it may be: it need not wait for us
+                fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _AT_ONCE)
         with contextlib.suppress(OSError):  # the server is gone: the pipe says nothing, and `told` sees to it
             socket.send_fds(control, [_request(limits)], [*fds, writing])
         os.close(writing)
         self._asked += 1
-        return Asked(fds, limits, reading, self._asked, self._server)
+        return Asked(fds, limits, reading, self._asked, server)
 
     def told(self, asked: Asked, idle: Callable[[], None] = _nothing) -> Iterator[Description | Finding]:
-        """What is said of each file, in their order, as it comes; see `describe`. `idle` is called where the next one takes its time."""
-        self._saying = _Said(asked, idle)
-        return self._told(asked, self._saying, last=False)
+        """What is said of each file, in their order, as it comes; see `describe`. `idle` is called where the next one takes its time.
+        InternalError where no server can be started."""
+        self._waiting.remove(asked)
+        if asked.pipe is None:
+            return self._once_more(asked.fds, asked.limits, idle, last=False)
+        return self._told(asked, asked.pipe, idle, last=False)
 
-    def _told(self, asked: Asked, said: _Said, *, last: bool) -> Iterator[Description | Finding]:
+    def _told(self, asked: Asked, pipe: int, idle: Callable[[], None], *, last: bool) -> Iterator[Description | Finding]:
         """What was killed from outside, perhaps, is asked once more, unless this is the `last` time: no honest file is refused for that."""
         fds, limits = asked.fds, asked.limits
-        done = 0
+        said, done = _Said(pipe, len(fds), limits, idle), 0
         try:
+            if self._control is not None and self._server is asked.server:
+                self._heard_from(self._control, asked.server)
             while done < len(fds) and (body := said.next()) is not None:
                 done += 1
                 yield _understood(body)
@@ -195,7 +207,7 @@ class ParserClient:
             self.close(kill=True)  # interrupted in the middle
             raise
         finally:
-            os.close(asked.pipe)
+            os.close(pipe)
         if done == len(fds):
             return  # how its child ended need not be known; the server says it all the same
         ended = self._ended(asked)
@@ -204,15 +216,21 @@ class ParserClient:
                 yield _failed(ended, said.rest, limits)
                 done += 1
             for fd in fds[done:]:
-                yield from self._once_more([fd], limits, said.idle, last=False)
+                yield from self._once_more([fd], limits, idle, last=False)
         elif last or not (ended is None or _was_killed(ended)):
             yield _LOST if ended is None else _failed(ended, said.rest, limits)
         else:
-            yield from self._once_more(fds, limits, said.idle, last=True)
+            yield from self._once_more(fds, limits, idle, last=True)
 
     def _once_more(self, fds: Sequence[int], limits: Limits, idle: Callable[[], None], *, last: bool) -> Iterator[Description | Finding]:
-        asked = self.ask(fds, limits)
-        return self._told(asked, _Said(asked, idle), last=last)
+        """They go first: meanwhile nobody takes what is said of other files, so that these would wait for the others' whole time."""
+        for other in self._waiting:
+            if other.pipe is not None:
+                os.close(other.pipe)  # which ends its child
+                other.pipe = None
+        asked = self._ask(fds, limits)
+        assert asked.pipe is not None
+        return self._told(asked, asked.pipe, idle, last=last)
 
     def _ended(self, asked: Asked) -> _Ended | None:
         """How the child ended that was asked; None where its server is lost."""
@@ -274,12 +292,12 @@ class _Said:
     """What comes through a pipe: descriptions of at most so many bytes, each behind its length. None is empty: behind a length of zero
     stands why the child gave up."""
 
-    def __init__(self, asked: Asked, idle: Callable[[], None]) -> None:
-        self._pipe, self._limit, self.idle = asked.pipe, asked.limits.description_bytes, idle
-        self._seconds = asked.limits.parse_seconds + _GRACE_SECONDS
+    def __init__(self, pipe: int, count: int, limits: Limits, idle: Callable[[], None]) -> None:
+        self._pipe, self._limit, self._idle = pipe, limits.description_bytes, idle
+        self._seconds = limits.parse_seconds + _GRACE_SECONDS
         self._bodies: deque[bytes] = deque()  # that have come whole
         self._came = bytearray()  # behind them
-        self.left = len(asked.fds)  # that have not
+        self._left = count  # that have not
         self.waited = 0.0  # seconds, for the next description
         self._too_long = False
 
@@ -303,7 +321,7 @@ class _Said:
     def _sort(self) -> None:
         """Take the whole descriptions out of what came."""
         at, came = 0, self._came
-        while self.left:
+        while self._left:
             size = int.from_bytes(came[at : at + LENGTH_BYTES], "little")
             end = at + LENGTH_BYTES + size
             if size > self._limit or len(came) - at > self._limit + LENGTH_BYTES + _AT_ONCE:
@@ -311,12 +329,12 @@ class _Said:
             if self._too_long or not size or end > len(came):
                 break
             self._bodies.append(bytes(came[at + LENGTH_BYTES : end]))
-            at, self.left = end, self.left - 1
+            at, self._left = end, self._left - 1
         del came[:at]
 
     def _part(self, until: float) -> bytes:
         if not _readable(self._pipe, min(until, time.monotonic() + _SOON)):
-            self.idle()
+            self._idle()
         return os.read(self._pipe, _AT_ONCE) if _readable(self._pipe, until) else b""
 
 

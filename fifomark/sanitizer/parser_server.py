@@ -21,8 +21,8 @@ from typing import Any, NoReturn
 
 from fifomark.sandbox.enter import FORKING, READING, Narrowing, Strictness, enter
 from fifomark.sanitizer.batch import MAX_FILES
+from fifomark.torchfile import sample
 from fifomark.torchfile.describe import describe as describe_file
-from fifomark.torchfile.sample import sample
 from fifomark.torchfile.source import ParseLimits, place_of
 
 READY = b"ready"
@@ -72,8 +72,7 @@ def main(control_fd: int, describe: Describe = describe_file, sandbox: Strictnes
     _die_with_parent()
     gc.enable()
     control = socket.socket(fileno=control_fd)
-    warm_up = os.memfd_create("fifomark-sample")
-    _write(warm_up, sample())
+    warm_up = sample.opened()
     for _ in range(_PRACTICE):
         describe_file(warm_up, ParseLimits())
     gc.collect()

@@ -39,6 +39,7 @@ class WriterClient:
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
         self._greeted = False
+        self._killed = False  # the last one, by somebody, while it started
         self._asked = 0  # requests that are not answered yet
         self.greeting = Greeting()  # once a writer was started
 
@@ -52,15 +53,13 @@ class WriterClient:
 
     def start(self) -> socket.socket:
         """The line to a living writer. InternalError where none can be started."""
-        for last in (False, True):
+        while True:
             line, process = self.launch()
-            if self._greeted or self._heard_from(line, process, last=last):
-                break
-        self._greeted = True
-        return line
+            if self._heard_from(line, process):
+                return line
 
     def launch(self) -> tuple[socket.socket, subprocess.Popen[bytes]]:
-        """The same without waiting until it is ready, which takes a tenth of a second."""
+        """The same without waiting until it is ready, which takes a tenth of a second. It may be asked for something at once."""
         if self._line is not None and self._process is not None and self._alive:
             return self._line, self._process
         self.close()
@@ -68,8 +67,10 @@ class WriterClient:
         self._process, self._line = launching.launch(self._program, self._sandbox)
         return self._line, self._process
 
-    def _heard_from(self, line: socket.socket, process: subprocess.Popen[bytes], *, last: bool) -> bool:
-        """Wait for the greeting. False where somebody killed the writer while it started, unless this is the `last` try."""
+    def _heard_from(self, line: socket.socket, process: subprocess.Popen[bytes]) -> bool:
+        """Wait for the greeting. False where somebody killed the writer while it started, for the first time in a row."""
+        if self._greeted:
+            return True
         assert process.stderr is not None
         killed = False
         with process.stderr:
@@ -81,21 +82,28 @@ class WriterClient:
                 process.kill()
                 said = process.stderr.read().decode(errors="replace").strip()
                 trouble, killed = said.splitlines()[-1] if said else "it says nothing", not said
+        self._greeted = trouble is None
         if trouble is not None:
             self.close()
-            if not killed or last:
+            if self._killed or not killed:
                 raise InternalError(f"the writer cannot be started: {trouble}")
-        return trouble is None
+        self._killed = killed
+        return self._greeted
 
     def send(self, request: Request, fds: Sequence[int]) -> None:
-        """Ask for something. Lost where the writer is, and with it all that it was asked before; the next call starts another."""
+        """Ask for something, be the writer ready or not. Lost where it is, and with it all that it was asked before; the next call starts
+        another. InternalError as from `start`, here or once an answer is awaited."""
         if self._asked and not self._alive:
             self.close()
             raise Lost(overdue=False)
-        line = self.start()
+        line, _ = self.launch()
         with self._at_stake():
-            messages.send(line, msgspec.json.encode(request), fds)
             self._asked += 1
+            try:
+                messages.send(line, msgspec.json.encode(request), fds)
+            except OSError:
+                if self._greeted:  # else `receive` hears why it could not start
+                    raise
 
     def receive(self, request: Request, seconds: float) -> Iterator[Answer]:
         """The answers to the earliest request that has none yet, one for each item, as they come. Lost where none comes for `seconds`."""
@@ -109,7 +117,7 @@ class WriterClient:
 
     def _received(self, items: Sequence[Item], seconds: float) -> list[Answer]:
         """The next answers, to the first of the items."""
-        if self._line is None:
+        if self._line is None or self._process is None or not self._heard_from(self._line, self._process):
             raise Lost(overdue=False)
         with self._at_stake():
             _await(self._line, time.monotonic() + seconds)
@@ -141,6 +149,8 @@ class WriterClient:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+            if self._process.stderr is not None:
+                self._process.stderr.close()
         self._process = self._line = None
         self._greeted, self._asked = False, 0
 

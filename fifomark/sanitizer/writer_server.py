@@ -15,20 +15,25 @@ import select
 import signal
 import socket
 import time
+from collections import deque
 from typing import NamedTuple
 
 import msgspec
 
 from fifomark.core.errors import InternalError
+from fifomark.core.policy import Limits
 from fifomark.sandbox.enter import WRITING, InForce, Strictness, enter
 from fifomark.sanitizer import messages
+from fifomark.sanitizer.batch import MAX_FILES
 from fifomark.sanitizer.messages import Answer, Greeting, Request
 from fifomark.sanitizer.parser_client import Asked, Forked, ParserClient
 from fifomark.sanitizer.parser_server import clamped, ignore_stops
+from fifomark.torchfile import sample
 
 _PR_SET_PDEATHSIG = 1
 _DATA_BYTES = 1 << 30  # memory of its own: the longest description takes a third of it, the weights of any file a tenth
 _SMALL = 16 << 20  # bytes of all files of a request
+_AHEAD = 2  # requests are taken at once, the one that is being answered among them
 _LATE = 0.5  # seconds for which an answer may wait for others
 
 
@@ -42,11 +47,24 @@ def main(control_fd: int, sandbox: Strictness = "auto", forked: tuple[int, socke
     control = socket.socket(fileno=control_fd)
     parser = ParserClient(sandbox=sandbox, forked=Forked(*forked) if forked is not None else None)
     try:
-        parser.launch()
-        from fifomark.sanitizer import answering  # numpy and all: the parser starts meanwhile
+        source = sample.opened()
+        asked = parser.ask([source], Limits())
+        # What is there already the parser reads while we get ready, which takes a while.
+        taken: deque[_Taken] = deque()
+        _take_ahead(control, parser, taken)
+        # From here, not from deep in other imports: CPython keeps frames in pieces of 16 kB, and what is called again and again on the edge
+        # of one maps and unmaps a piece each time.
+        import numpy  # noqa: F401
 
-        answering.warm_up(parser.describe)
+        _take_ahead(control, parser, taken)
+        from fifomark.sanitizer import answering
+
+        (seen,) = parser.told(asked)
+        answering.warm_up(source, seen)
+        os.close(source)
         greeting = Greeting(parser=parser.in_force, writer=_locked_down(sandbox))
+    except messages.Gone:
+        return
     except (InternalError, OSError) as e:
         messages.send(control, msgspec.json.encode(Greeting(trouble=str(e))))
         return
@@ -54,7 +72,7 @@ def main(control_fd: int, sandbox: Strictness = "auto", forked: tuple[int, socke
     gc.enable()
     messages.send(control, msgspec.json.encode(greeting))
     with contextlib.suppress(messages.Gone, OSError, InternalError):  # the last: the parser is lost, and we cannot start another
-        _serve(control, parser)
+        _serve(control, parser, taken)
     os._exit(0)  # nothing is left to be tidied up, and somebody waits for our end
 
 
@@ -64,21 +82,24 @@ class _Taken(NamedTuple):
     request: Request
     fds: list[int]
     asked: Asked
+    small: bool  # whether nobody who is read meanwhile has to wait long for being heard
 
 
-def _serve(control: socket.socket, parser: ParserClient) -> None:
-    """Answer requests in their order. The parser reads what comes next while we read the weights of small files."""
-    taken = _take(control, parser)
+def _serve(control: socket.socket, parser: ParserClient, taken: deque[_Taken]) -> None:
+    """Answer requests in their order, those that are `taken` first. The parser reads what comes next while we read the weights of small
+    files."""
     while True:
-        taken = _answered(control, parser, taken) or _take(control, parser)
+        if not taken:
+            taken.append(_take(control, parser))
+        _answer(control, parser, taken)
 
 
-def _answered(control: socket.socket, parser: ParserClient, taken: _Taken) -> _Taken | None:
-    """Answer a request: all that it is about at once, unless some of it takes its time. Gives the next one, where that was there early."""
+def _answer(control: socket.socket, parser: ParserClient, taken: deque[_Taken]) -> None:
+    """Answer the first request: all that it is about at once, unless some of it takes its time."""
     from fifomark.sanitizer.answering import answered
 
+    request, fds, asked, _ = taken[0]
     answers: list[Answer] = []
-    ahead: _Taken | None = None
     sent = time.monotonic()
 
     def send() -> None:
@@ -88,29 +109,28 @@ def _answered(control: socket.socket, parser: ParserClient, taken: _Taken) -> _T
             answers.clear()
             sent = time.monotonic()
 
-    for done, answer in enumerate(answered(taken.request, taken.fds, parser.told(taken.asked, idle=send)), 1):
+    for done, answer in enumerate(answered(request, fds, parser.told(asked, idle=send)), 1):
         answers.append(answer)
-        if ahead is None and parser.free and _is_small(taken.request) and _readable(control):
-            ahead = _take(control, parser)
-        if done < len(taken.request.items) and time.monotonic() - sent > _LATE:
+        _take_ahead(control, parser, taken)
+        if done < len(request.items) and time.monotonic() - sent > _LATE:
             send()
-    for fd in taken.fds:
+    taken.popleft()
+    for fd in fds:
         os.close(fd)
     messages.send(control, msgspec.json.encode(answers))
-    return ahead
 
 
 def _take(control: socket.socket, parser: ParserClient) -> _Taken:
-    from fifomark.sanitizer.answering import handed
-
     body, fds = messages.receive(control)
     request = msgspec.json.decode(body, type=Request)
-    return _Taken(request, fds, parser.ask([fd for fd, _ in handed(request, fds)], request.limits))
+    asked = parser.ask([fd for fd, _ in messages.handed(request, fds)], request.limits)
+    return _Taken(request, fds, asked, small=sum(item.version.size for item in request.items) <= _SMALL)
 
 
-def _is_small(request: Request) -> bool:
-    """Whether nobody who is read meanwhile has to wait long for being heard."""
-    return sum(item.version.size for item in request.items) <= _SMALL
+def _take_ahead(control: socket.socket, parser: ParserClient, taken: deque[_Taken]) -> None:
+    """Let the parser begin with what is there already."""
+    while len(taken) < _AHEAD and (not taken or taken[0].small) and _readable(control):
+        taken.append(_take(control, parser))
 
 
 def _readable(control: socket.socket) -> bool:
@@ -123,7 +143,7 @@ def _locked_down(sandbox: Strictness) -> InForce:
     for what, value in (
         (resource.RLIMIT_DATA, _DATA_BYTES),
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NOFILE, 512),
+        (resource.RLIMIT_NOFILE, 2 * _AHEAD * MAX_FILES + 32),
     ):
         resource.setrlimit(what, (clamped(what, value),) * 2)
     return enter(WRITING, sandbox)

@@ -252,17 +252,11 @@ class _Parse:
                 for name, calls in self.trace.calls.items()
                 for text, where in calls
             ],
-            "storages": [
-                {"key": key[:400], "start": start, "stored": stored, "nbytes": nbytes, "method": method, "crc32": crc}
-                for key, start, stored, nbytes, method, crc in storages
-            ],
-            "tensors": [
-                {"storage": storage, "dtype": dtype, "shape": shape, "stride": stride, "offset": offset}
-                for storage, dtype, shape, stride, offset in tensors
-            ],
+            "storages": [(key[:400], *span) for key, *span in storages],
+            "tensors": tensors,
             "groups": self.structure.groups if self.structure else [],
             "layers": self.structure.layers if self.structure else [],
-            "members": [{"name": name[:400], "nbytes": nbytes} for name, nbytes in self.members],
+            "members": [(name[:400], nbytes) for name, nbytes in self.members],
         }
         return _json(described)
 
@@ -301,7 +295,7 @@ def _check_spelling(names: list[str], prefix: str) -> None:
 def _check_texts(structure: Structure) -> None:
     """Broken where a name is no text: a lone surrogate can be written to no file, and under another name it would be another tensor."""
     for group in structure.groups:
-        names = [*group["path"], *(entry["name"] for entry in group["entries"])]
+        names = [*group["path"], *(name for name, _ in group["entries"])]
         if _SURROGATE.search("\0".join(names)):
             broken = next(filter(_SURROGATE.search, names))
             raise Broken("FM304", broken[:100], "a name that is no text: it has half a character in it")

@@ -20,6 +20,10 @@ Text = Annotated[str, Meta(max_length=4000)]
 Dims = Annotated[tuple[Size, ...], Meta(max_length=64)]
 
 
+class Row(Record, array_like=True):
+    """What there may be fifty thousand of in a file is told as its values alone, in the order of its fields."""
+
+
 class Problem(Record):
     """Something wrong with the file's structure, as a code of the catalogue (FM1xx to FM3xx)."""
 
@@ -51,7 +55,7 @@ class Call(Record):
     where: Short
 
 
-class Storage(Record):
+class Storage(Row):
     """Raw bytes in the file. `start` and `stored` bound them there; `nbytes` is their size once inflated (method 8), else the same."""
 
     key: Short
@@ -62,7 +66,7 @@ class Storage(Record):
     crc32: Annotated[int, Meta(ge=0, lt=1 << 32)] | None
 
 
-class Tensor(Record):
+class Tensor(Row):
     """A view of a storage. `stride` and `offset` are in elements of `dtype` ("float32", torch's name)."""
 
     storage: Size
@@ -72,14 +76,14 @@ class Tensor(Record):
     offset: Size
 
 
-class Entry(Record):
+class Entry(Row):
     """A name for a tensor. Two entries with one tensor, or two tensors alike, are a tie."""
 
     name: Annotated[str, Meta(max_length=4000)]
     tensor: Size
 
 
-class Other(Record):
+class Other(Row):
     """Something in a group that is no tensor: its name and what it is ("int", "argparse.Namespace", "mapping of 3")."""
 
     name: Short
@@ -100,7 +104,7 @@ class Group(Record):
     others: tuple[Other, ...] = ()
 
 
-class Member(Record):
+class Member(Row):
     """A record of the archive that no tensor and no pickle accounts for."""
 
     name: Short

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from zlib import crc32
 
@@ -20,3 +21,10 @@ def sample() -> bytes:
         directory += b"PK\1\2" + struct.pack("<H", 20) + facts + struct.pack("<3H2L", 0, 0, 0, 0, len(body)) + name
         body += b"PK\3\4" + facts + name + data
     return body + directory + b"PK\5\6" + struct.pack("<4H2LH", 0, 0, len(_RECORDS), len(_RECORDS), len(directory), len(body), 0)
+
+
+def opened() -> int:
+    """A descriptor that is open on them, in memory."""
+    fd = os.memfd_create("fifomark-sample")
+    os.write(fd, sample())
+    return fd

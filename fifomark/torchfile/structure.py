@@ -175,8 +175,8 @@ class Structure:
             {
                 "path": [step[:400] for step in path],
                 "kind": kind,
-                "entries": [{"name": name, "tensor": index} for name, index in tensors.items()],
-                "others": [{"name": name[:400], "what": of} for name, of in others],
+                "entries": list(tensors.items()),
+                "others": [(name[:400], of) for name, of in others],
             }
         )
 

@@ -27,6 +27,7 @@ from fifomark.sanitizer.opening import open_submission
 from fifomark.sanitizer.parser_client import ParserClient
 from fifomark.sanitizer.publishing import Publication
 from fifomark.sanitizer.sanitizer import Sanitizer
+from fifomark.torchfile import sample
 from fifomark.torchfile.description import Description, Problem
 
 DISARM = Policy(on_unsafe="disarm")
@@ -280,8 +281,10 @@ def test_a_parser_that_cannot_be_started_is_an_internal_error(monkeypatch: pytes
 
 def test_a_writer_that_cannot_read_even_its_own_file_says_why_and_what_to_do() -> None:
     stopped = find("FM208", "the file", "reading it was stopped")
+    source = sample.opened()
     with pytest.raises(InternalError, match=r"reading it was stopped.*ulimit"):
-        warm_up(lambda fds, limits: [stopped])
+        warm_up(source, stopped)
+    os.close(source)
 
 
 def test_a_parser_that_lies_about_codes_is_not_believed(tmp_path: Path) -> None:

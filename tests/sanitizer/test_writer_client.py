@@ -13,6 +13,7 @@ import threading
 import time
 import venv
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from fifomark.core.findings import Verdict
 from fifomark.core.inspection import CleanFile, Inspection, conclude
 from fifomark.core.policy import Isolation, Limits, Policy
 from fifomark.sandbox.enter import available
+from fifomark.sanitizer.batch import MAX_FILES
 from fifomark.sanitizer.launching import PROGRAM
 from fifomark.sanitizer.messages import Answer, Request
 from fifomark.sanitizer.sanitizer import Job, Sanitizer, _Group
@@ -43,6 +45,14 @@ def answered(request, fds, seen):
     {body}
 answering.answered, honest = answered, answering.answered
 writer_server.main({{fd}}, sandbox={sandbox!r})
+"""
+
+
+TROUBLED = """
+import sys; sys.path += {homes!r}
+from fifomark.sanitizer.messages import Greeting, send
+import socket, msgspec
+send(socket.socket(fileno={fd}), msgspec.json.encode(Greeting(trouble="no such luck")))  # {sandbox}
 """
 
 
@@ -153,6 +163,31 @@ def test_a_writer_that_is_killed_each_time_it_starts_is_our_fault() -> None:
     client = WriterClient("auto", "import os; os.kill(os.getpid(), 9)  # {homes} {fd} {sandbox}")
     with pytest.raises(InternalError, match="cannot be started: it says nothing"):
         client.start()
+
+
+@pytest.mark.parametrize(
+    ("program", "why"),
+    [
+        ("import os; os.kill(os.getpid(), 9)  # {homes} {fd} {sandbox}", "it says nothing"),
+        (TROUBLED, "no such luck"),
+    ],
+)
+def test_whoever_asked_a_writer_before_it_was_ready_hears_why_it_could_not_start(file: Path, program: str, why: str) -> None:
+    sanitizer = Sanitizer(isolation=Isolation.BATCH)
+    sanitizer._writer = WriterClient("auto", program, files=MAX_FILES)
+    with closing(sanitizer):
+        answers = list(sanitizer.inspect_all([Job(file)] * (2 * MAX_FILES + 1)))
+    assert all(isinstance(answer, InternalError) for answer in answers)
+    assert "cannot be started" in str(answers[0])
+    assert why in str(answers[0])
+
+
+def test_a_writer_that_is_killed_while_it_starts_is_asked_again(file: Path, tmp_path: Path) -> None:
+    once = f"import os\nif not os.path.exists({str(tmp_path / 'x')!r}): os.mkdir({str(tmp_path / 'x')!r}); os.kill(os.getpid(), 9)\n"
+    sanitizer = Sanitizer()
+    sanitizer._writer = WriterClient("auto", once + PROGRAM)
+    with closing(sanitizer):
+        assert sanitizer.inspect(file).verdict is Verdict.CLEAN
 
 
 def test_a_file_that_kills_its_writer_twice_is_refused_and_the_next_one_is_read(file: Path, tmp_path: Path) -> None:

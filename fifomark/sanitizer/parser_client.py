@@ -8,7 +8,6 @@ import os
 import select
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections import deque
@@ -50,31 +49,53 @@ class _Ended(Record):
     overdue: bool
 
 
-class Forked:
-    """A server that is a child of this process: as much of subprocess.Popen as is needed here. `control` is the line to it."""
+class Server:
+    """The process of a parser server, a child of this one, and `control`, the line to it."""
 
-    stderr: IO[bytes] | None = None  # it writes where we do
-
-    def __init__(self, pid: int, control: socket.socket) -> None:
-        self.pid, self.control = pid, control
+    def __init__(self, pid: int, control: socket.socket, stderr: IO[bytes] | None = None) -> None:
+        """`stderr`: what it writes there; None where it writes where we do."""
+        self.pid, self.control, self.stderr = pid, control, stderr
         self._pidfd = os.pidfd_open(pid)
 
-    def poll(self) -> int | None:
-        """None while it lives."""
-        return 0 if _readable(self._pidfd, 0.0) else None
+    @property
+    def alive(self) -> bool:
+        return not _readable(self._pidfd, 0.0)
 
     def kill(self) -> None:
         signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
 
-    def wait(self, timeout: float | None = None) -> None:
-        """Bury it. subprocess.TimeoutExpired where it lives on."""
-        if timeout is not None and not _readable(self._pidfd, time.monotonic() + timeout):
-            raise subprocess.TimeoutExpired("the parser", timeout)
-        os.close(self._pidfd)
+    def end(self, seconds: float) -> None:
+        """It ends by itself, or is killed after so many."""
+        self.control.close()
+        if not _readable(self._pidfd, time.monotonic() + seconds):
+            self.kill()
         os.waitpid(self.pid, 0)
+        os.close(self._pidfd)
+        if self.stderr is not None:
+            self.stderr.close()
 
 
-Server = subprocess.Popen[bytes] | Forked
+def _spawned(program: str, sandbox: Strictness) -> Server:
+    """InternalError where it cannot be started."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    stderr, its = os.pipe2(os.O_CLOEXEC)
+    line = theirs.fileno()
+    command = [sys.executable, "-I", "-S", "-c", program.format(root=_ROOT, fd=line, sandbox=sandbox)]
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_DUP2, its, 2),
+        (os.POSIX_SPAWN_DUP2, line, line),  # which it inherits then
+    ]
+    try:
+        return Server(os.posix_spawn(sys.executable, command, os.environ, file_actions=actions), ours, os.fdopen(stderr, "rb"))
+    except OSError as e:
+        ours.close()
+        os.close(stderr)
+        raise InternalError(f"the parser cannot be started: {e}") from e
+    finally:
+        theirs.close()
+        os.close(its)
 
 
 class Asked:
@@ -95,13 +116,12 @@ def _nothing() -> None:
 class ParserClient:
     """Owns one parser server, and starts another when it has died. For one thread: the server lives no longer than the one that made it."""
 
-    def __init__(self, program: str = PROGRAM, sandbox: Strictness = "auto", forked: Forked | None = None) -> None:
+    def __init__(self, program: str = PROGRAM, sandbox: Strictness = "auto", forked: Server | None = None) -> None:
         """`program` is Python, formatted with the folder that holds fifomark as `root`, the server's socket as `fd`, and `sandbox`.
         `forked` is the first server, where that is on its way already."""
         self._program, self._sandbox = program, sandbox
         self.in_force = InForce(0, False)  # once a server was started
-        self._server: Server | None = forked
-        self._control: socket.socket | None = forked.control if forked is not None else None
+        self._server = forked
         self._ready = False  # whether the server has greeted us
         self._killed = False  # the last one, by somebody, while it started
         self._asked = 0  # requests to this server
@@ -109,32 +129,20 @@ class ParserClient:
         self._ends: deque[bytes] = deque(maxlen=_KEPT)
         self._waiting: list[Asked] = []  # for being told
 
-    def start(self) -> socket.socket:
-        """The control socket of a living server. InternalError where none can be started."""
-        while True:
-            control, server = self.launch()
-            if self._heard_from(control, server):
-                return control
+    def start(self) -> None:
+        """Wait until there is a server, and it is ready. InternalError where none can be started."""
+        while not self._heard_from(self.launch()):
+            pass
 
-    def launch(self) -> tuple[socket.socket, Server]:
-        """The same without waiting until it is ready. It may be asked for something at once."""
-        if self._control is not None and self._server is not None and self._server.poll() is None:
-            return self._control, self._server
+    def launch(self) -> Server:
+        """A living server, be it ready or not: it may be asked for something at once. InternalError where none can be started."""
+        if self._server is not None and self._server.alive:
+            return self._server
         self.close()
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._control = ours
-        program = self._program.format(root=_ROOT, fd=theirs.fileno(), sandbox=self._sandbox)
-        command = [sys.executable, "-I", "-S", "-c", program]
-        null, pipe = subprocess.DEVNULL, subprocess.PIPE
-        with theirs:
-            try:
-                self._server = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=null, stdout=null, stderr=pipe, cwd="/")
-            except OSError as e:
-                self.close()
-                raise InternalError(f"the parser cannot be started: {e}") from e
-        return ours, self._server
+        self._server = _spawned(self._program, self._sandbox)
+        return self._server
 
-    def _heard_from(self, control: socket.socket, server: Server) -> bool:
+    def _heard_from(self, server: Server) -> bool:
         """Wait until the server is ready. From then on it has nobody to write to but us.
 
         False where somebody killed it while it started, for the first time in a row.
@@ -142,7 +150,7 @@ class ParserClient:
         if self._ready:
             return True
         with server.stderr or contextlib.nullcontext() as stderr:
-            greeting = _received(control, time.monotonic() + _START_SECONDS)
+            greeting = _received(server.control, time.monotonic() + _START_SECONDS)
             if greeting.startswith(READY):
                 self.in_force = InForce(*msgspec.json.decode(greeting.removeprefix(READY), type=tuple[int, bool]))
                 self._ready, self._killed = True, False
@@ -172,15 +180,15 @@ class ParserClient:
 
     def _ask(self, fds: Sequence[int], limits: Limits) -> Asked:
         assert 0 < len(fds) <= MAX_FILES
-        control, server = self.launch()
-        while self._ready and self._heard < self._asked and self._hear(control, 0.0):
+        server = self.launch()
+        while self._ready and self._heard < self._asked and self._hear(server, 0.0):
             pass  # the server stops where nobody ever takes what it says
         reading, writing = os.pipe2(os.O_CLOEXEC)
         if len(fds) > 1:
             with contextlib.suppress(OSError):  # as large as it may be: it need not wait for us
                 fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _AT_ONCE)
         with contextlib.suppress(OSError):  # the server is gone: the pipe says nothing, and `told` sees to it
-            socket.send_fds(control, [_request(limits)], [*fds, writing])
+            socket.send_fds(server.control, [_request(limits)], [*fds, writing])
         os.close(writing)
         self._asked += 1
         return Asked(fds, limits, reading, self._asked, server)
@@ -198,8 +206,8 @@ class ParserClient:
         fds, limits = asked.fds, asked.limits
         said, done = _Said(pipe, len(fds), limits, idle), 0
         try:
-            if self._control is not None and self._server is asked.server:
-                self._heard_from(self._control, asked.server)
+            if self._server is asked.server:
+                self._heard_from(asked.server)
             while done < len(fds) and (body := said.next()) is not None:
                 done += 1
                 yield _understood(body)
@@ -234,10 +242,10 @@ class ParserClient:
 
     def _ended(self, asked: Asked) -> _Ended | None:
         """How the child ended that was asked; None where its server is lost."""
-        if self._control is None or self._server is not asked.server:
+        if self._server is not asked.server:
             return None
         until = time.monotonic() + asked.limits.parse_seconds + _GRACE_SECONDS
-        while self._heard < asked.number and self._hear(self._control, until):
+        while self._heard < asked.number and self._hear(asked.server, until):
             pass
         if self._heard - _KEPT < asked.number <= self._heard:
             with contextlib.suppress(msgspec.DecodeError):
@@ -245,9 +253,9 @@ class ParserClient:
         self.close(kill=True)
         return None
 
-    def _hear(self, control: socket.socket, until: float) -> bool:
+    def _hear(self, server: Server, until: float) -> bool:
         """Take the server's next word on how a child ended, where it comes in time."""
-        answer = _received(control, until)
+        answer = _received(server.control, until)
         if answer:
             self._ends.append(answer)
             self._heard += 1
@@ -255,15 +263,9 @@ class ParserClient:
 
     def close(self, *, kill: bool = False) -> None:
         """End the server; with `kill` at once, else it ends by itself."""
-        if self._control is not None:
-            self._control.close()
         if self._server is not None:
-            try:
-                self._server.wait(timeout=0.0 if kill else 2.0)
-            except subprocess.TimeoutExpired:
-                self._server.kill()
-                self._server.wait()
-        self._server = self._control = None
+            self._server.end(0.0 if kill else 2.0)
+        self._server = None
         self._ready = False
         self._asked = self._heard = 0
         self._ends.clear()

@@ -26,7 +26,7 @@ from fifomark.sandbox.enter import WRITING, InForce, Strictness, enter
 from fifomark.sanitizer import messages
 from fifomark.sanitizer.batch import MAX_FILES
 from fifomark.sanitizer.messages import Answer, Greeting, Request
-from fifomark.sanitizer.parser_client import Asked, Forked, ParserClient
+from fifomark.sanitizer.parser_client import Asked, ParserClient, Server
 from fifomark.sanitizer.parser_server import clamped, ignore_stops
 from fifomark.torchfile import sample
 
@@ -45,7 +45,7 @@ def main(control_fd: int, sandbox: Strictness = "auto", forked: tuple[int, socke
     ignore_stops()
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     control = socket.socket(fileno=control_fd)
-    parser = ParserClient(sandbox=sandbox, forked=Forked(*forked) if forked is not None else None)
+    parser = ParserClient(sandbox=sandbox, forked=Server(*forked) if forked is not None else None)
     try:
         source = sample.opened()
         asked = parser.ask([source], Limits())

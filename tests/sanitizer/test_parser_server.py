@@ -20,7 +20,7 @@ from fifomark.sandbox.enter import available
 from fifomark.sanitizer import parser_client as client_module
 from fifomark.sanitizer import parser_server
 from fifomark.sanitizer.batch import MAX_FILES
-from fifomark.sanitizer.parser_client import Forked, ParserClient
+from fifomark.sanitizer.parser_client import ParserClient, Server
 from fifomark.torchfile.description import Description
 
 LIMITS = Limits(parse_seconds=1.0)
@@ -218,7 +218,7 @@ def test_a_server_that_cannot_be_started_is_our_fault() -> None:
 def test_a_forked_server_that_is_dead_is_buried_and_another_one_started(file: int) -> None:
     (pid, control), ours = _forked()
     os.kill(pid, signal.SIGKILL)
-    client = ParserClient(forked=Forked(pid, control))
+    client = ParserClient(forked=Server(pid, control))
     assert isinstance(client.describe([file], LIMITS)[0], Description)
     client.close()
     assert not Path(f"/proc/{pid}").exists()
@@ -231,7 +231,7 @@ def test_a_forked_server_says_why_it_cannot_start(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(parser_server, "enter", refused)
     (pid, control), ours = _forked()
-    client = ParserClient(forked=Forked(pid, control))
+    client = ParserClient(forked=Server(pid, control))
     with pytest.raises(InternalError, match="no such sandbox here"):
         client.start()
     assert not Path(f"/proc/{pid}").exists()
@@ -406,7 +406,8 @@ def test_what_a_lost_server_was_asked_is_asked_again_of_the_next(file: int) -> N
     asked = [client.ask([file], LIMITS) for _ in range(2)]
     assert client._server is not None
     client._server.kill()
-    client._server.wait()
+    while client._server.alive:
+        time.sleep(0.001)
     assert all(isinstance(one, Description) for each in asked for one in client.told(each))
     client.close()
 

@@ -6,9 +6,8 @@ A name is read as words: "W_Q", "toqueries", "query_proj", "queryLinear" all say
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from fifomark.core.text import shown
 from fifomark.families.layers import Kind, Layers, Leaf, listed
@@ -53,8 +52,7 @@ def words_of(name: str) -> list[str]:
     return [word for word in "".join(broken).lower().split("_") if word]
 
 
-@dataclass(frozen=True)
-class Site:
+class Site(NamedTuple):
     """One attention: the module that holds it, the leaves of its projections, the width of what comes in.
 
     `fused`: query, key and value are one matrix. `turned`: weights are (in, out).

@@ -7,7 +7,8 @@ over input and state side by side (forget_gate, …); one layer over both, as Py
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from fifomark.families.attention import words_of
 from fifomark.families.census import recurrent
@@ -22,8 +23,7 @@ ORDERS: Mapping[str, str] = {"lstm": "ifgo", "gru": "rzn"}
 """torch's own order of the gates."""
 
 
-@dataclass(frozen=True)
-class ByHand:
+class ByHand(NamedTuple):
     """`state` is the layer over the state, or over input and state where `input` is None; `gates`, where they are apart, are all there
     is."""
 
@@ -32,7 +32,7 @@ class ByHand:
     hidden_size: int
     state: Leaf
     input: Leaf | None = None
-    gates: Mapping[str, Leaf] = field(default_factory=dict)
+    gates: Mapping[str, Leaf] = MappingProxyType({})
 
     @property
     def leaf(self) -> Leaf:

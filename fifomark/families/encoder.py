@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fifomark.core.weights import TensorSpec
 from fifomark.families.chain import in_order
@@ -16,8 +16,7 @@ _DEEP = 64  # deeper than any honest module
 _LINEAR = (Kind.LINEAR, Kind.MATRIX)
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(NamedTuple):
     """One nn.TransformerEncoderLayer: its path ("" the root), its leaves by the names that torch gives them."""
 
     path: str
@@ -47,8 +46,7 @@ class Block:
         return {f"{part}.{local}": spec for part, leaf in self.parts.items() for local, spec in leaf.tensors.items()}
 
 
-@dataclass(frozen=True)
-class Encoder:
+class Encoder(NamedTuple):
     """The whole: what makes tokens of an example, positions, a class token, the blocks, linear layers.
 
     Norms: `token_norms` stand before the blocks in the file, `head_norms` in one module with the linear layers at the end (they run after

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from fifomark.core.findings import Finding
 from fifomark.families.checks import misfit
@@ -13,8 +13,7 @@ from fifomark.families.names import recurrent_slot
 _CELLS = {1: "rnn", 3: "gru", 4: "lstm"}  # by the number of gates
 
 
-@dataclass(frozen=True)
-class Recurrence:
+class Recurrence(NamedTuple):
     """An nn.RNN, nn.GRU or nn.LSTM, or a cell of one (`single`). `projection` is 0 without one."""
 
     leaf: Leaf

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from fifomark.families.attention import Site, sites
 from fifomark.families.layers import Kind, Layers, Leaf, listed
@@ -16,8 +16,7 @@ _GATES = ("w1", "w_1", "linear_v")  # LLaMA's own name is w1, for the gate
 _MASKS = ("mask", "bias", "tril", "causal_mask", "attn_mask")
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(NamedTuple):
     """One block: its path, its attention, what projects the attention's output (None: nothing does), feed-forward part, norms.
 
     `norms`: that of the attention, that of the feed-forward part. `masks`: buffers that hide later steps. `gate`: what the widened numbers

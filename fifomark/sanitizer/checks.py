@@ -6,6 +6,7 @@ All arithmetic is on Python's integers, which do not overflow.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from math import prod
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from fifomark.torchfile.views import View
 MAX_FINDINGS = 50  # of one kind; a file may have a hundred thousand broken tensors
 _MAX_BYTES = 1 << 62
 _SHOWN = 20
+_REMEMBERED = 1024  # views
 # What a file may cost beside what an honest one of its size does; a small one makes nobody wait.
 _INFLATED, _RATIO = 512 << 20, 16  # bytes, and times the size: weights hardly deflate, pruned ones to an eighth
 _HELD = 512 << 20  # bytes of a deflated storage that is held in memory, since its views do not show it from its start to its end
@@ -113,13 +115,20 @@ def _elsewhere(description: Description, entries: Sequence[Entry], fitting: Sequ
 
 def _fitting(tensor: Tensor, storages: Sequence[Storage]) -> View | None:
     """The tensor as a view; None where it does not lie in its storage, or no tensor can have its shape."""
-    if tensor.dtype not in DTYPES or tensor.storage >= len(storages) or len(tensor.shape) != len(tensor.stride):
+    return _within(tensor, storages[tensor.storage].nbytes) if tensor.storage < len(storages) else None
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _within(tensor: Tensor, nbytes: int) -> View | None:
+    """The same in a storage of so many bytes. Files that come in numbers often have one architecture: what a view works out of itself it
+    works out once."""
+    if tensor.dtype not in DTYPES or len(tensor.shape) != len(tensor.stride):
         return None
     view = View(tensor.storage, DTYPES[tensor.dtype], tensor.shape, tensor.stride, tensor.offset)
     item = view.dtype.itemsize
     if prod(max(n, 1) for n in view.shape) * item >= _MAX_BYTES:
         return None
-    return view if view.offset + view.extent <= storages[view.storage].nbytes // item or not view.numel else None
+    return view if view.offset + view.extent <= nbytes // item or not view.numel else None
 
 
 def _budgets(description: Description, views: dict[str, View], size: int, limits: Limits) -> Iterator[Finding]:

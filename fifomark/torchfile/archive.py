@@ -19,6 +19,7 @@ _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR64 = struct.Struct("<4sLQL")
 _CENTRAL = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
+_NARROW, _WIDE = struct.Struct("<3L"), struct.Struct("<L2Q")  # data descriptors
 _DESCRIPTOR, _ENCRYPTED, _KNOWN_FLAGS, _FOLDER = 0x0008, 0x2041, 0x080E, 0x10
 _PLAIN_NAME = re.compile(r"(?:\w[\w.-]*|\.\w[\w.-]*)(?:/(?:\w[\w.-]*|\.\w[\w.-]*))*\Z", re.ASCII)
 _PADDING = b"FB"  # the extra field by which torch aligns a storage
@@ -291,8 +292,11 @@ def _check_descriptor(source: Source, member: Member, following: int) -> int:
     if not member.flags & _DESCRIPTOR:
         return end
     gap = source.at(end, following - end, member.name) if 12 <= following - end <= 24 else b""
-    narrow = struct.pack("<3L", member.crc32, member.stored & 0xFFFFFFFF, member.nbytes & 0xFFFFFFFF)
-    wide = struct.pack("<L2Q", member.crc32, member.stored, member.nbytes)
-    if gap.removeprefix(b"PK\x07\x08") not in (narrow, wide):
+    said = gap.removeprefix(b"PK\x07\x08")
+    if len(said) == _NARROW.size:
+        right = said == _NARROW.pack(member.crc32, member.stored & 0xFFFFFFFF, member.nbytes & 0xFFFFFFFF)
+    else:
+        right = said == _WIDE.pack(member.crc32, member.stored, member.nbytes)
+    if not right:
         raise Broken("FM109", member.name, "its data descriptor is missing or disagrees with the directory")
     return following

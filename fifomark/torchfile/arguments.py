@@ -103,6 +103,8 @@ def _hashed(node: Inert) -> bool:
 
 def _ordered(node: Inert) -> bool:
     """A dict: of nothing, a dict, or a list of pairs."""
+    if not node.args and not node.kwargs:
+        return True
     pairs = [pair for arg in node.args if isinstance(arg, (list, tuple)) for pair in arg]
     return _collection(node) and all(isinstance(pair, (list, tuple)) and len(pair) == 2 and hashes_soon(pair[0]) for pair in pairs)
 

@@ -67,7 +67,9 @@ class Trace:
         fits = self.fits.get(type(node).full_name)
         if fits is None:
             return
-        self.handed += sum(len(arg) for arg in node.args if isinstance(arg, (list, tuple, dict, set)))
+        for arg in node.args:
+            if isinstance(arg, (list, tuple, dict, set)):
+                self.handed += len(arg)
         if self.handed > MAX_HANDED:
             raise Broken("FM208", self.where, f"more than {MAX_HANDED} items in what is given to calls")
         if not fits(node):
@@ -240,6 +242,8 @@ def pairs_of(value: Any) -> list[tuple[Any, Any]] | None:
         return None
     if isinstance(value, dict):
         return list(value.items())
+    if not value.items and not any(value.args):  # as the hooks of nearly every tensor are
+        return []
     given = [pair for arg in value.args for pair in (arg.items() if isinstance(arg, dict) else arg if isinstance(arg, list) else ())]
     pairs = [(pair[0], pair[1]) for pair in given if isinstance(pair, (tuple, list)) and len(pair) == 2] + value.items
     # Names and numbers are hashed; a key of any other kind may hash for hours, or not at all, and stays as it is.
@@ -252,6 +256,8 @@ def pairs_of(value: Any) -> list[tuple[Any, Any]] | None:
 
 def hashes_soon(key: Any, budget: int = 100) -> bool:
     """Whether whoever loads this hashes it at once: it is a plain value, or a tuple that comes to a few of them."""
+    if type(key) is not tuple:
+        return True
     left, todo = budget, [key]
     while todo:
         left -= 1

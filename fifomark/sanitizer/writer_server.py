@@ -34,6 +34,7 @@ _PR_SET_PDEATHSIG = 1
 _DATA_BYTES = 1 << 30  # memory of its own: the longest description takes a third of it, the weights of any file a tenth
 _SMALL = 16 << 20  # bytes of all files of a request
 _AHEAD = 2  # requests are taken at once, the one that is being answered among them
+_SOME = 40  # answers are worth a message: whoever asked goes on with them meanwhile
 _LATE = 0.5  # seconds for which an answer may wait for others
 
 
@@ -95,7 +96,7 @@ def _serve(control: socket.socket, parser: ParserClient, taken: deque[_Taken]) -
 
 
 def _answer(control: socket.socket, parser: ParserClient, taken: deque[_Taken]) -> None:
-    """Answer the first request: all that it is about at once, unless some of it takes its time."""
+    """Answer the first request: some of it at once, fewer where that takes its time."""
     from fifomark.sanitizer.answering import answered
 
     request, fds, asked, _ = taken[0]
@@ -112,7 +113,7 @@ def _answer(control: socket.socket, parser: ParserClient, taken: deque[_Taken]) 
     for done, answer in enumerate(answered(request, fds, parser.told(asked, idle=send)), 1):
         answers.append(answer)
         _take_ahead(control, parser, taken)
-        if done < len(request.items) and time.monotonic() - sent > _LATE:
+        if done < len(request.items) and (len(answers) == _SOME or time.monotonic() - sent > _LATE):
             send()
     taken.popleft()
     for fd in fds:

@@ -106,7 +106,8 @@ class _Parse:
     def _zip(self) -> None:
         archive = Archive(self.source)
         names = list(archive.members)
-        pickled = [name for name in names if name.count("/") <= 1 and name.rsplit("/", 1)[-1].casefold() == "data.pkl"]
+        ends = [name for name in names if name[-8:].casefold() == "data.pkl"]
+        pickled = [name for name in ends if name.count("/") <= 1 and name.rsplit("/", 1)[-1].casefold() == "data.pkl"]
         if not pickled or any(name.endswith(".data/extern_modules") for name in names):
             self.foreign = foreign.archive_of(names)
             return

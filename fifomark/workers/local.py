@@ -93,7 +93,7 @@ class LocalPool:
         self._losses.lost(name, ticket.submission)
         others = any(other is not post and other.out_of_service is None for other in self._posts.values())
         if self._losses.against(name) >= MAX_LOSSES and others and post.out_of_service is None:
-            post.out_of_service = f"{MAX_LOSSES} submissions in a row were lost here, and nowhere else: {outcome.how}"
+            post.unfit = f"{MAX_LOSSES} submissions in a row were lost here, and nowhere else: {outcome.how}"
 
     def slots(self) -> list[SlotState]:
         return [post.state for post in self._posts.values()]

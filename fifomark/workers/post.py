@@ -14,6 +14,7 @@ from fifomark.core.overruns import Overrun, overrun, too_long
 from fifomark.core.text import shown
 from fifomark.workers import gpus
 from fifomark.workers.claims import Claims
+from fifomark.workers.leaving import Leaving
 from fifomark.workers.machine import OomWatch
 from fifomark.workers.pool import SHORT_SECONDS, Bounds, SlotState
 from fifomark.workers.process import BOOT_FAILURE, Serve, Worker
@@ -26,8 +27,6 @@ UNFIT = b"unfit: "  # said in place of READY, with the reason
 SPENT = b"spent"  # said before an outcome: the device is no longer fit for this process, which must be replaced after it
 MAX_DEATHS = 3  # deaths in a row before a worker was ready, after which its slot is taken out of service
 LOOK_SECONDS = 0.5  # between two looks at what a worker takes
-DRAIN_SECONDS = 120.0  # until a GPU has to have given back the memory of a worker that was killed
-_MOST = 0.9  # of that memory: drivers keep some for themselves
 _AHEAD = 64 << 10  # bytes of tickets that may lie before a worker: they must fit into its socket, or we would have to wait for it
 _NOT_BEGUN = Lost(how="the worker was lost before it came to it", began=False)
 _OUTCOMES: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Outcome)
@@ -47,7 +46,7 @@ class _InHand(NamedTuple):
 
 
 class Post:
-    """`out_of_service` says why it takes no more tickets. `one_by_one`: its worker takes one ticket after another, by claims."""
+    """`unfit` says why it takes no more tickets, ever. `one_by_one`: its worker takes one ticket after another, by claims."""
 
     def __init__(
         self,
@@ -66,7 +65,7 @@ class Post:
         self._templates, self._keep_output, self._one_by_one = templates, keep_output, one_by_one
         self._claims: Claims | None = None  # of the worker
         self._tape: Tape | None = None  # of the worker, or of the one before
-        self.out_of_service: str | None = None
+        self.unfit: str | None = None
         self._ready = self._spent = False
         self._hand: list[_InHand] = []  # the first is being worked on
         self._in_flight: list[int] = []  # bytes of those that the worker has been told of
@@ -75,16 +74,19 @@ class Post:
         self._cpu_before: float | None = None  # seconds that the worker had taken when it was first looked at with that in hand
         self._looked_at = 0.0
         self._deaths = 0
-        self._leaving: Worker | None = None  # killed, and not known to have given back what it had
-        self._left_at = 0.0
-        self._free_before: int | None = None  # bytes of the GPU, before the worker was started
+        self._leaving = Leaving(slot)
+
+    @property
+    def out_of_service(self) -> str | None:
+        """Why it takes no tickets, for now or ever."""
+        return self.unfit or self._leaving.late
 
     @property
     def state(self) -> SlotState:
         submission = self._hand[0].ticket.submission if self._hand else None
         if self.out_of_service:
             return SlotState(self.slot, "out of service", submission, self.out_of_service)
-        if self._leaving is not None:
+        if self._leaving.under_way:
             return SlotState(self.slot, "draining", submission, "waits until its last worker has given back what it had")
         if self._hand:
             return SlotState(self.slot, "busy" if self._ready else "starting", submission, None)
@@ -122,7 +124,7 @@ class Post:
         """Start the worker, as soon as what it is forked from is up."""
         if self._templates is not None and not self._templates.ready():
             return
-        self._free_before = self._free()
+        self._leaving.expect()
         template = self._templates.template if self._templates is not None else None
         try:
             self.worker = self._made(template)
@@ -184,7 +186,7 @@ class Post:
 
     def look(self, now: float) -> Iterator[Heard]:
         """What has ended since the last look. Never waits, but for a worker that is about to be gone."""
-        self._drain(now)
+        self._leaving.look(now)
         if self._tape is not None:
             self._tape.roll()  # it must not have to wait for us to listen
         if self._hand and self.worker is None and self.out_of_service is None:
@@ -222,7 +224,7 @@ class Post:
         elif message == SPENT:
             self._spent = True
         elif message is not None and message.startswith(UNFIT):
-            self.out_of_service = f"its worker cannot be set up: {shown(message.removeprefix(UNFIT).decode(errors='replace'), 300)}"
+            self.unfit = f"its worker cannot be set up: {shown(message.removeprefix(UNFIT).decode(errors='replace'), 300)}"
         elif (outcome := _decoded(message)) is None:
             yield from self._all(self._bury(worker, now))
         elif isinstance(outcome, Failed) and outcome.reason.code == DEVICE_ERROR:
@@ -267,7 +269,7 @@ class Post:
             how = "killed by the out-of-memory killer"
         # A worker that was ready dies of what it marks; one that dies before says that its slot is not fit.
         if worker.exitcode == BOOT_FAILURE:
-            self.out_of_service = self.out_of_service or "its worker cannot be set up: see the log"
+            self.unfit = self.unfit or "its worker cannot be set up: see the log"
         elif not was_ready:
             self._died_before_ready(how)
         return Lost(how=how, began=was_ready, memory=memory)
@@ -275,7 +277,7 @@ class Post:
     def _died_before_ready(self, how: str) -> None:
         self._deaths += 1
         if self._deaths >= MAX_DEATHS:
-            self.out_of_service = f"its worker died {self._deaths} times before it was ready: {how}"
+            self.unfit = f"its worker died {self._deaths} times before it was ready: {how}"
 
     # What it takes
 
@@ -315,39 +317,16 @@ class Post:
         worker.kill(patience)
         self._close_claims()
         self.worker, self._ready, self._spent = None, False, False
-        self._leaving, self._left_at = worker, now
+        self._leaving.left(worker, now)
         if self.slot.device == "cuda" and (trouble := gpus.trouble(self.slot.visible)):
-            self.out_of_service = f"NVML says of its GPU: {trouble}"
-        self._drain(now)
+            self.unfit = f"NVML says of its GPU: {trouble}"
+        self._leaving.look(now)
 
     def _close_claims(self) -> None:
         """A worker that waits for its next ticket ends then."""
         if self._claims is not None:
             self._claims.close()
             self._claims = None
-
-    def _drain(self, now: float) -> None:
-        """A killed process may hang in a driver, and the memory that it had on a GPU may linger."""
-        if self._leaving is None:
-            return
-        late = f"what its last worker had is not given back after {DRAIN_SECONDS:g} seconds"
-        if self._leaving.gone and self._memory_is_back():
-            self._leaving = None
-            if self.out_of_service == late:
-                self.out_of_service = None
-        elif now - self._left_at > DRAIN_SECONDS and self.out_of_service is None:
-            self.out_of_service = late
-
-    def _memory_is_back(self) -> bool:
-        """As much as was free before the worker came, or at least what is this slot's: its neighbours on the GPU may have grown since."""
-        free = self._free()
-        if free is None or self._free_before is None:
-            return True
-        wanted = self._free_before if self.slot.memory_bytes is None else min(self._free_before, self.slot.memory_bytes)
-        return free >= _MOST * wanted
-
-    def _free(self) -> int | None:
-        return gpus.free_bytes(self.slot.visible) if self.slot.device == "cuda" else None
 
 
 def _decoded(message: bytes | None) -> Outcome | None:

@@ -16,8 +16,8 @@ from pool_bench import (
 )
 
 from fifomark.core.outcome import Lost
+from fifomark.workers.leaving import DRAIN_SECONDS
 from fifomark.workers.local import LocalPool
-from fifomark.workers.post import DRAIN_SECONDS
 from fifomark.workers.slots import Slot
 
 

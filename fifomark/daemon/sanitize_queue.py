@@ -8,11 +8,11 @@ from fifomark.core.policy import Isolation
 from fifomark.daemon.rubrics import Rubrics
 from fifomark.daemon.tickets import sanitize_ticket
 from fifomark.ledger.ledger import Ledger
+from fifomark.sanitizer.batch import MAX_FILES
 from fifomark.spool.spool import Spool
 from fifomark.workers.pool import Bounds, Pool
 from fifomark.workers.slots import Slot
 
-BATCH = 64  # submissions that a sanitizer is handed at once, where the settings let them share a parser
 AHEAD = 8  # that may lie ready before one, where they do not
 SMALL = 1 << 20  # bytes of one that may
 
@@ -44,12 +44,12 @@ class SanitizeQueue:
     @property
     def most(self) -> int:
         """How many are handed over at once."""
-        return BATCH if self.together else 1
+        return MAX_FILES if self.together else 1
 
     @property
     def ahead(self) -> int:
         """How many may wait to be sanitized, or for a slot, whatever the slots take: while torch is imported, the other cores have time."""
-        return 4 * BATCH if self.together else 1
+        return 2 * MAX_FILES if self.together else 1
 
     def room(self, now: float) -> int:
         """How many could be handed over now."""

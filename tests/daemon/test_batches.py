@@ -9,7 +9,8 @@ from daemon_bench import Bench
 
 from fifomark.core.outcome import Lost
 from fifomark.core.states import State
-from fifomark.daemon.sanitize_queue import BATCH, SMALL
+from fifomark.daemon.sanitize_queue import SMALL
+from fifomark.sanitizer.batch import MAX_FILES
 
 
 @pytest.fixture
@@ -31,11 +32,11 @@ def batches(bench: Bench) -> list[list[int]]:
 
 def test_a_backlog_is_sanitized_in_batches_in_order(bench: Bench) -> None:
     handed = batches(bench)
-    for i in range(BATCH + 4):
-        bench.drop(f"{i:02d}.pt", mtime=1000.0 + i)
+    for i in range(MAX_FILES + 4):
+        bench.drop(f"{i:03d}.pt", mtime=1000.0 + i)
     bench.drain()
-    assert handed == [list(range(1, BATCH + 1)), list(range(BATCH + 1, BATCH + 5))]
-    assert bench.ledger.counts()[State.DONE] == BATCH + 4
+    assert handed == [list(range(1, MAX_FILES + 1)), list(range(MAX_FILES + 1, MAX_FILES + 5))]
+    assert bench.ledger.counts()[State.DONE] == MAX_FILES + 4
 
 
 def test_what_took_its_sanitizer_down_is_tried_again_alone_and_the_others_pass(bench: Bench) -> None:

@@ -16,7 +16,7 @@ import psutil
 from fifomark.core.outcome import DEVICE_ERROR, Failed, MarkTicket, Outcome, Reason, Refused
 from fifomark.workers.local import LocalPool
 from fifomark.workers.pool import Bounds, Ended
-from fifomark.workers.post import READY, SPENT, UNFIT
+from fifomark.workers.post import LOADED, LOADING, READY, SPENT, UNFIT
 from fifomark.workers.process import BOOT_FAILURE
 from fifomark.workers.slots import Slot
 
@@ -35,6 +35,11 @@ def obey(connection: Connection, slot: Slot) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         if what == "exit":
             os._exit(int(argument))
+        if what == "load":
+            seconds, _, what = argument.partition(" ")
+            connection.send_bytes(LOADING)
+            time.sleep(float(seconds))
+            connection.send_bytes(LOADED)
         if what == "hang":
             time.sleep(600)
         if what == "stuck":

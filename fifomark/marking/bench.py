@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,14 +46,18 @@ class LoadedRubric:
 
 
 class Bench:
-    def __init__(self, device: str = "cpu", threads: int = 1, share: float = 1.0) -> None:
-        """`device` is "cpu" or "cuda", the one GPU that the process sees, of whose memory it takes no more than `share`.
+    def __init__(
+        self, device: str = "cpu", threads: int = 1, share: float = 1.0, on_loading: Callable[[bool], None] = lambda under_way: None
+    ) -> None:
+        """`device` is "cpu" or "cuda", the one GPU that the process sees, of whose memory it takes no more than `share`. `on_loading` is
+        called before a rubric and its data are read (True) and after (False).
 
         InternalError where it sees none, or several, or one that cannot add.
         """
         self.device, self.threads, self._share = torch.device("cpu"), threads, share
         if device == "cuda":
             self.device = _gpu(share)
+        self._on_loading = on_loading
         self._loaded: dict[str, LoadedRubric] = {}
 
     def load(self, ticket: MarkTicket) -> LoadedRubric:
@@ -64,11 +69,18 @@ class Bench:
         if known is None or known.sha256 != ticket.rubric_sha256:
             self._loaded.pop(ticket.rubric, None)  # first: two versions of large data need not fit together
             del known
-            read = _read(ticket)
-            device = torch.device("cpu") if read.rubric.run.device == "cpu" else self.device
-            room = int(_room(device) * self._share) - sum(bytes_on(device, other.splits) for other in self._loaded.values())
-            self._loaded[ticket.rubric] = known = replace(read, splits=kept(read.splits, device, room))
+            self._on_loading(True)
+            try:
+                self._loaded[ticket.rubric] = known = self._placed(_read(ticket))
+            finally:
+                self._on_loading(False)
         return known
+
+    def _placed(self, read: LoadedRubric) -> LoadedRubric:
+        """With its data where there is room for it."""
+        device = torch.device("cpu") if read.rubric.run.device == "cpu" else self.device
+        room = int(_room(device) * self._share) - sum(bytes_on(device, other.splits) for other in self._loaded.values())
+        return replace(read, splits=kept(read.splits, device, room))
 
     def is_fit(self) -> bool:
         """Whether the device still works for this process: CUDA's errors stay with a process until its end."""

@@ -21,7 +21,7 @@ from fifomark.core.outcome import Failed, MarkTicket, Outcome, Reason, Sanitized
 from fifomark.core.policy import Isolation
 from fifomark.core.text import shown
 from fifomark.sandbox.enter import Strictness
-from fifomark.workers.post import READY, SPENT, UNFIT
+from fifomark.workers.post import LOADED, LOADING, READY, SPENT, UNFIT
 from fifomark.workers.process import BOOT_FAILURE, Line
 from fifomark.workers.slots import Slot
 
@@ -75,7 +75,12 @@ def serve_marking(connection: Line, slot: Slot) -> None:
     try:
         from fifomark.marking.evaluation import Bench, evaluate
 
-        bench = Bench(device=slot.device, threads=slot.threads, share=slot.share)
+        bench = Bench(
+            device=slot.device,
+            threads=slot.threads,
+            share=slot.share,
+            on_loading=lambda under_way: connection.send_bytes(LOADING if under_way else LOADED),
+        )
     except Exception as e:
         if not isinstance(e, InternalError):  # which says it all
             traceback.print_exc()

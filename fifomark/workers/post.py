@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from fifomark.core.outcome import DEVICE_ERROR, Failed, Lost, MarkTicket, Outcome, Ticket
+from fifomark.core.outcome import DEVICE_ERROR, Failed, Lost, MarkTicket, Outcome, Reason, Ticket
 from fifomark.core.overruns import Overrun, overrun, too_long
 from fifomark.core.text import shown
 from fifomark.workers import gpus
@@ -23,6 +23,7 @@ from fifomark.workers.tape import Tape
 from fifomark.workers.template import Template, Templates
 
 READY = b"ready"  # a worker's first word
+LOADING, LOADED = b"loading", b"loaded"  # said before and after what its tickets are judged by is read: their time begins then
 UNFIT = b"unfit: "  # said in place of READY, with the reason
 SPENT = b"spent"  # said before an outcome: the device is no longer fit for this process, which must be replaced after it
 MAX_DEATHS = 3  # deaths in a row before a worker was ready, after which its slot is taken out of service
@@ -66,7 +67,7 @@ class Post:
         self._claims: Claims | None = None  # of the worker
         self._tape: Tape | None = None  # of the worker, or of the one before
         self.unfit: str | None = None
-        self._ready = self._spent = False
+        self._ready = self._loading = self._spent = False
         self._hand: list[_InHand] = []  # the first is being worked on
         self._in_flight: list[int] = []  # bytes of those that the worker has been told of
         self._since = 0.0  # when it came to the first
@@ -135,7 +136,7 @@ class Post:
                 raise
             self.worker = self._made(None)
         self._come_to_first(now)
-        self._deadline += self._boot_seconds  # to import torch and to read a rubric's data is ours, not its own
+        self._deadline += self._boot_seconds  # to import torch is ours, not its own
 
     def _made(self, template: Template | None) -> Worker:
         self._tape = Tape() if self._keep_output else None
@@ -220,7 +221,13 @@ class Post:
     def _heard(self, worker: Worker, message: bytes | None, now: float) -> Iterator[Heard]:
         if message == READY:
             self._ready, self._deaths = True, 0
-            self._since, self._cpu_before = now, None
+            self._come_to_first(now)
+        elif message == LOADING:
+            self._loading = True
+            self._deadline += self._boot_seconds
+        elif message == LOADED:
+            self._loading = False
+            self._come_to_first(now)
         elif message == SPENT:
             self._spent = True
         elif message is not None and message.startswith(UNFIT):
@@ -286,6 +293,9 @@ class Post:
             how = f"it was not ready after {self._boot_seconds:g} seconds"
             self._died_before_ready(how)
             return Lost(how=how, began=False)
+        if now > self._deadline and self._loading:
+            what = f"the task was not read after {self._boot_seconds:g} seconds: its data, its classes, its metrics"
+            return Failed(reason=Reason(code="internal-error", message=what, blame="operator"))
         if (seen := self._too_much(worker, now)) is None:
             return None
         code, message = seen
@@ -316,7 +326,7 @@ class Post:
     def _end(self, worker: Worker, now: float, patience: float = 0.0) -> None:
         worker.kill(patience)
         self._close_claims()
-        self.worker, self._ready, self._spent = None, False, False
+        self.worker, self._ready, self._loading, self._spent = None, False, False, False
         self._leaving.left(worker, now)
         if self.slot.device == "cuda" and (trouble := gpus.trouble(self.slot.visible)):
             self.unfit = f"NVML says of its GPU: {trouble}"

@@ -16,6 +16,7 @@ from pool_bench import (
     GPU,
     comes_to_an_end,
     ended_of,
+    obey,
     outcome,
     said,
     several,
@@ -90,6 +91,32 @@ def test_a_worker_that_hangs_in_c_is_killed_and_replaced(pool: LocalPool) -> Non
     assert isinstance(answer, Failed)
     assert answer.reason.message == "it took longer than the 0.5 seconds that it may"
     assert said(pool, "pid")
+
+
+@pytest.mark.parametrize("path", ["hang", "load 0.1 hang"])
+def test_the_first_ticket_of_a_worker_has_no_more_time_than_the_next_ones(pool: LocalPool, path: str) -> None:
+    """What a worker needs to get ready is not given to what it marks."""
+    started = time.monotonic()
+    answer = outcome(pool, path, seconds=0.5)
+    assert isinstance(answer, Failed)
+    assert [finding.code for finding in answer.findings] == ["FM601"]
+    assert time.monotonic() - started < 60  # a worker may take 120 to start
+
+
+def test_what_a_worker_reads_before_it_judges_takes_none_of_the_tickets_time(pool: LocalPool) -> None:
+    for _ in range(2):
+        answer = outcome(pool, "load 1.5", seconds=1.0)
+        assert isinstance(answer, Failed)
+        assert answer.reason.code == "said"
+
+
+def test_a_task_that_is_never_read_is_not_the_submitters_fault() -> None:
+    pool = LocalPool(obey, [CPU], boot_seconds=2.0)
+    answer = outcome(pool, "load 60", seconds=0.1)
+    assert isinstance(answer, Failed)
+    assert (answer.reason.code, answer.reason.blame) == ("internal-error", "operator")
+    assert "the task was not read after 2 seconds" in answer.reason.message
+    pool.close()
 
 
 def test_a_worker_that_takes_too_much_cpu_time_is_killed(pool: LocalPool) -> None:

@@ -52,6 +52,8 @@ def serve(control_fd: int, counts: bool) -> None:
     it; hand back a descriptor of that, and say its exit code when it has ended. Until the other end is closed."""
     _die_with_parent()
     torch.set_num_threads(1)  # the sandbox binds the thread that enters it, and those that it starts
+    half = torch.zeros(2, 2, dtype=torch.float16)
+    half @ half  # torch asks what this processor is, in files of the system, when it first multiplies such numbers
     if counts:  # torch imports what it counts with when it first counts; behind the sandbox it could not
         model, inputs = nn.Linear(2, 2), [torch.zeros(1, 2)]
         macs_of(model, inputs)
@@ -147,13 +149,15 @@ def _serve(line: Connection, archive_fd: int, setup: Setup) -> None:
 
 
 def _loaded(archive_fd: int, dtype: torch.dtype) -> tuple[nn.Module, Loaded]:
-    """The model in eval mode, its real numbers in `dtype`."""
+    """The model in eval mode, its real numbers in `dtype`: but for one that mixes types, and so turns one into another by itself."""
     with open(archive_fd, "rb") as file:
         body = file.read()
     reader = torch._C.PyTorchFileReader(io.BytesIO(body))
     constants = sum(len(reader.get_record(name)) for name in reader.get_all_records() if name.startswith("constants/"))
     model: nn.Module = torch.jit.load(io.BytesIO(body), map_location="cpu")  # type: ignore[no-untyped-call]
-    return cast(model.eval(), dtype), Loaded(constants=constants)
+    kinds = {tensor.dtype for tensor in (*model.parameters(), *model.buffers()) if tensor.is_floating_point()}
+    mixed = len(kinds) > 1 and dtype in kinds
+    return model.eval() if mixed else cast(model.eval(), dtype), Loaded(constants=constants)
 
 
 def _answered(model: nn.Module, ask: Ask, inputs: list[Tensor]) -> tuple[Answer, tuple[Tensor, ...]]:

@@ -72,6 +72,17 @@ class Odd(nn.Module):
         return self.out(h)
 
 
+class Halves(nn.Module):
+    """Half precision within, as many a network that was written for GPUs has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc, self.out = nn.Linear(4, 6).half(), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.fc(x.half()).float())
+
+
 class Drops(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -132,6 +143,10 @@ def test_a_script_gets_what_a_plain_program_gives_it_to_the_last_digit(write_rub
     assert found["latency"] > 0
     assert (mark.source, mark.sandbox, mark.device) == ("torchscript", available().words, "cpu")
     assert [(audit.id, audit.passed) for audit in mark.audits] == [("repeat", True), ("batch_size", True), ("order", True)]
+
+
+def test_a_script_may_use_half_precision(rubric: Path) -> None:
+    assert evaluated(ran(scripted(Halves()), rubric)).metrics
 
 
 def test_the_same_weights_get_the_same_numbers_as_script_and_by_their_family(write_rubric: RubricWriter) -> None:

@@ -153,7 +153,7 @@ RULES: Mapping[str, Rule] = {
     "FM601": Rule("marking took too long", Level.INVALID, "Make the model smaller or faster, and try it on your machine first."),
     "FM602": Rule("marking took too much memory", Level.INVALID, "Make the model smaller, and try it on your machine first."),
     "FM603": Rule("the model fails on the data", Level.INVALID, "Run your model on one batch of the shape that the task gives."),
-    "FM604": Rule("wrong output shape", Level.INVALID, "Return one row of numbers for each example, as many as the task has classes."),
+    "FM604": Rule("wrong output shape", Level.INVALID, "Return numbers of the shape that the message names, one row for each example."),
     "FM605": Rule(
         "NaN or Inf in the outputs",
         Level.INVALID,
@@ -163,12 +163,14 @@ RULES: Mapping[str, Rule] = {
     "FM607": Rule(
         "outputs do not repeat",
         Level.WARNING,
-        "Something random runs in the model: use nn.Dropout, which eval() switches off, not functional.dropout with its default.",
+        "Something random runs in the model: use nn.Dropout, which eval() switches off, not functional.dropout with its default; "
+        "call eval() before torch.jit.trace, which keeps what it sees.",
     ),
     "FM608": Rule(
         "outputs depend on the batch",
         Level.WARNING,
-        "An example must be judged by itself: check batch_first, the dimension of softmax, and normalisation over the batch.",
+        "An example must be judged by itself: check batch_first, the dimension of softmax, and normalisation over the batch, "
+        "which needs its running statistics and eval().",
     ),
     "FM609": Rule(
         "outputs depend on the order of the examples",

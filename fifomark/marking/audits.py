@@ -12,7 +12,7 @@ from torch import Tensor
 from fifomark.core.catalogue import find
 from fifomark.core.findings import Finding, Level
 from fifomark.core.outcome import Audit
-from fifomark.marking.running import Inputs, Runner
+from fifomark.marking.running import Inputs, Misbehaved, Runner
 from fifomark.marking.schema import Audits, Consequence
 
 PROBED = 8  # examples that are run at first
@@ -38,6 +38,7 @@ _REPEAT = _Kind("repeat", "FM607", "the same inputs give the same outputs", "the
 _BATCH = _Kind(
     "batch_size", "FM608", "an example's outputs do not depend on the batch", "an example's outputs depend on the batch it is in"
 )
+_UNTOLD = "cannot be told: the same inputs do not give the same outputs"
 _ORDER = _Kind("order", "FM609", "nor on the order of the examples", "the outputs depend on the order of the examples")
 
 
@@ -73,16 +74,29 @@ class Probe:
         }
         first = self._run(torch.arange(count), batch)
         for kind, consequence in asked:
-            again = ways[kind.id]()
-            off = _apart(first, again)
-            passed = off <= tolerance
-            audits.append(Audit(id=kind.id, passed=passed, message=kind.passed if passed else kind.failed))
-            if not passed:
-                changed = f"; {said}" if (said := _changed(first, again)) else ""
-                evidence = f"they differ by up to {off:.3g} of their size over {count} examples{changed}"
+            untold = any(finding.code == _REPEAT.code for finding in findings)
+            evidence = _UNTOLD if untold else self._differing(first, ways[kind.id], tolerance)
+            audits.append(
+                Audit(id=kind.id, passed=evidence is None, message=_UNTOLD if untold else kind.failed if evidence else kind.passed)
+            )
+            if evidence and (consequence == "fail" or not untold):  # one flag is enough for one fault
                 level = Level.INVALID if consequence == "fail" else None
                 findings.append(find(kind.code, "outputs", kind.failed, evidence=evidence, level=level))
         return Audited(tuple(audits), tuple(findings))
+
+    def _differing(self, first: Tensor, way: Callable[[], Tensor], tolerance: float) -> str | None:
+        """How other outputs are than the `first`; None where they are the same."""
+        try:
+            again = way()
+        except Misbehaved as e:  # it ran while it was marked
+            if e.finding.code != "FM603":
+                raise
+            return e.finding.message
+        off = _apart(first, again)
+        if off <= tolerance:
+            return None
+        changed = f"; {said}" if (said := _changed(first, again)) else ""
+        return f"they differ by up to {off:.3g} of their size over {len(first)} examples{changed}"
 
     def _run(self, order: Tensor, batch: int) -> Tensor:
         inputs = [tensor[: len(order)][order] for tensor in self._inputs]

@@ -84,7 +84,8 @@ def responsible(error: BaseException) -> PluginFailed | None:
     """The error as that of the plugin whose code it passed, if it passed any."""
     if isinstance(error, PluginFailed):
         return error
-    packages = {loaded.package: loaded.used for loaded in _loaded.values()}
+    # Of several in one package the family counts last, and so wins: what it has built runs where its name is not at hand.
+    packages = {loaded.package: loaded.used for loaded in sorted(_loaded.values(), key=lambda loaded: loaded.used.group == FAMILIES)}
     if packages:
         for module in _modules(error.__traceback__):
             if used := packages.get(module.partition(".")[0]):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from fifomark import plugins
+from fifomark.core.errors import CannotBuild, DeclarationMissing, PluginFailed
 from fifomark.core.findings import Finding
 from fifomark.core.outcome import PluginUsed
 from fifomark.families.family import Family, Match
@@ -14,16 +15,19 @@ from fifomark.families.layers import Layers
 if TYPE_CHECKING:
     from torch import nn
 
+T = TypeVar("T")
+
 
 class Plugged(Family):
-    """As `family`, which the plugin `used` gave. PluginFailed where it gives what no family may; what it raises itself, passes."""
+    """As `family`, which the plugin `used` gave. PluginFailed where it raises, or gives what no family may; CannotBuild and
+    DeclarationMissing, which a family may raise, pass."""
 
     def __init__(self, family: Family, used: PluginUsed) -> None:
         self.name, self.facts = family.name, family.facts  # type: ignore[misc]  # those of a class elsewhere
         self._family, self._used = family, used
 
     def judge(self, layers: Layers) -> Match | None:
-        seen: object = self._family.judge(layers)
+        seen: object = self._asked(self._family.judge, layers)
         if seen is None:
             return None
         if not isinstance(seen, Match) or seen.family != self.name:
@@ -36,11 +40,14 @@ class Plugged(Family):
 
     def invariants(self, match: Match) -> list[Finding]:
         """CannotBuild where there are findings: what is refused after this, the weights are not to blame for."""
-        super().refuse(self._family.invariants(match))
+        found: object = self._asked(self._family.invariants, match)
+        if not isinstance(found, (list, tuple)) or not all(isinstance(one, Finding) for one in found):
+            self._wrong(f"invariants() gave a {type(found).__name__}, expected a list of findings")
+        super().refuse(found)
         return []
 
     def build(self, match: Match, declared: Mapping[str, Any], input_shape: tuple[int, ...]) -> nn.Module:
-        model = self._family.build(match, declared, input_shape)
+        model = self._asked(self._family.build, match, declared, input_shape)
         if not hasattr(model, "load_state_dict"):  # torch is not known here
             self._wrong(f"build() gave a {type(model).__name__}, expected a torch.nn.Module")
         return model
@@ -48,6 +55,14 @@ class Plugged(Family):
     def refuse(self, findings: Sequence[Finding]) -> None:
         if findings:
             self._wrong(f"build() gave a model that the weights do not fit: {findings[0].message}")
+
+    def _asked(self, call: Callable[..., T], *args: Any) -> T:
+        try:
+            return call(*args)
+        except (CannotBuild, DeclarationMissing, PluginFailed):
+            raise
+        except BaseException as e:  # sys.exit() too
+            raise plugins.failed(self._used, e) from e
 
     def _wrong(self, problem: str) -> NoReturn:
         raise plugins.failed(self._used, TypeError(problem))

@@ -174,13 +174,13 @@ class Broken(Family):
 
 @pytest.fixture
 def broken(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    def install(body: str, distribution: str = "broken-thing", group: str = "families", name: str = "Broken") -> None:
+    def install(body: str, distribution: str = "broken-thing", group: str = "families", name: str = "Broken", more: str = "") -> None:
         site = tmp_path_factory.mktemp("site")
         (site / "broken_plugin.py").write_text(body)
         info = site / f"{distribution.replace('-', '_')}-2.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 2.0\n")
-        (info / "entry_points.txt").write_text(f"[fifomark.{group}]\nbroken = broken_plugin:{name}\n")
+        (info / "entry_points.txt").write_text(f"[fifomark.{group}]\nbroken = broken_plugin:{name}\n{more}")
         monkeypatch.syspath_prepend(str(site))
 
     return install
@@ -204,6 +204,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
         ("1.0", "float('nan')", "TypeError: judge() gave a Match of strength nan, expected a number from 0 to 1"),
         ("return []", 'raise KeyError("checked")', "KeyError: 'checked'"),
         ("return []", "raise SystemExit", "SystemExit"),
+        ("return []", "return None", "TypeError: invariants() gave a NoneType, expected a list of findings"),
         ("return nn.Linear(4, 3)", "return 5", "TypeError: build() gave a int, expected a torch.nn.Module"),
         (
             "return nn.Linear(4, 3)",
@@ -262,6 +263,27 @@ def test_a_metric_that_breaks_is_told_by_name(broken: Callable[..., None], write
     assert code == "internal-error"
     assert message.startswith("the plugin 'broken' of broken-thing 2.0 failed: ")
     assert said in message
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('return Match("broken"', 'raise ValueError("boom")\n        return Match("broken"'),
+        ("return []", 'raise ValueError("boom")'),
+        ("return nn.Linear(4, 3)", 'raise ValueError("boom")'),
+        ("return nn.Linear(4, 3)", "import sys\n        return net(lambda seen: sys.exit('boom'))"),
+    ],
+)
+def test_of_several_plugins_of_one_package_the_one_that_breaks_is_told(
+    broken: Callable[..., None], write_rubric: Write, old: str, new: str
+) -> None:
+    also = WORKING.replace(old, new, 1) + "def half(outputs, labels):\n    return 0.5\n"
+    broken(also, more="[fifomark.metrics]\nother = broken_plugin:half\n")
+    folder = write_rubric(METRIC.format("plugin:other"), changes={'["logistic", "mlp"]': '["broken"]'})
+    code, message = failed(outcome_of(nn.Linear(4, 3), folder))
+    assert code == "internal-error"
+    assert message.startswith("the plugin 'broken' of broken-thing 2.0 failed: ")
+    assert "boom" in message
 
 
 METRIC = """

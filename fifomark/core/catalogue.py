@@ -108,7 +108,12 @@ RULES: Mapping[str, Rule] = {
         Level.WARNING,
         "Look at the largest values of this tensor. If training made them, lower the learning rate or clip the gradients.",
     ),
-    "FM406": Rule("dead units", Level.NOTE, "These units give every input the same answer: train longer, or make the layer smaller."),
+    "FM406": Rule(
+        "dead units",
+        Level.NOTE,
+        "These units give every input the same answer: train longer, or make the layer smaller. "
+        "An embedding's padding row is meant to be so.",
+    ),
     "FM407": Rule(
         "variance that is negative",
         Level.INVALID,

@@ -21,6 +21,7 @@ _LIGHTNING = "pytorch-lightning_version"
 _NOT_WEIGHTS = re.compile(r"optim|sched|scaler|rng|callback|loops|^opt$|^amp$|^state$")
 _AVERAGE = re.compile(r"(^|[^a-z])ema([^a-z]|$)")
 _SHOWN = 40  # names in a message
+_OF_CONV = "_reversed_padding_repeated_twice"  # which torch works out of its padding again
 
 
 class Chosen(NamedTuple):
@@ -118,7 +119,8 @@ def _left_out(description: Description, group: Group, averages: Sequence[Group])
         others = [key for key in description.root_keys if key != group.path[0]]
     else:
         others = [other.path[0] for other in description.groups if other.path]
-    names = list(dict.fromkeys([*others, *(".".join((*group.path, other.name)) for other in group.others)]))
+    inside = (other.name for other in group.others if not other.name.endswith(_OF_CONV))
+    names = list(dict.fromkeys([*others, *(".".join((*group.path, name)) for name in inside)]))
     if not names:
         return []
     shown = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

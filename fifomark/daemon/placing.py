@@ -22,10 +22,12 @@ def place(spool: Spool, ledger: Ledger, submissions: Iterable[Submission], now: 
     """Move the files, make the moves last, and say so in the ledger; the ids of those whose file could not be taken, or had gone."""
     placed: list[tuple[Submission, bool]] = []
     stuck: list[tuple[Submission, OSError]] = []
+    submissions = list(submissions)
+    reports = ((submission, ledger.report(submission.id)) for submission in submissions if submission.state in FINAL)
+    spool.publish((submission, report) for submission, report in reports if report is not None)
     for submission in submissions:
         try:
-            report = ledger.report(submission.id) if submission.state in FINAL else None
-            placed.append((submission, spool.place(submission, report)))
+            placed.append((submission, spool.place(submission)))
         except OSError as e:
             if e.errno in _BROKEN or not _can_stay(spool, submission):
                 raise

@@ -40,7 +40,8 @@ def _mend(spool: Spool, ledger: Ledger, problem: Problem, now: float) -> str | N
     assert problem.id is not None
     submission = ledger.get(problem.id)
     if problem.kind == "report":
-        spool.place(submission, _told_again(ledger, submission, now))
+        spool.publish([(submission, _told_again(ledger, submission, now))])
+        spool.place(submission)
         return "written again from what the ledger knows of it"
     return _find(spool, ledger, submission, now)
 

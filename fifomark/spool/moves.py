@@ -5,11 +5,13 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import islice
 
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
+_OPEN_AT_ONCE = 100  # files
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -119,6 +121,18 @@ def publishing(path: str, *, durable: bool = True) -> Iterator[int]:
         raise
     finally:
         os.close(fd)
+
+
+def publish_all(files: Iterable[tuple[str, bytes]]) -> None:
+    """Publish the bytes of each path. All are written before the first is waited for: a disk that takes them together takes them sooner.
+
+    OSError where one cannot be: then there may be some, and none that is not whole.
+    """
+    rest = iter(files)
+    while some := list(islice(rest, _OPEN_AT_ONCE)):
+        with ExitStack() as stack:
+            for path, body in some:
+                write_all(stack.enter_context(publishing(path)), body)
 
 
 def write_all(fd: int, body: bytes) -> None:

@@ -17,7 +17,7 @@ from fifomark.settings import FILE_NAME, Settings, load_settings
 from fifomark.spool import kept
 from fifomark.spool.intake import Intake
 from fifomark.spool.layout import FOLDERS, PRIVATE, Layout
-from fifomark.spool.moves import advance, is_there, opened_folder, opened_subfolder, publishing, rename, sync_folder, write_all
+from fifomark.spool.moves import advance, is_there, opened_folder, opened_subfolder, publish_all, publishing, rename, sync_folder, write_all
 from fifomark.spool.secret import pseudonym_key
 
 
@@ -50,15 +50,17 @@ class Spool:
             return self._intake.sweep(now, loaded, waiting, untouched)
         return self._intake.look(now, look.keys, loaded, untouched)
 
-    def place(self, submission: Submission, report: bytes | None = None) -> bool:
+    def publish(self, reports: Iterable[tuple[Submission, bytes]]) -> None:
+        """Write reports, fsynced, before `place` takes their files to a final folder."""
+        files = [(self.layout.report(submission), body) for submission, body in reports]
+        publish_all(files)
+        self._unsynced |= {os.path.dirname(path) for path, _ in files}
+
+    def place(self, submission: Submission) -> bool:
         """Make the folders agree with `submission.state`, whatever was done of it before; False where its file has vanished.
 
-        Only the renames happen here; `sync` makes them last. `report` is written, fsynced, before its file reaches a final folder.
+        Only the renames happen here; `sync` makes them last.
         """
-        if report is not None:
-            with publishing(self.layout.report(submission)) as fd:
-                write_all(fd, report)
-            self._unsynced.add(os.path.dirname(self.layout.report(submission)))
         if submission.pruned:
             self._unsynced |= kept.remove(self.layout, submission)
             return True

@@ -133,10 +133,10 @@ def test_a_refusal_that_a_crash_interrupts_is_finished_by_the_next_daemon(tmp_pa
     submit(bench, "ada__1.pt")
     place = bench.spool.place
 
-    def crash(submission: Submission, body: bytes | None = None) -> bool:
+    def crash(submission: Submission) -> bool:
         if submission.state is state:
             raise KeyboardInterrupt
-        return place(submission, body)
+        return place(submission)
 
     bench.spool.place = crash  # type: ignore[method-assign]
     bench.drop("ada__2.pt")

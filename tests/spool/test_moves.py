@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fifomark.spool.moves import advance, publishing, rename
+from fifomark.spool.moves import advance, publish_all, publishing, rename
 from fifomark.spool.spool import create, drop
 
 
@@ -41,6 +41,17 @@ def test_what_is_being_published_is_seen_whole_or_not_at_all(tmp_path: Path) -> 
         os.write(fd, b"whole")
         assert not target.exists()
     assert target.read_bytes() == b"whole"
+
+
+def test_of_many_that_are_published_none_is_half_written_where_one_cannot_be(tmp_path: Path) -> None:
+    files = [(str(tmp_path / f"{i}.json"), b"whole") for i in range(250)]
+    publish_all(files)
+    assert sorted(path.read_bytes() for path in tmp_path.iterdir()) == [b"whole"] * 250
+    (tmp_path / "251.json").mkdir()
+    with pytest.raises(OSError, match=r"251\.json"):
+        publish_all((str(tmp_path / f"{i}.json"), b"more") for i in (0, 250, 251, 252))
+    assert not [path for path in tmp_path.iterdir() if path.name.endswith(".tmp")]
+    assert {path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} <= {b"whole", b"more"}
 
 
 def test_what_is_submitted_never_goes_through_a_link_in_place_of_a_rubrics_folder(tmp_path: Path) -> None:

@@ -85,10 +85,11 @@ def _check_owner(rubric: Rubric, _: Path) -> Iterator[Problem]:
 def _check_input(rubric: Rubric, _: Path) -> Iterator[Problem]:
     first = ("input", rubric.input)
     for key, given in (first, *((f"input.more[{i}]", argument) for i, argument in enumerate(rubric.input.more))):
-        for name, values in (("mean", given.mean), ("std", given.std)):
+        means, spreads = (values if isinstance(values, tuple) else (values,) for values in (given.mean, given.std))
+        for name, values in (("mean", means), ("std", spreads)):
             if len(values) not in (1, given.shape[0]):
                 yield f"{key}.{name}", f"has {len(values)} numbers", f"give one, or {given.shape[0]} (one for each along the first axis)"
-        if given.dtype == "int64" and (given.scale, given.mean, given.std) != (1.0, (0.0,), (1.0,)):
+        if given.dtype == "int64" and (given.scale, means, spreads) != (1.0, (0.0,), (1.0,)):
             yield f"{key}.dtype", "int64 input cannot be scaled or normalised", "leave scale, mean and std out, or take float32"
         if given.pad is not None and (given.dtype != "int64" or len(given.shape) != 1):
             yield (

@@ -41,6 +41,9 @@ def test_every_metric_that_a_rubric_may_name_gives_one_number(write_rubric, kind
     ("kind", "args", "said"),
     [
         ("MulticlassF1Score", "averag = 'macro'", "does not take them"),
+        ("MulticlassF1Score", "averag = 'macro'", r"did you mean 'average'\?"),
+        ("MulticlassAccuracy", "topk = 2", r"did you mean 'top_k'\?"),
+        ("MulticlassAccuracy", "xyz = 2", "it takes num_classes, top_k, average"),
         ("MulticlassF1Score", "average = 'mean'", "does not take them"),
         ("MulticlassF1Score", "average = 'none'", "no single number"),
         ("MulticlassFBetaScore", "", "does not take them"),

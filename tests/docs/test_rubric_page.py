@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from fifomark.families import registry
-from fifomark.marking.metric_names import BUILT_IN, TORCHMETRICS
+from fifomark.marking.metric_names import BUILT_IN, SHARE, TORCHMETRICS, Bounds, bounds
 from fifomark.marking.schema import ModelRules, Rubric, TaskType
 from fifomark.marking.terms import CHECKS
 
@@ -163,6 +163,16 @@ def test_every_metric_is_listed_with_its_task() -> None:
         shared = lists[task] if task != "token-classification" else lists[task].partition(";")[0]
         assert set(re.findall(r"`(\w+)`", shared)) == set(kinds), task
     assert all(f"`{kind}`" in SECTIONS["[[metric]]"] for kind in BUILT_IN)
+
+
+def test_the_bounds_of_metrics_are_those_that_are_known() -> None:
+    rows = re.findall(r"^\| (.*`\w+`.*) \| ?(-?\d|) \| ?(-?\d|) \|$", SECTIONS["[[metric]]"], re.MULTILINE)
+    said = {kind: Bounds(*(float(end) if end else None for end in ends)) for names, *ends in rows for kind in re.findall(r"`(\w+)`", names)}
+    shares = {kind for kinds in TORCHMETRICS.values() for kind in kinds if bounds(kind) == SHARE}
+    errors = {kind for kind in TORCHMETRICS["regression"] if bounds(kind) == Bounds(0, None)}
+    others = {"BinaryMatthewsCorrCoef", "BinaryCohenKappa", "MultilabelMatthewsCorrCoef"}  # "and those of binary and multilabel tasks"
+    assert all(bounds(kind) == within for kind, within in said.items())
+    assert {kind for kinds in TORCHMETRICS.values() for kind in kinds} == set(said) | shares | errors | others
 
 
 def test_every_link_leads_somewhere() -> None:

@@ -60,6 +60,9 @@ def _criteria(rubric: Rubric) -> Iterator[Problem]:
         yield "criterion", "is missing", "say what the metrics are worth: [[criterion]] with id, points, metric and scoring"
     elif not sum(criterion.points for criterion in rubric.criteria):
         yield "criterion", "all criteria together give no points", ""
+    for criterion in rubric.criteria:
+        if not criterion.points:
+            yield f"criterion.{criterion.id}.points", "is 0: it could give nobody anything", "say what it is worth, or leave it out"
 
 
 def _metric(rubric: Rubric, criterion: Criterion, key: str) -> Iterator[Problem]:
@@ -193,6 +196,13 @@ def _grading(rubric: Rubric) -> Iterator[Problem]:
     if (most := rounded(possible, step, possible)) < possible:
         problem = f"makes {float(most):g} of all {float(possible):g} points, so that nobody could have full marks"
         yield "grading.rounding.step", problem, "take one that the points are a multiple of, such as 0.01 or 1"
+    late = rubric.grading.late
+    if late is not None and late.most < late.share:
+        yield (
+            "grading.late.most",
+            f"is {late.most:g}, less than the share of {late.share:g} that the first delay costs",
+            "most is what all lateness costs at most: say share, or more",
+        )
     for grade in twice(band.grade for band in rubric.grading.bands):
         yield "grading.bands", f"two bands are called {grade!r}", "give each its own grade"
     for start in twice(f"{band.start:g}" for band in rubric.grading.bands):

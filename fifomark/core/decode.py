@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Mapping
@@ -13,7 +12,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import msgspec
 
 from fifomark.core.errors import ConfigError
-from fifomark.core.wording import problem
+from fifomark.core.wording import nearest, problem
 
 T = TypeVar("T")
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
@@ -50,15 +49,15 @@ def _explained(error: str, table: object, type_: type[Any], file: object) -> Con
     key = ".".join(steps).replace(".[", "[")
     if unknown := _UNKNOWN.match(what):
         known = _fields_at(type_, steps)
-        near = difflib.get_close_matches(unknown["key"], known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
+        near = nearest(unknown["key"], known)
+        hint = f"did you mean {near!r}?" if near else f"known here: {', '.join(sorted(known))}"
         return ConfigError(file, ".".join(filter(None, [key, unknown["key"]])), "unknown key", hint)
     if missing := _MISSING.match(what):
         return ConfigError(file, ".".join(filter(None, [key, missing["key"]])), "is missing")
     found = _value_at(table, steps)
     allowed = _choices_at(type_, steps)
-    near = difflib.get_close_matches(str(found), allowed, n=1, cutoff=0.5)
-    hint = (f"did you mean {near[0]!r}? " if near else "") + (f"allowed: {', '.join(allowed)}" if allowed else "")
+    near = nearest(str(found), allowed)
+    hint = (f"did you mean {near!r}? " if near else "") + (f"allowed: {', '.join(allowed)}" if allowed else "")
     if "timezone component" in what:
         hint = "say in which zone: 2026-12-01T23:59:00Z, or +01:00 in place of Z"
     return ConfigError(file, key, problem(what, found), hint.strip())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 from fifomark.core.errors import CannotBuild, ConfigError, DeclarationMissing
 from fifomark.core.findings import Finding
 from fifomark.core.weights import TensorSpec
+from fifomark.core.wording import nearest
 from fifomark.families.layers import Layers, read
 
 if TYPE_CHECKING:
@@ -124,8 +124,8 @@ def settle(
 
 def did_you_mean(name: object, known: Sequence[object]) -> str:
     texts = [_toml(value) for value in known]
-    near = difflib.get_close_matches(str(name), texts, n=1, cutoff=0.5)
-    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(texts) or 'nothing'}"
+    near = nearest(str(name), texts)
+    return f"did you mean {near!r}?" if near else f"known here: {', '.join(texts) or 'nothing'}"
 
 
 def _checked(name: str, fact: Fact, value: object, where: object) -> object:

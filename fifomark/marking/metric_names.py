@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from fifomark.marking.schema import MetricRule, TaskType
 
@@ -47,6 +48,45 @@ _LESS = (  # is better
     "Perplexity",
     *BUILT_IN,
 )
+
+
+class Bounds(NamedTuple):
+    """The least and the most that a metric can be, whatever the model and the data; None where there is no such number."""
+
+    least: float | None
+    most: float | None
+
+    def __str__(self) -> str:
+        match self:
+            case (None, None):
+                return "any number"
+            case (least, None):
+                return f"at least {least:g}"
+            case (None, most):
+                return f"at most {most:g}"
+        return f"between {self.least:g} and {self.most:g}"
+
+
+ANY, SHARE, CORRELATION = Bounds(None, None), Bounds(0, 1), Bounds(-1, 1)
+# Where a metric of classes is no share, and those of regressions. What torchmetrics draws a metric between is not always what it lies
+# between: ExplainedVariance and the correlations of classes may be negative, the hinge loss and the coverage error above 1.
+_BOUNDS: Mapping[str, Bounds] = {
+    **dict.fromkeys(_in("Binary", "HingeLoss") + _in("Multiclass", "HingeLoss") + _in("Multilabel", "CoverageError"), Bounds(0, None)),
+    **dict.fromkeys(_in("Binary", "MatthewsCorrCoef CohenKappa"), CORRELATION),
+    **dict.fromkeys(_in("Multiclass", "MatthewsCorrCoef CohenKappa") + _in("Multilabel", "MatthewsCorrCoef"), CORRELATION),
+    **dict.fromkeys(("ConcordanceCorrCoef", "KendallRankCorrCoef", "PearsonCorrCoef", "SpearmanCorrCoef"), CORRELATION),
+    **dict.fromkeys(("ExplainedVariance", "R2Score"), Bounds(None, 1)),
+    **{name: Bounds(0, None) for name in _REGRESSION.split() if name.endswith(("Error", "Distance", "DevianceScore"))},
+    "NormalizedRootMeanSquaredError": ANY,  # divided by the mean of the targets, which may be negative
+    "SymmetricMeanAbsolutePercentageError": Bounds(0, 2),
+    "Perplexity": Bounds(1, None),
+    **dict.fromkeys(BUILT_IN, Bounds(0, None)),
+}
+
+
+def bounds(kind: str) -> Bounds:
+    """Between which numbers a metric lies, by mathematics; ANY for a function of the operator's."""
+    return ANY if ":" in kind else _BOUNDS.get(kind, SHARE)
 
 
 def more_is_better(rule: MetricRule) -> bool | None:

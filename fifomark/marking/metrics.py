@@ -3,6 +3,7 @@ interval, exact shares)."""
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from torchmetrics import Metric as TorchMetric
 from fifomark.core.errors import ConfigError
 from fifomark.core.outcome import Details, Metric
 from fifomark.core.text import shown
+from fifomark.core.wording import nearest
 from fifomark.marking.details import tally_of
 from fifomark.marking.intervals import RESAMPLES, Bootstrap, bootstrap95, wilson95
 from fifomark.marking.metric_names import BUILT_IN, more_is_better
@@ -238,10 +240,19 @@ def try_metrics(rubric: Rubric, place: object, own: OwnMetrics | None = None) ->
                 metric.update(*tried.asked_by(rule))
             result = _computed(metric, rubric.task)
         except Exception as e:  # whatever torchmetrics thinks of the operator's arguments
-            raise ConfigError(place, key, f"{rule.kind} does not take them: {_first_line(e)}") from e
+            raise ConfigError(place, key, f"{rule.kind} does not take them: {_first_line(e)}", _meant(rule)) from e
         if not isinstance(result, Tensor) or result.numel() != 1:
             hint = 'average = "macro" makes it one' if rule.kind.startswith(("Multiclass", "Multilabel")) else "leave them out"
             raise ConfigError(place, key, f"{rule.kind} gives no single number with them", hint)
+
+
+def _meant(rule: MetricRule) -> str:
+    """Of the first argument that the class does not have, which was meant."""
+    made_by = getattr(next(home for home in _HOMES if hasattr(home, rule.kind)), rule.kind)
+    known = [name for name in inspect.signature(made_by.__init__).parameters if name not in ("self", "kwargs")]
+    strange = next((name for name in rule.args if name not in known), None)
+    near = nearest(strange, known) if strange else None
+    return f"did you mean {near!r}?" if near else f"it takes {', '.join(known)}" if strange else ""
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import inspect
 import os
 import re
 import sys
@@ -25,11 +26,13 @@ from fifomark import plugins
 from fifomark.core.errors import ConfigError, FifomarkError
 from fifomark.core.outcome import PluginUsed
 from fifomark.core.text import shown
+from fifomark.core.wording import nearest
 from fifomark.families.family import did_you_mean
 from fifomark.marking.rubric_hash import rubric_sha256
 
 _REFERENCE = re.compile(r"(?P<module>[A-Za-z_]\w*):(?P<name>[A-Za-z_]\w*)", re.ASCII)
 _PRIVATE = "_fifomark_beside_"
+_NO_ARGUMENT = re.compile(r"got an unexpected keyword argument '(?P<name>\w+)'")
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Own:
             raise self.failed(e) from e
 
     def failed(self, error: BaseException) -> FifomarkError:
-        hint = self.arguments if isinstance(error, TypeError) else ""
+        hint = f"{_meant(error, self.function)}{self.arguments}" if isinstance(error, TypeError) else ""
         if self.plugin is not None:
             return plugins.failed(self.plugin, error, hint)
         return ConfigError(self.place, self.key, f"{self.reference} raised {said(error, self.folder)}", hint)
@@ -65,6 +68,17 @@ class Own:
         if self.plugin is not None:
             return plugins.failed(self.plugin, TypeError(f"it {problem}"))
         return ConfigError(self.place, self.key, f"{self.reference} {problem}")
+
+
+def _meant(error: TypeError, function: Callable[..., Any]) -> str:
+    """Which parameter was meant by an argument that the function does not take: "did you mean 'hidden'? "."""
+    match = _NO_ARGUMENT.search(str(error))
+    try:
+        known = list(inspect.signature(function).parameters) if match else []
+    except (TypeError, ValueError):  # a class of C, say: nothing tells its parameters
+        return ""
+    near = nearest(match["name"], known) if match and match["name"] not in known else None
+    return f"did you mean {near!r}? " if near else ""
 
 
 def load_callable(

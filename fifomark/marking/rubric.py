@@ -23,6 +23,8 @@ from fifomark.marking.schema import Rubric, Task
 from fifomark.marking.tasks import KINDS
 from fifomark.marking.term_checks import Problem, check_terms, twice
 
+_NTH = re.compile(r"(?P<list>metric|criterion)\[(?P<n>\d+)\](?P<rest>.*)", re.DOTALL)
+
 __all__ = ["FILE_NAME", "Rubric", "load_rubric", "rubric_sha256"]
 
 
@@ -32,7 +34,11 @@ def load_rubric(folder: str | os.PathLike[str]) -> Rubric:
     ConfigError names the file, the key, what was found and what was meant.
     """
     path = Path(folder, FILE_NAME)
-    rubric = _completed(convert(_with_declared(read_toml(path, dict[str, Any])), Rubric, path))
+    table = read_toml(path, dict[str, Any])
+    try:
+        rubric = _completed(convert(_with_declared(table), Rubric, path))
+    except ConfigError as e:
+        raise ConfigError(path, _by_id(e.key, table), e.problem, e.hint) from e.__cause__
     for check in (_check_task, _check_owner, check_model, _check_input, _check_metrics, check_terms, _check_data):
         for key, problem, hint in check(rubric, path):
             raise ConfigError(path, key, problem, hint)
@@ -47,6 +53,14 @@ def _with_declared(table: dict[str, Any]) -> dict[str, Any]:
     facts = {key: value for key, value in model.items() if isinstance(value, dict) and key != "args"}
     rest = {key: value for key, value in model.items() if key not in facts}
     return {**table, "model": {**rest, "declared": facts}}
+
+
+def _by_id(key: str, table: dict[str, Any]) -> str:
+    """criterion[0].points as criterion.accuracy.points, which is what it is called wherever else something is wrong with it."""
+    place = _NTH.match(key)
+    found = table[place["list"]][int(place["n"])] if place else None
+    id = found.get("id") if isinstance(found, dict) else None
+    return f"{place['list']}.{id}{place['rest']}" if place and isinstance(id, str) and id else key
 
 
 def _completed(rubric: Rubric) -> Rubric:
@@ -85,10 +99,11 @@ def _check_owner(rubric: Rubric, _: Path) -> Iterator[Problem]:
 def _check_input(rubric: Rubric, _: Path) -> Iterator[Problem]:
     first = ("input", rubric.input)
     for key, given in (first, *((f"input.more[{i}]", argument) for i, argument in enumerate(rubric.input.more))):
-        for name, values in (("mean", given.mean), ("std", given.std)):
+        means, spreads = (values if isinstance(values, tuple) else (values,) for values in (given.mean, given.std))
+        for name, values in (("mean", means), ("std", spreads)):
             if len(values) not in (1, given.shape[0]):
                 yield f"{key}.{name}", f"has {len(values)} numbers", f"give one, or {given.shape[0]} (one for each along the first axis)"
-        if given.dtype == "int64" and (given.scale, given.mean, given.std) != (1.0, (0.0,), (1.0,)):
+        if given.dtype == "int64" and (given.scale, means, spreads) != (1.0, (0.0,), (1.0,)):
             yield f"{key}.dtype", "int64 input cannot be scaled or normalised", "leave scale, mean and std out, or take float32"
         if given.pad is not None and (given.dtype != "int64" or len(given.shape) != 1):
             yield (

@@ -84,6 +84,9 @@ class ModelRules(Record):
     declared: dict[str, dict[str, Any]] = {}
 
 
+Spread = Annotated[float, Meta(gt=0, le=1e300)]
+
+
 class Argument(Record):
     """One example as the model gets it: (x · scale − mean) / std. `mean` and `std`: one number, or one for each along the first axis.
 
@@ -93,8 +96,8 @@ class Argument(Record):
     shape: Annotated[tuple[Positive, ...], Meta(min_length=1)]
     dtype: Literal["float32", "int64"] = "float32"
     scale: Finite = 1.0
-    mean: tuple[Finite, ...] = (0.0,)
-    std: tuple[Annotated[float, Meta(gt=0, le=1e300)], ...] = (1.0,)
+    mean: Finite | tuple[Finite, ...] = 0.0
+    std: Spread | tuple[Spread, ...] = 1.0
     pad: int | None = None
 
 

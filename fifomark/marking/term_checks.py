@@ -6,12 +6,13 @@ import difflib
 from collections.abc import Iterable, Iterator
 from datetime import UTC, tzinfo
 from itertools import pairwise
+from typing import NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
 from fifomark.families.family import did_you_mean
 from fifomark.marking.grade import exact, rounded
-from fifomark.marking.metric_names import BUILT_IN, more_is_better
-from fifomark.marking.schema import Rubric
+from fifomark.marking.metric_names import ANY, BUILT_IN, SHARE, Bounds, bounds, more_is_better
+from fifomark.marking.schema import MetricRule, Rubric
 from fifomark.marking.terms import CHECKS, Criterion, Linear, Scoring, Steps, Threshold
 
 Problem = tuple[str, str, str]  # key, problem, hint
@@ -52,10 +53,16 @@ def _criteria(rubric: Rubric) -> Iterator[Problem]:
             yield key, "metric and scoring go together", "give both, or a check instead"
         yield from _metric(rubric, criterion, key) if criterion.metric is not None else _check(rubric, criterion, key)
         yield from ((f"{key}.scoring", problem, hint) for problem, hint in _scoring(criterion))
+        for rule in rubric.metrics:
+            if rule.id == criterion.metric and criterion.scoring is not None:
+                yield from _reach(rule, criterion.scoring, f"{key}.scoring")
     if not rubric.criteria:
         yield "criterion", "is missing", "say what the metrics are worth: [[criterion]] with id, points, metric and scoring"
     elif not sum(criterion.points for criterion in rubric.criteria):
         yield "criterion", "all criteria together give no points", ""
+    for criterion in rubric.criteria:
+        if not criterion.points:
+            yield f"criterion.{criterion.id}.points", "is 0: it could give nobody anything", "say what it is worth, or leave it out"
 
 
 def _metric(rubric: Rubric, criterion: Criterion, key: str) -> Iterator[Problem]:
@@ -87,6 +94,62 @@ def _against(scoring: Scoring | None, more_is_better: bool) -> str | None:
                 if points <= some:
                     return f"{some:g} at {easy:g}, and no more at {hard:g}"
     return None
+
+
+class _Goal(NamedTuple):
+    """What gives all points: `at` and more, or `at` and less."""
+
+    key: str
+    at: float
+    upwards: bool
+
+
+def _goals(scoring: Scoring, more_is_better: bool) -> Iterator[_Goal]:
+    match scoring:
+        case Threshold(at_least=least, at_most=most):
+            if least is not None:
+                yield _Goal("at_least", least, True)
+            if most is not None:
+                yield _Goal("at_most", most, False)
+        case Linear(start=start, end=end):
+            yield _Goal("to", end, start < end)
+        case Steps(steps=steps):
+            hardest = max(steps, key=lambda step: step[1])
+            yield _Goal("steps", hardest[0], more_is_better)
+
+
+def _reach(rule: MetricRule, scoring: Scoring, key: str) -> Iterator[Problem]:
+    """What the metric can never be, and what it cannot but be."""
+    within, goals = bounds(rule.kind), list(_goals(scoring, more_is_better(rule) is not False))
+    if within == ANY:
+        return
+    for goal in goals:
+        if _beyond(goal, within):
+            yield (
+                f"{key}.{goal.key}",
+                f"asks for {goal.at:g}, but {rule.kind} is {within}: nobody could have all points",
+                _as_share(goal, within),
+            )
+    if goals and all(_always(goal, within) for goal in goals):
+        asked = " and ".join(f"{goal.key} {goal.at:g}" for goal in goals)
+        yield key, f"gives all points to every model ({asked}): {rule.kind} is {within}", _as_share(goals[-1], within)
+
+
+def _beyond(goal: _Goal, within: Bounds) -> bool:
+    if goal.upwards:
+        return within.most is not None and goal.at > within.most
+    return within.least is not None and goal.at < within.least
+
+
+def _always(goal: _Goal, within: Bounds) -> bool:
+    if goal.upwards:
+        return within.least is not None and goal.at <= within.least
+    return within.most is not None and goal.at >= within.most
+
+
+def _as_share(goal: _Goal, within: Bounds) -> str:
+    """For who wrote per cent."""
+    return f"a share: {goal.at / 100:g}" if within == SHARE and 1 < goal.at <= 100 else ""
 
 
 def _check(rubric: Rubric, criterion: Criterion, key: str) -> Iterator[Problem]:
@@ -133,6 +196,13 @@ def _grading(rubric: Rubric) -> Iterator[Problem]:
     if (most := rounded(possible, step, possible)) < possible:
         problem = f"makes {float(most):g} of all {float(possible):g} points, so that nobody could have full marks"
         yield "grading.rounding.step", problem, "take one that the points are a multiple of, such as 0.01 or 1"
+    late = rubric.grading.late
+    if late is not None and late.most < late.share:
+        yield (
+            "grading.late.most",
+            f"is {late.most:g}, less than the share of {late.share:g} that the first delay costs",
+            "most is what all lateness costs at most: say share, or more",
+        )
     for grade in twice(band.grade for band in rubric.grading.bands):
         yield "grading.bands", f"two bands are called {grade!r}", "give each its own grade"
     for start in twice(f"{band.start:g}" for band in rubric.grading.bands):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from tabulate import tabulate
 
 from fifomark.core.record import Record
@@ -10,12 +12,16 @@ from fifomark.reports import tables
 
 
 class Checked(Record):
-    """`fifomark.rubric-check/1`. `reference` is the report on the reference model, where there was one."""
+    """`fifomark.rubric-check/1`. `reference` is the report on the reference model, where there was one.
+
+    `problems` are what makes the rubric no good; `notes` what is worth a look.
+    """
 
     schema: str
     baseline: Grade
     reference: Report | None
     problems: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def conclude(baseline: Grade, reference: Report | None) -> Checked:
@@ -29,7 +35,25 @@ def conclude(baseline: Grade, reference: Report | None) -> Checked:
             problems.append("the reference model does not pass: ask for less, or take a better one")
         if reference.grade.points <= baseline.points:
             problems.append("the reference model is worth no more than what knows nothing: the criteria tell no model from another")
-    return Checked(schema="fifomark.rubric-check/1", baseline=baseline, reference=reference, problems=tuple(problems))
+    return Checked(
+        schema="fifomark.rubric-check/1",
+        baseline=baseline,
+        reference=reference,
+        problems=tuple(problems),
+        notes=tuple(_alike(baseline, reference)) if reference is not None else (),
+    )
+
+
+def _alike(baseline: Grade, reference: Report) -> Iterator[str]:
+    """The criteria over a metric of the data that give both the same points. A model's size and speed say nothing of what it knows."""
+    if reference.grade is None or reference.evaluation is None:
+        return
+    on_data = {(metric.id, metric.split) for metric in reference.evaluation.metrics if metric.n}
+    marks = {mark.id: mark for mark in reference.grade.criteria}
+    for mark in baseline.criteria:
+        if (mark.metric, mark.split) in on_data and marks[mark.id].points == mark.points:
+            both = f"{mark.points:g} of {mark.points_possible:g} points to both"
+            yield f"criterion.{mark.id}: it gives the reference model no more than what knows nothing, {both}"
 
 
 def table(seen: Checked) -> str:
@@ -49,6 +73,7 @@ def table(seen: Checked) -> str:
     columns = 4 if seen.reference else 3
     headers = ("criterion", "points", "knows nothing", "reference")[:columns]
     text = tabulate([row[:columns] for row in rows], headers=headers, tablefmt="simple", disable_numparse=True)
+    text += "".join(f"\nlook at {note}" for note in seen.notes)
     return f"{text}\n\n{tables.report(seen.reference)}" if seen.reference else text
 
 

@@ -31,6 +31,15 @@ def test_a_good_rubric_tells_a_good_model_from_one_that_knows_nothing() -> None:
     assert checked["schema"] == "fifomark.rubric-check/1"
     assert (checked["baseline"]["pass"], checked["reference"]["grade"]["pass"]) == (False, True)
     assert checked["problems"] == []
+    (note,) = checked["notes"]  # whoever always says how often each class is right is calibrated; parameters are no matter of knowing
+    assert note.startswith("criterion.calibrated: it gives the reference model no more than what knows nothing, 2 of 2 points to both")
+
+
+def test_a_criterion_that_tells_nothing_apart_is_named_below_the_points() -> None:
+    seen = command("check", EXAMPLES / "mnist", "--model", EXAMPLES / "mnist" / "reference.pt")
+    assert seen.returncode == 0, seen.stderr
+    assert "\nlook at criterion.calibrated: it gives the reference model no more than what knows nothing" in seen.stdout
+    assert "look at criterion.small" not in seen.stdout
 
 
 def test_a_rubric_that_anybody_passes_or_that_its_reference_fails_is_no_good(tmp_path: Path) -> None:

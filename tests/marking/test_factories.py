@@ -212,6 +212,12 @@ def test_a_rubric_that_contradicts_itself_is_an_error_when_it_is_read(write: Wri
     assert said in str(e.value)
 
 
+def test_an_argument_that_the_factory_does_not_take_is_told_with_the_nearest(write: Write) -> None:
+    code, message = failed(outcome_of(net(), write(NET, 'factory = "models:Net"\nargs = { hiden = 8 }')))
+    assert code == "rubric-error"
+    assert message.endswith("unexpected keyword argument 'hiden' (did you mean 'hidden'? model.args are hiden)")
+
+
 def test_a_factory_that_was_mended_is_read_again(write: Write) -> None:
     folder, bench = write(NET.replace("torch.tanh", "torch.tahn")), Bench()
     assert failed(outcome_of(net(), folder, bench))[0] == "rubric-error"

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
 from fifomark.core.errors import ConfigError
 from fifomark.core.outcome import Metric
 from fifomark.marking.intervals import wilson95
-from fifomark.marking.metric_names import TORCHMETRICS, more_is_better
-from fifomark.marking.metrics import _HOMES, Meter, try_metrics
+from fifomark.marking.metric_names import ANY, TORCHMETRICS, bounds, more_is_better
+from fifomark.marking.metrics import _HOMES, Meter, Predictions, _computed, _number, _quiet, made, try_metrics
 from fifomark.marking.rubric import load_rubric
-from fifomark.marking.schema import MetricRule
+from fifomark.marking.schema import MetricRule, Task, TaskType
 
 LOGITS = torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(60) % 3
@@ -41,6 +43,9 @@ def test_every_metric_that_a_rubric_may_name_gives_one_number(write_rubric, kind
     ("kind", "args", "said"),
     [
         ("MulticlassF1Score", "averag = 'macro'", "does not take them"),
+        ("MulticlassF1Score", "averag = 'macro'", r"did you mean 'average'\?"),
+        ("MulticlassAccuracy", "topk = 2", r"did you mean 'top_k'\?"),
+        ("MulticlassAccuracy", "xyz = 2", "it takes num_classes, top_k, average"),
         ("MulticlassF1Score", "average = 'mean'", "does not take them"),
         ("MulticlassF1Score", "average = 'none'", "no single number"),
         ("MulticlassFBetaScore", "", "does not take them"),
@@ -57,6 +62,60 @@ def test_the_sense_of_a_metric_is_the_one_that_torchmetrics_tells() -> None:
         told = next(getattr(home, kind).higher_is_better for home in _HOMES if hasattr(home, kind))
         known = more_is_better(MetricRule(id="m", kind=kind))
         assert known == told if told is not None else known is (kind != "TweedieDevianceScore")
+
+
+def predictions(task: Task) -> Iterator[Predictions]:
+    """What is right, what is wrong wherever it can be, what is always the same, and chance, on some labels."""
+    draws, n = torch.Generator().manual_seed(0), 24
+    for shift in (0.0, -4.0, 4.0):
+        match task.type:
+            case "regression":
+                labels = torch.randn(n, 1, generator=draws) + shift
+                right, wrong = labels.clone(), -3 * labels
+            case "multilabel-classification":
+                labels = torch.rand(n, 3, generator=draws).add(shift / 20).round().clamp(0, 1).long()
+                right = labels * 40.0 - 20
+                wrong = -right
+            case "binary-classification":
+                labels = torch.rand(n, generator=draws).add(shift / 20).round().clamp(0, 1).long()
+                right = labels[:, None] * 40.0 - 20
+                wrong = -right
+            case _:
+                labels = torch.randint(3, (n,), generator=draws)
+                right = torch.eye(3)[labels] * 20
+                wrong = right.roll(1, -1)
+        for outputs in (right, wrong, torch.ones_like(right), torch.randn(right.shape, generator=draws)):
+            per_token = task.type in ("token-classification", "language-model")
+            yield Predictions(task, outputs[None] if per_token else outputs, labels[None] if per_token else labels)
+
+
+NEEDED = {"FBetaScore": {"beta": 2.0}, "MinkowskiDistance": {"p": 3.0}}
+KINDS = [(task, kind) for task, kinds in TORCHMETRICS.items() for kind in kinds]
+
+
+@pytest.mark.parametrize(("type_", "kind"), KINDS)
+def test_no_metric_leaves_its_bounds(type_: TaskType, kind: str) -> None:
+    task = Task(type=type_, num_classes=None if type_ in ("regression", "binary-classification") else 3)
+    rule = MetricRule(id="m", kind=kind, args=next((args for end, args in NEEDED.items() if kind.endswith(end)), {}))
+    values = []
+    for seen in predictions(task):
+        metric = made(rule, task)
+        with _quiet():
+            metric.update(*seen.asked_by(rule))
+        if (value := _number(_computed(metric, task))) is not None:
+            values.append(value)
+    within = bounds(kind)
+    assert values
+    assert within.least is None or min(values) >= within.least - 1e-5, values
+    assert within.most is None or max(values) <= within.most + 1e-5, values
+    best = within.most if more_is_better(rule) else within.least
+    if kind in ("BinaryHingeLoss", "MultilabelCoverageError"):  # 0 needs labels of one class only
+        return
+    assert best is None or any(value == pytest.approx(best, abs=1e-3) for value in values), values
+
+
+def test_a_metric_that_divides_by_the_mean_has_no_bounds() -> None:
+    assert bounds("NormalizedRootMeanSquaredError") == bounds("metrics:top5") == ANY
 
 
 def test_accuracy_is_exact_and_carries_its_interval(write_rubric) -> None:

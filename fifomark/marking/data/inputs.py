@@ -108,5 +108,5 @@ def _long_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(length for length in shape if length != 1)
 
 
-def _along_first(numbers: tuple[float, ...], shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _along_first(numbers: float | tuple[float, ...], shape: tuple[int, ...]) -> NDArray[np.float32]:
     return np.array(numbers, np.float32).reshape(-1, *(1,) * (len(shape) - 1))

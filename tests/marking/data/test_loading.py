@@ -59,6 +59,17 @@ def test_a_single_array_is_no_data_set(write_rubric, tmp_path) -> None:
         loaded(folder)
 
 
+def test_one_number_for_all_needs_no_list(write_rubric) -> None:
+    x = np.random.default_rng(0).normal(size=(6, 2, 3, 3)).astype(np.float32)
+
+    def given(written: str) -> np.ndarray:
+        return loaded(write_rubric(changes={"shape = [4]": f"shape = [2, 3, 3]\n{written}"}, x=x, y=Y)).splits[0].inputs[0]
+
+    one = given("mean = 0.5\nstd = 2")
+    assert np.array_equal(one, (x - np.float32(0.5)) / np.float32(2))
+    assert np.array_equal(one, given("mean = [0.5]\nstd = [2]"))
+
+
 def test_inputs_are_scaled_and_normalised_along_the_first_axis(write_rubric) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (6, 2, 3, 3), np.uint8)
     shape = "shape = [2, 3, 3]\nscale = 0.5\nmean = [1.0, 2.0]\nstd = [2.0, 4.0]"

@@ -30,11 +30,20 @@ def recurrent(layers: Layers) -> tuple[Leaf, ...]:
 
 def _recurrent(layers: Layers) -> tuple[Leaf, ...]:
     matrices = layers.of(Kind.LINEAR, Kind.MATRIX, Kind.OTHER)
-    by_hand = dict.fromkeys(leaf for leaf in matrices if len(leaf.last) <= 24 and steps(leaf))
+    by_hand = dict.fromkeys(_stepping(matrices))
     by_hand |= dict.fromkeys(_gates(matrices))
     by_hand |= dict.fromkeys(_paired(matrices))
     by_hand |= dict.fromkeys(leaf for leaf in layers.of(Kind.LINEAR, Kind.MATRIX, Kind.CONV) if _takes_a_state(leaf))
     return (*layers.of(Kind.RECURRENT, Kind.CELL), *by_hand)
+
+
+def _stepping(matrices: tuple[Leaf, ...]) -> Iterator[Leaf]:
+    """Layers called i2h or h2h. An i2h alone takes input and state side by side, more than it gives: a perceptron may call its first so."""
+    named = [leaf for leaf in matrices if len(leaf.last) <= 24 and steps(leaf)]
+    with_state = {leaf.parent for leaf in named if leaf.last.lower() in _H2H}
+    for leaf in named:
+        if leaf.parent in with_state or leaf.shape[1] > leaf.shape[0]:
+            yield leaf
 
 
 def steps(leaf: Leaf) -> bool:

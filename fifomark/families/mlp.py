@@ -16,6 +16,7 @@ from fifomark.families.layers import Kind, Layers, Leaf, listed
 from fifomark.families.logistic import flat, may_be_embedding, part, wrong_width
 from fifomark.families.promises import back_and_forth
 from fifomark.families.promises import doubts as promised_otherwise
+from fifomark.families.recurrence import gates_sentence
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,10 +50,12 @@ class MLP(Family):
 
     def judge(self, layers: Layers) -> Match | None:
         linears = layers.of(Kind.LINEAR, Kind.MATRIX)
-        if len(linears) < 2 or layers.of(Kind.CONV) or recurrent(layers) or sites(layers):
+        if len(linears) < 2 or layers.of(Kind.CONV, Kind.RECURRENT, Kind.CELL) or sites(layers):
             return None
-        ordered = in_order(linears)
-        doubts = (*_doubts(linears, ordered), *two_networks(layers))
+        ordered, written = in_order(linears), recurrent(layers)
+        if written and not ordered:
+            return None
+        doubts = (*_doubts(linears, ordered), *two_networks(layers), *map(gates_sentence, written[:1]))
         rest = _rest(layers)
         strength = part(layers, rest)
         evidence = [f"{len(linears)} × linear layer: {listed(linears, 6)}"]

@@ -1,0 +1,27 @@
+"""Networks that have shapes, or a name, in common with another family: none is named for that alone."""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+from zoo.specimen import Specimen, module
+
+from fifomark.core.weights import FamilySeen
+from fifomark.families import registry
+
+
+def seen(made: nn.Module) -> FamilySeen:
+    return registry.recognise(Specimen("", "", lambda: made).weights())
+
+
+@pytest.mark.parametrize("inputs", [16, 32])
+def test_a_perceptron_may_call_its_first_layer_as_a_recurrent_one(inputs: int) -> None:
+    found = seen(module(i2h=nn.Linear(inputs, 32), h2o=nn.Linear(32, 3)))
+    assert (found.name, found.alternatives) == ("mlp", ())
+
+
+def test_a_layer_over_input_and_state_or_one_beside_that_of_the_state_is_recurrent() -> None:
+    side_by_side = seen(module(i2h=nn.Linear(48, 32), h2o=nn.Linear(32, 3)))
+    assert (side_by_side.name, side_by_side.alternatives) == ("rnn", ("mlp",))
+    beside = seen(module(i2h=nn.Linear(16, 32), h2h=nn.Linear(32, 32), h2o=nn.Linear(32, 3)))
+    assert (beside.name, beside.alternatives) == ("rnn", ("mlp",))

@@ -17,7 +17,7 @@ _PAIRS: Final = (
 _H2H: Final = frozenset(("h2h", "hh", "whh", "hidden2hidden", "hiddentohidden", "hidden_to_hidden", "w_hh", "hid2hid", "recurrent"))
 _X2H: Final = frozenset(("i2h", "x2h", "input_to_hidden", "inputtohidden", "input2hidden", "in2hidden"))
 _CELLS: Final = ("lstm", "cell", "gates")
-_GATED: Final = frozenset(("forget", "reset", "update"))  # no other kind of layer has gates with these names
+_GATED: Final = ((4, ("forget", "in", "out")), (3, ("reset", "update")))  # gates of an LSTM and of a GRU, and how words for them begin
 _CARRIERS: Final = (Kind.LINEAR, Kind.MATRIX, Kind.CONV, Kind.RECURRENT, Kind.CELL, Kind.ATTENTION)
 _PAPER: Final = frozenset(source + gate for source in "ixh" for gate in "rznfogci")
 _WORD: Final = {"cnn": "convolutions", "rnn": "recurrent layers", "transformer": "attention"}
@@ -56,19 +56,17 @@ def steps(leaf: Leaf) -> bool:
 
 
 def _gates(matrices: tuple[Leaf, ...]) -> Iterator[Leaf]:
-    """Gates of a hand-written LSTM or GRU: siblings of one shape, one of them called forget, reset or update."""
-    parents: dict[str, list[Leaf]] = {}
+    """Gates of a hand-written LSTM or GRU: siblings of one shape, as many as it has. One word alone is no gate: others update as well."""
+    parents = {leaf.parent for leaf in matrices if any(words[0] in leaf.last[:24].lower() for _, words in _GATED)}
+    siblings: dict[tuple[str, tuple[int, ...]], list[Leaf]] = {}
     for leaf in matrices:
-        if any(word in leaf.last[:24].lower() for word in _GATED):
-            parents.setdefault(leaf.parent, [])
-    if parents:
-        for leaf in matrices:
-            if leaf.parent in parents:
-                parents[leaf.parent].append(leaf)
-    for leaves in parents.values():
-        gates = [leaf for leaf in leaves if leaf.shape == leaves[0].shape and len(leaf.shape) == 2]
-        if len(gates) >= 2:
-            yield from gates
+        if leaf.parent in parents and len(leaf.shape) == 2:
+            siblings.setdefault((leaf.parent, leaf.shape), []).append(leaf)
+    for leaves in siblings.values():
+        called = [word for leaf in leaves for word in words_of(leaf.last[:24])]
+        for many, starts in _GATED:
+            if len(leaves) >= many and all(any(word.startswith(start) for word in called) for start in starts):
+                yield from leaves
 
 
 def _paired(matrices: tuple[Leaf, ...]) -> Iterator[Leaf]:

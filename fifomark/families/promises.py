@@ -23,8 +23,13 @@ _STARTS: Final = {
     "expert": "a mixture of experts",
     "lora": "a low-rank adapter",
     "highway": "a gated layer",
+    "message": "a graph network",
 }
-_WORDS: Final = {"gate": "a gated layer", "gates": "a gated layer", "gat": "a graph network", "cell": "a recurrent layer"}
+_WORDS: Final = {
+    **dict.fromkeys(("gate", "gates", "forget", "reset", "update"), "a gated layer"),
+    "gat": "a graph network",
+    "cell": "a recurrent layer",
+}
 _PREFIXES: Final = tuple(_STARTS)
 
 

@@ -25,3 +25,32 @@ def test_a_layer_over_input_and_state_or_one_beside_that_of_the_state_is_recurre
     assert (side_by_side.name, side_by_side.alternatives) == ("rnn", ("mlp",))
     beside = seen(module(i2h=nn.Linear(16, 32), h2h=nn.Linear(32, 32), h2o=nn.Linear(32, 3)))
     assert (beside.name, beside.alternatives) == ("rnn", ("mlp",))
+
+
+@pytest.mark.parametrize(
+    ("names", "says"),
+    [
+        (("message_fn", "update_fn"), "a graph network"),
+        (("embed", "update"), "a gated layer"),
+        (("embed", "update_gate"), "a gated layer"),
+        (("forget", "remember"), "a gated layer"),
+    ],
+)
+def test_one_word_for_a_gate_makes_no_recurrence(names: tuple[str, ...], says: str) -> None:
+    found = seen(module(**{name: nn.Linear(16, 16) for name in names}, readout=nn.Linear(16, 1)))
+    assert (found.name, found.alternatives) == ("unknown", ("mlp",))
+    assert any(says in sentence for sentence in found.contradictions)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("reset_gate", "update_gate", "candidate"),
+        ("W_reset", "W_update", "W_new"),
+        ("forgetGate", "inputGate", "outputGate", "cellState"),
+        ("forget", "in_gate", "out_gate", "memory"),
+    ],
+)
+def test_all_gates_of_a_cell_make_one(names: tuple[str, ...]) -> None:
+    found = seen(module(**{name: nn.Linear(24, 16) for name in names}, fc=nn.Linear(16, 3)))
+    assert (found.name, found.contradictions) == ("rnn", ())

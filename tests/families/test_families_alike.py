@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from torch import nn
 from zoo.specimen import Specimen, module
 
@@ -54,3 +55,39 @@ def test_one_word_for_a_gate_makes_no_recurrence(names: tuple[str, ...], says: s
 def test_all_gates_of_a_cell_make_one(names: tuple[str, ...]) -> None:
     found = seen(module(**{name: nn.Linear(24, 16) for name in names}, fc=nn.Linear(16, 3)))
     assert (found.name, found.contradictions) == ("rnn", ())
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        module(b=nn.Bilinear(8, 8, 16), fc=nn.Linear(16, 3)),
+        module(b=nn.Bilinear(9, 5, 16), fc=nn.Linear(16, 3)),
+        module(one=nn.Bilinear(8, 8, 16), two=nn.Bilinear(8, 8, 16), fc=nn.Linear(32, 3)),
+        module(pairs=[nn.Bilinear(8, 8, 16), nn.Bilinear(8, 8, 16)], fc=nn.Linear(32, 3)),
+        nn.Bilinear(4, 4, 3),
+    ],
+)
+def test_a_bilinear_layer_may_be_a_convolution_and_is_not_called_one(made: nn.Module) -> None:
+    found = seen(made)
+    assert (found.name, found.alternatives) == ("unknown", ("cnn",))
+    assert any("may be a bilinear layer" in sentence for sentence in found.contradictions)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        module(conv=nn.Conv1d(8, 16, 8), fc=nn.Linear(16, 3)),
+        module(c=nn.Conv1d(1, 16, 5), fc=nn.Linear(16, 3)),
+        module(c=nn.Conv1d(3, 16, 3), fc=nn.Linear(160, 3)),
+        module(c1=nn.Conv1d(3, 16, 3), c2=nn.Conv1d(16, 16, 3), fc=nn.Linear(16, 3)),
+        nn.Sequential(nn.Conv1d(3, 16, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(16, 3)),
+    ],
+)
+def test_a_convolution_over_time_is_called_one(made: nn.Module) -> None:
+    found = seen(made)
+    assert (found.name, found.contradictions) == ("cnn", ())
+
+
+def test_an_empty_one_is_no_bilinear_layer() -> None:
+    found = seen(module(b=module(weight=torch.empty(0, 8, 8)), fc=nn.Linear(16, 3)))
+    assert not any("bilinear" in sentence for sentence in found.contradictions)

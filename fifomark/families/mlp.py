@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from fifomark.core.errors import CannotBuild
 from fifomark.core.findings import Finding
 from fifomark.families.attention import sites
-from fifomark.families.census import recurrent, two_networks
+from fifomark.families.census import perhaps_recurrent, recurrent, two_networks
 from fifomark.families.chain import ACTIVATIONS, NORMS, breaks, gives_back, in_order, place_norms
 from fifomark.families.checks import bounded, inside_layers, misfit
 from fifomark.families.family import CONVINCING, FACTORY, Fact, Family, Match
@@ -55,7 +55,8 @@ class MLP(Family):
         ordered, written = in_order(linears), recurrent(layers)
         if written and not ordered:
             return None
-        doubts = (*_doubts(linears, ordered), *two_networks(layers), *map(gates_sentence, written[:1]))
+        recurrence = [perhaps] if (perhaps := perhaps_recurrent(layers)) else map(gates_sentence, written[:1])
+        doubts = (*_doubts(linears, ordered), *two_networks(layers), *recurrence)
         rest = _rest(layers)
         strength = part(layers, rest)
         evidence = [f"{len(linears)} × linear layer: {listed(linears, 6)}"]

@@ -91,3 +91,27 @@ def test_a_convolution_over_time_is_called_one(made: nn.Module) -> None:
 def test_an_empty_one_is_no_bilinear_layer() -> None:
     found = seen(module(b=module(weight=torch.empty(0, 8, 8)), fc=nn.Linear(16, 3)))
     assert not any("bilinear" in sentence for sentence in found.contradictions)
+
+
+@pytest.mark.parametrize("names", [("Wx", "Wh", "Wy"), ("W_x", "W_h", "W_y"), ("inp", "rec", "out"), ("inp", "reservoir", "readout")])
+def test_a_recurrence_of_textbooks_is_called_one(names: tuple[str, str, str]) -> None:
+    found = seen(textbook(*names))
+    assert (found.name, found.alternatives) == ("rnn", ("mlp",))
+
+
+@pytest.mark.parametrize("names", [("fc_x", "fc_h", "fc_y"), ("lin_x", "lin_h", "lin_y"), ("U", "W", "V"), ("W", "U", "V")])
+def test_where_names_leave_it_open_recurrence_is_an_alternative(names: tuple[str, str, str]) -> None:
+    found = seen(textbook(*names))
+    assert (found.name, set(found.alternatives)) == ("unknown", {"mlp", "rnn"})
+    assert any("of a recurrence?" in sentence for sentence in found.contradictions)
+
+
+@pytest.mark.parametrize("names", [("U", "W", "V"), ("Wx", "Wh", "Wy"), ("fc_x", "fc_h", "fc_y")])
+def test_the_same_names_on_layers_of_other_widths_are_a_perceptron(names: tuple[str, str, str]) -> None:
+    first, second, third = names
+    found = seen(module(**{first: nn.Linear(10, 32), second: nn.Linear(32, 24), third: nn.Linear(24, 5)}))
+    assert (found.name, found.alternatives) == ("mlp", ())
+
+
+def textbook(first: str, second: str, third: str) -> nn.Module:
+    return module(**{first: nn.Linear(10, 32), second: nn.Linear(32, 32), third: nn.Linear(32, 5)})

@@ -14,7 +14,7 @@ from fifomark.families.checks import bounded, inside_layers, misfit
 from fifomark.families.family import CONVINCING, FACTORY, Fact, Family, Match
 from fifomark.families.layers import Kind, Layers, Leaf, listed
 from fifomark.families.logistic import flat, may_be_embedding, part, wrong_width
-from fifomark.families.promises import back_and_forth
+from fifomark.families.promises import back_and_forth, side_by_side
 from fifomark.families.promises import doubts as promised_otherwise
 from fifomark.families.recurrence import gates_sentence
 
@@ -128,6 +128,7 @@ def _doubts(linears: tuple[Leaf, ...], ordered: tuple[Leaf, ...] | None) -> Iter
     yield from promised_otherwise(linears)
     if ordered:
         yield from back_and_forth(ordered)
+        yield from side_by_side(ordered)
 
 
 def _broken(layers: Layers) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
-from zoo.specimen import Specimen, module
+from zoo.specimen import Specimen, linears, mlp, module
 
 from fifomark.core.weights import FamilySeen
 from fifomark.families import registry
@@ -115,3 +115,35 @@ def test_the_same_names_on_layers_of_other_widths_are_a_perceptron(names: tuple[
 
 def textbook(first: str, second: str, third: str) -> nn.Module:
     return module(**{first: nn.Linear(10, 32), second: nn.Linear(32, 32), third: nn.Linear(32, 5)})
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        module(H=linears(16, 16, 16), T=linears(16, 16, 16), out=nn.Linear(16, 2)),
+        module(models=linears(4, 4, 4, 4)),
+        module(net=module(models=[mlp(4, 4, 4), mlp(4, 4, 4)])),
+        module(trunk=nn.Linear(8, 8), head_a=nn.Linear(8, 8), head_b=nn.Linear(8, 8)),
+        module(encoder=nn.Linear(8, 8), mu=nn.Linear(8, 8), logvar=nn.Linear(8, 8)),
+        module(actor=mlp(8, 8, 8), critic=mlp(8, 8, 1)),
+    ],
+)
+def test_square_layers_side_by_side_fit_in_a_chain_and_are_no_perceptron(made: nn.Module) -> None:
+    found = seen(made)
+    assert (found.name, found.alternatives) == ("unknown", ("mlp",))
+    assert any("side by side" in sentence for sentence in found.contradictions)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        module(head=mlp(8, 8, 8, 2)),
+        module(trunk=nn.Linear(8, 8), head1=nn.Linear(8, 6), head2=nn.Linear(6, 2)),
+        module(models=linears(9, 8, 4)),
+        module(h=nn.Linear(8, 8), out=nn.Linear(8, 2)),
+        module(value=mlp(8, 8, 1)),
+    ],
+)
+def test_one_head_or_those_of_other_widths_are_a_perceptron(made: nn.Module) -> None:
+    found = seen(made)
+    assert (found.name, found.contradictions) == ("mlp", ())

@@ -1,7 +1,7 @@
 """One recurrent cell written by hand, of linear layers, under the usual names.
 
-Three ways: a layer for the input beside one for the state (x2h, h2h), all gates in one matrix each; four gates of an LSTM, each a layer
-over input and state side by side (forget_gate, …); one layer over both, as PyTorch's tutorial has it (i2h).
+Three ways: a layer for the input beside one for the state (x2h, h2h; Wx, Wh), all gates in one matrix each; four gates of an LSTM, each a
+layer over input and state side by side (forget_gate, …); one layer over both, as PyTorch's tutorial has it (i2h).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from fifomark.families.attention import words_of
-from fifomark.families.census import recurrent
+from fifomark.families.census import SIDES, beside, recurrent
 from fifomark.families.layers import Kind, Layers, Leaf
 
 _LINEAR = (Kind.LINEAR, Kind.MATRIX)
@@ -74,8 +74,13 @@ def _beside(candidates: Sequence[Leaf]) -> Iterator[ByHand]:
     for state in candidates:
         rows, hidden = state.shape
         if state.last.lower() in _OF_STATE and rows % hidden == 0 and rows // hidden in _CELLS and (state.parent, rows) in inputs:
-            of_input = inputs[state.parent, rows]
-            yield ByHand(_CELLS[rows // hidden], of_input.shape[1], hidden, state, of_input)
+            yield _of_two(inputs[state.parent, rows], state)
+    yield from (_of_two(*pair) for pair in beside(candidates, SIDES) if pair[1].shape[0] // pair[1].shape[1] in _CELLS)
+
+
+def _of_two(of_input: Leaf, of_state: Leaf) -> ByHand:
+    rows, hidden = of_state.shape
+    return ByHand(_CELLS[rows // hidden], of_input.shape[1], hidden, of_state, of_input)
 
 
 def _apart(candidates: Sequence[Leaf]) -> Iterator[ByHand]:

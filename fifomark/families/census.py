@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from fifomark.families.attention import Site, sites, words_of
@@ -14,10 +14,15 @@ _PAIRS: Final = (
     (("teacher",), ("student",)),
     (("online", "policy_net", "q_net", "qnetwork_local"), ("target", "target_net", "q_target", "qnetwork_target")),
 )
-_H2H: Final = frozenset(("h2h", "hh", "whh", "hidden2hidden", "hiddentohidden", "hidden_to_hidden", "w_hh", "hid2hid", "recurrent"))
+_H2H: Final = frozenset(
+    ("h2h", "hh", "whh", "hidden2hidden", "hiddentohidden", "hidden_to_hidden", "w_hh", "hid2hid", "recurrent", "reservoir")
+)
 _X2H: Final = frozenset(("i2h", "x2h", "input_to_hidden", "inputtohidden", "input2hidden", "in2hidden"))
+SIDES: Final = (("wx", "wh"), ("w_x", "w_h"), ("inp", "rec"), ("in", "rec"), ("input", "rec"), ("w_in", "w_rec"))
+"""What layers from the input and from the state are called beside each other, and nothing else is."""
+_PERHAPS_SIDES: Final = (("u", "w"), ("w", "u"), ("fc_x", "fc_h"), ("lin_x", "lin_h"), ("linear_x", "linear_h"))
 _CELLS: Final = ("lstm", "cell", "gates")
-_GATED: Final = frozenset(("forget", "reset", "update"))  # no other kind of layer has gates with these names
+_GATED: Final = ((4, ("forget", "in", "out")), (3, ("reset", "update")))  # gates of an LSTM and of a GRU, and how words for them begin
 _CARRIERS: Final = (Kind.LINEAR, Kind.MATRIX, Kind.CONV, Kind.RECURRENT, Kind.CELL, Kind.ATTENTION)
 _PAPER: Final = frozenset(source + gate for source in "ixh" for gate in "rznfogci")
 _WORD: Final = {"cnn": "convolutions", "rnn": "recurrent layers", "transformer": "attention"}
@@ -30,11 +35,21 @@ def recurrent(layers: Layers) -> tuple[Leaf, ...]:
 
 def _recurrent(layers: Layers) -> tuple[Leaf, ...]:
     matrices = layers.of(Kind.LINEAR, Kind.MATRIX, Kind.OTHER)
-    by_hand = dict.fromkeys(leaf for leaf in matrices if len(leaf.last) <= 24 and steps(leaf))
+    by_hand = dict.fromkeys(_stepping(matrices))
+    by_hand |= dict.fromkeys(leaf for pair in beside(matrices, SIDES) for leaf in pair)
     by_hand |= dict.fromkeys(_gates(matrices))
     by_hand |= dict.fromkeys(_paired(matrices))
     by_hand |= dict.fromkeys(leaf for leaf in layers.of(Kind.LINEAR, Kind.MATRIX, Kind.CONV) if _takes_a_state(leaf))
     return (*layers.of(Kind.RECURRENT, Kind.CELL), *by_hand)
+
+
+def _stepping(matrices: tuple[Leaf, ...]) -> Iterator[Leaf]:
+    """Layers called i2h or h2h. An i2h alone takes input and state side by side, more than it gives: a perceptron may call its first so."""
+    named = [leaf for leaf in matrices if len(leaf.last) <= 24 and steps(leaf)]
+    with_state = {leaf.parent for leaf in named if leaf.last.lower() in _H2H}
+    for leaf in named:
+        if leaf.parent in with_state or leaf.shape[1] > leaf.shape[0]:
+            yield leaf
 
 
 def steps(leaf: Leaf) -> bool:
@@ -46,20 +61,37 @@ def steps(leaf: Leaf) -> bool:
     return name in _X2H or (rows % columns == 0 and rows // columns in _GATES)
 
 
+def beside(matrices: Sequence[Leaf], names: Sequence[tuple[str, str]]) -> Iterator[tuple[Leaf, Leaf]]:
+    """(from the input, from the state): siblings under two such names, with as many rows, and the state is as wide as one of the gates."""
+    named = {(leaf.parent, leaf.last.lower()): leaf for leaf in matrices if len(leaf.shape) == 2 and len(leaf.last) <= 12}
+    for (parent, name), state in named.items():
+        rows, hidden = state.shape
+        for of_input, of_state in names:
+            first = named.get((parent, of_input)) if name == of_state else None
+            if first and first.shape[0] == rows and hidden and rows % hidden == 0 and rows // hidden in _GATES:
+                yield first, state
+
+
+def perhaps_recurrent(layers: Layers) -> str | None:
+    """A sentence where nothing carries the network for sure, and two layers are called as textbooks call those of a recurrence."""
+    if any(parameters(layers).values()):
+        return None
+    pair = next(beside(layers.of(Kind.LINEAR, Kind.MATRIX), _PERHAPS_SIDES), None)
+    return f"{pair[1]} beside {pair[0]}: of the state and of the input of a recurrence?" if pair else None
+
+
 def _gates(matrices: tuple[Leaf, ...]) -> Iterator[Leaf]:
-    """Gates of a hand-written LSTM or GRU: siblings of one shape, one of them called forget, reset or update."""
-    parents: dict[str, list[Leaf]] = {}
+    """Gates of a hand-written LSTM or GRU: siblings of one shape, as many as it has. One word alone is no gate: others update as well."""
+    parents = {leaf.parent for leaf in matrices if any(words[0] in leaf.last[:24].lower() for _, words in _GATED)}
+    siblings: dict[tuple[str, tuple[int, ...]], list[Leaf]] = {}
     for leaf in matrices:
-        if any(word in leaf.last[:24].lower() for word in _GATED):
-            parents.setdefault(leaf.parent, [])
-    if parents:
-        for leaf in matrices:
-            if leaf.parent in parents:
-                parents[leaf.parent].append(leaf)
-    for leaves in parents.values():
-        gates = [leaf for leaf in leaves if leaf.shape == leaves[0].shape and len(leaf.shape) == 2]
-        if len(gates) >= 2:
-            yield from gates
+        if leaf.parent in parents and len(leaf.shape) == 2:
+            siblings.setdefault((leaf.parent, leaf.shape), []).append(leaf)
+    for leaves in siblings.values():
+        called = [word for leaf in leaves for word in words_of(leaf.last[:24])]
+        for many, starts in _GATED:
+            if len(leaves) >= many and all(any(word.startswith(start) for word in called) for start in starts):
+                yield from leaves
 
 
 def _paired(matrices: tuple[Leaf, ...]) -> Iterator[Leaf]:

@@ -29,6 +29,7 @@ _LANES = {
     Kind.MATRIX: "linear",
     Kind.SCALE: "prelu",
 }
+_FLAT = (Kind.LINEAR, Kind.MATRIX)
 _ADVICE = "Build the model with the layers that the task lists, and train it again."
 
 
@@ -96,6 +97,7 @@ class CNN(Family):
 
 def _doubts(layers: Layers) -> Iterator[str]:
     yield from _pointwise(layers)
+    yield from _bilinear(layers)
     convolutions, linears = layers.of(Kind.CONV), layers.of(Kind.LINEAR, Kind.MATRIX)
     gaps = breaks(linears)
     if len(gaps) > len(convolutions):
@@ -112,6 +114,26 @@ def _pointwise(layers: Layers) -> Iterator[str]:
     strange = [leaf for leaf in layers.of(Kind.OTHER) if leaf.shape]
     if strange and sum(leaf.numel for leaf in strange) > sum(leaf.numel for leaf in convolutions):
         yield f"more parameters than in all convolutions are in no layer: {listed(strange)}"
+
+
+def _bilinear(layers: Layers) -> Iterator[str]:
+    """A doubt where all there is may be an nn.Bilinear, (out, a, b), as well as a convolution of a channels with a kernel of b."""
+    convolutions = layers.of(Kind.CONV)
+    if not all(map(_like_bilinear, convolutions)):
+        return
+    only = convolutions[0]
+    if len(convolutions) == 1:  # in an nn.Sequential no layer has two inputs; what is flattened after it is longer than what it gives
+        following = next((leaf.shape[1] for leaf in layers.leaves[layers.leaves.index(only) :] if leaf.kind in _FLAT), 0)
+        doubtful = not only.last.isdigit() and (following <= only.shape[0] or following % only.shape[0] != 0)
+    else:  # beyond the first convolution channels are more than steps of the kernel
+        doubtful = all(leaf.shape[2] >= leaf.shape[1] for leaf in convolutions)
+    if doubtful:
+        yield f"{only} may be a bilinear layer of {only.shape[1]} and {only.shape[2]} inputs"
+
+
+def _like_bilinear(leaf: Leaf) -> bool:
+    called = any(word in leaf.path[-80:].lower() for word in ("conv", "cnn"))
+    return len(leaf.shape) == 3 and leaf.shape[0] > 0 and min(leaf.shape[1:]) > 1 and not called and not _turned(leaf)
 
 
 def _turned(leaf: Leaf) -> bool:

@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from fifomark.core.errors import CannotBuild
 from fifomark.core.findings import Finding
 from fifomark.families.attention import sites
-from fifomark.families.census import recurrent, two_networks
+from fifomark.families.census import perhaps_recurrent, recurrent, two_networks
 from fifomark.families.chain import ACTIVATIONS, NORMS, breaks, gives_back, in_order, place_norms
 from fifomark.families.checks import bounded, inside_layers, misfit
 from fifomark.families.family import CONVINCING, FACTORY, Fact, Family, Match
 from fifomark.families.layers import Kind, Layers, Leaf, listed
 from fifomark.families.logistic import flat, may_be_embedding, part, wrong_width
-from fifomark.families.promises import back_and_forth
+from fifomark.families.promises import back_and_forth, side_by_side
 from fifomark.families.promises import doubts as promised_otherwise
+from fifomark.families.recurrence import gates_sentence
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,10 +50,13 @@ class MLP(Family):
 
     def judge(self, layers: Layers) -> Match | None:
         linears = layers.of(Kind.LINEAR, Kind.MATRIX)
-        if len(linears) < 2 or layers.of(Kind.CONV) or recurrent(layers) or sites(layers):
+        if len(linears) < 2 or layers.of(Kind.CONV, Kind.RECURRENT, Kind.CELL) or sites(layers):
             return None
-        ordered = in_order(linears)
-        doubts = (*_doubts(linears, ordered), *two_networks(layers))
+        ordered, written = in_order(linears), recurrent(layers)
+        if written and not ordered:
+            return None
+        recurrence = [perhaps] if (perhaps := perhaps_recurrent(layers)) else map(gates_sentence, written[:1])
+        doubts = (*_doubts(linears, ordered), *two_networks(layers), *recurrence)
         rest = _rest(layers)
         strength = part(layers, rest)
         evidence = [f"{len(linears)} × linear layer: {listed(linears, 6)}"]
@@ -124,6 +128,7 @@ def _doubts(linears: tuple[Leaf, ...], ordered: tuple[Leaf, ...] | None) -> Iter
     yield from promised_otherwise(linears)
     if ordered:
         yield from back_and_forth(ordered)
+        yield from side_by_side(ordered)
 
 
 def _broken(layers: Layers) -> Iterator[Finding]:

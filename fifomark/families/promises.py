@@ -23,8 +23,16 @@ _STARTS: Final = {
     "expert": "a mixture of experts",
     "lora": "a low-rank adapter",
     "highway": "a gated layer",
+    "message": "a graph network",
 }
-_WORDS: Final = {"gate": "a gated layer", "gates": "a gated layer", "gat": "a graph network", "cell": "a recurrent layer"}
+_WORDS: Final = {
+    **dict.fromkeys(("gate", "gates", "forget", "reset", "update"), "a gated layer"),
+    "gat": "a graph network",
+    "cell": "a recurrent layer",
+}
+_LISTS: Final = ("models", "members", "ensemble", "learners", "heads", "branches", "towers")  # what is in them runs side by side
+_SIDES: Final = (("head",), ("branch",), ("tower",))
+_PAIRS: Final = (("h", "t"), ("actor", "critic"), ("policy", "value"), ("mu", "logvar"), ("mu", "log_std"), ("mean", "log_std"))
 _PREFIXES: Final = tuple(_STARTS)
 
 
@@ -65,6 +73,25 @@ def doubts(linears: Sequence[Leaf]) -> Iterator[str]:
             break
     if found := turned(linears):
         yield f"{found} is (in, out): graph convolutions and other frameworks have it so, torch's linear layers (out, in)"
+
+
+def side_by_side(linears: Sequence[Leaf]) -> Iterator[str]:
+    """A sentence where two parts are called as those that take the same are (heads, models of an ensemble), and are as wide."""
+    firsts: dict[tuple[str, str], Leaf] = {}
+    for leaf in linears:
+        above, names = "", leaf.path[-120:].lower().split(".")
+        for name in names:
+            firsts.setdefault((above, name), leaf)
+            above = f"{above}.{name}"
+    beside: dict[tuple[str, tuple[str, ...]], Leaf] = {}
+    for (above, name), leaf in firsts.items():
+        holder = above.rpartition(".")[2]
+        kinds = [*(pair for pair in _PAIRS if name in pair), *(side for side in _SIDES if name.startswith(side))]
+        for kind in [(holder,)] if holder in _LISTS else kinds:
+            other = beside.setdefault((above, kind), leaf)
+            if other is not leaf and other.shape[1] == leaf.shape[1]:
+                yield f"{other} and {leaf} are called as layers side by side, which take the same"
+                return
 
 
 def back_and_forth(linears: Sequence[Leaf]) -> Iterator[str]:

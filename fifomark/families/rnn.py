@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 from fifomark.core.errors import CannotBuild
 from fifomark.core.findings import Finding
 from fifomark.families.by_hand import ByHand, by_hand
-from fifomark.families.census import recurrent, share, steps
+from fifomark.families.census import perhaps_recurrent, recurrent, share, steps
 from fifomark.families.chain import ACTIVATIONS, NORMS, in_order
 from fifomark.families.checks import bounded, inside_layers, misfit
 from fifomark.families.family import CONVINCING, FACTORY, Fact, Family, Match, NotAllowed
@@ -75,7 +75,7 @@ class RNN(Family):
     def judge(self, layers: Layers) -> Match | None:
         there = recurrent(layers)
         if not there:
-            return None
+            return self._perhaps(layers)
         stepping = set(there)
         strength, others = share(layers, self.name)
         evidence = [gates_sentence(leaf) for leaf in there[:6]]
@@ -91,6 +91,12 @@ class RNN(Family):
         doubts = () if layers.of(Kind.CONV) else tuple(graph(head))
         against = (*doubts, *(f"also {other}" for other in others))
         return Match(self.name, min(strength, CONVINCING - 0.1) if doubts else strength, tuple(evidence), against, read, layers)
+
+    def _perhaps(self, layers: Layers) -> Match | None:
+        if sentence := perhaps_recurrent(layers):
+            against = ("layers of a perceptron may be called so as well",)
+            return Match(self.name, CONVINCING - 0.1, (sentence,), against, {}, layers)
+        return None
 
     def invariants(self, match: Match) -> list[Finding]:
         return bounded(_broken(match.layers))

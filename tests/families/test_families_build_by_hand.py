@@ -86,6 +86,8 @@ class Network(nn.Module):
 
 CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "elman": (lambda: Cell(1, names=("W_xh", "W_hh")), {}),
+    "elman of a textbook": (lambda: Cell(1, names=("Wx", "Wh")), {}),
+    "gru of a textbook": (lambda: Cell(3, "rzn", names=("inp", "rec")), {}),
     "elman with relu": (lambda: Cell(1, act=torch.relu), {"nonlinearity": "relu"}),
     "gru": (lambda: Cell(3, "rzn"), {}),
     "gru in another order": (lambda: Cell(3, "zrn"), {"gate_order": "zrn"}),

@@ -5,12 +5,12 @@ What goes wrong in one is its own error, by name: never a submitter's, and never
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple
 
 from fifomark.core.errors import ConfigError, PluginFailed
+from fifomark.core.nearest import nearest
 from fifomark.core.outcome import PluginUsed
 from fifomark.core.text import shown
 
@@ -45,8 +45,8 @@ def check(group: str, name: str, place: object, key: str) -> None:
     """ConfigError, about `key` in the file `place`, where no plugin of the group has this name, or more than one has."""
     found = _entries(group, name)
     if not found:
-        near = difflib.get_close_matches(name, names(group), n=1, cutoff=0.5)
-        known = f"did you mean {near[0]!r}?" if near else f"installed: {', '.join(names(group)) or 'none'}"
+        near = nearest(name, names(group))
+        known = f"did you mean {near!r}?" if near else f"installed: {', '.join(names(group)) or 'none'}"
         raise ConfigError(place, key, f"no plugin of {group} is called {name!r}", known)
     if len(found) > 1:
         owners = " and ".join(sorted(_used(entry).distribution for entry in found))

@@ -12,7 +12,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import msgspec
 
 from fifomark.core.errors import ConfigError
-from fifomark.core.wording import nearest, problem
+from fifomark.core.nearest import nearest
+from fifomark.core.wording import problem
 
 T = TypeVar("T")
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)

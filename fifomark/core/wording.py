@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import date, time
 
 _EXPECTED = re.compile(r"Expected `(?P<types>[^`]*)`(?P<bounds>.*?)(?:, got .*)?$", re.DOTALL)
@@ -28,20 +27,6 @@ _BOUNDS = (
     (re.compile(r" < (?P<n>\S+)$"), " below {n}"),
     (re.compile(r" with a timezone component$"), " and its zone"),
 )
-# What others call it, where no likeness of letters would tell.
-_ALSO = {"gpu": "cuda", "fp32": "float32", "float": "float32", "fp64": "float64", "double": "float64", "bf16": "bfloat16"}
-
-
-def nearest(name: str, known: Sequence[str]) -> str | None:
-    """Which of `known` was meant by `name`: what it is called elsewhere, what alone begins with it, or else what is most like it."""
-    small = name.casefold()
-    if _ALSO.get(small, "") in known:
-        return _ALSO[small]
-    begun = [one for one in known if len(small) > 2 and one.casefold().startswith(small)]
-    if len(begun) == 1:
-        return begun[0]
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return near[0] if near else next((one for one in known if one.casefold() == small), None)
 
 
 def problem(error: str, value: object) -> str:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from fifomark.core.errors import CannotBuild, ConfigError, DeclarationMissing
 from fifomark.core.findings import Finding
+from fifomark.core.nearest import nearest
 from fifomark.core.weights import TensorSpec
-from fifomark.core.wording import nearest
 from fifomark.families.layers import Layers, read
 
 if TYPE_CHECKING:

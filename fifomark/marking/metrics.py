@@ -21,9 +21,9 @@ from torch import Tensor
 from torchmetrics import Metric as TorchMetric
 
 from fifomark.core.errors import ConfigError
+from fifomark.core.nearest import nearest
 from fifomark.core.outcome import Details, Metric
 from fifomark.core.text import shown
-from fifomark.core.wording import nearest
 from fifomark.marking.details import tally_of
 from fifomark.marking.intervals import RESAMPLES, Bootstrap, bootstrap95, wilson95
 from fifomark.marking.metric_names import BUILT_IN, more_is_better

@@ -24,9 +24,9 @@ from typing import Any
 
 from fifomark import plugins
 from fifomark.core.errors import ConfigError, FifomarkError
+from fifomark.core.nearest import nearest
 from fifomark.core.outcome import PluginUsed
 from fifomark.core.text import shown
-from fifomark.core.wording import nearest
 from fifomark.families.family import did_you_mean
 from fifomark.marking.rubric_hash import rubric_sha256
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from fifomark.core.wording import nearest
+from fifomark.core.nearest import nearest
 
 TASKS = ("multiclass-classification", "binary-classification", "multilabel-classification", "regression")
 

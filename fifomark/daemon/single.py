@@ -6,6 +6,7 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +14,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from fifomark.core.errors import ConfigError, InternalError, UsageError
+from fifomark.core.errors import ConfigError, InternalError, PluginFailed, UsageError
 from fifomark.core.inspection import Inspection
 from fifomark.core.outcome import Evaluation, Failed, Lost, Marked, MarkTicket, Outcome, Reason, Refused
 from fifomark.core.overruns import lost
@@ -24,6 +25,7 @@ from fifomark.core.submission import Identity, Submission
 from fifomark.core.text import shown
 from fifomark.daemon.dispatch import bounds
 from fifomark.daemon.tickets import original
+from fifomark.families import registry
 from fifomark.marking.grade import grade
 from fifomark.marking.rubric import FILE_NAME, load_rubric, rubric_sha256
 from fifomark.reports.compose import MARKED, compose, refusal
@@ -68,7 +70,7 @@ class Marker:
         timeline = [(State.SANITIZING, started)]
         with tempfile.TemporaryDirectory(prefix="fifomark-") as folder:
             clean = os.path.join(folder, "clean.pt")
-            inspection = self._sanitizer.inspect(path, clean_to=clean)
+            inspection = self._recognised(self._sanitizer.inspect(path, clean_to=clean))
             if inspection.verdict.refuses:
                 return self._report(submission, State.REJECTED, refusal(inspection.findings), timeline, inspection=inspection)
             timeline.append((State.EVALUATING, time.time()))
@@ -86,6 +88,14 @@ class Marker:
             )
         state, reason, parts = self._ending(outcome)
         return self._report(submission, state, reason, timeline, inspection=inspection, **parts)
+
+    def _recognised(self, seen: Inspection) -> Inspection:
+        """With the family that the rubric's plugins know. Of one that breaks its marking tells."""
+        if seen.weights is None or set(self.rubric.model.families) <= set(registry.FAMILIES):
+            return seen
+        with suppress(PluginFailed):
+            return replace(seen, family=registry.recognise(seen.weights.tensors, registry.with_plugins(self.rubric.model.families)))
+        return seen
 
     def _submission(self, path: AnyPath) -> Submission:
         seen, name = os.stat(path), os.path.basename(os.fspath(path))

@@ -18,6 +18,8 @@ from fifomark import plugins
 from fifomark.core.errors import ConfigError
 from fifomark.core.outcome import Failed, Outcome, PluginUsed, Sanitized, SanitizeTicket
 from fifomark.core.policy import Limits, Policy
+from fifomark.core.states import State
+from fifomark.daemon.single import Marker
 from fifomark.families import registry
 from fifomark.marking.python import check_callable, load_callable
 from fifomark.marking.rubric import load_rubric
@@ -76,6 +78,15 @@ def test_the_example_is_installed_named_and_marked_with(example: None, rubric: W
     assert evaluation.source == "family rbf"
     assert evaluation.assumed == ("kernel = gaussian (not declared)",)
     assert evaluation.plugins == (PluginUsed(group="fifomark.families", name="rbf", distribution="fifomark-plugin-example", version="0.1"),)
+
+
+def test_a_mark_without_a_spool_names_the_family_of_a_plugin_as_well(example: None, rubric: Write, tmp_path: Path) -> None:
+    torch.save(rbf(), tmp_path / "a.pt")
+    with Marker(rubric(), slot="cpu:1") as marker:
+        report = marker.mark(tmp_path / "a.pt")
+    assert report.state is State.DONE
+    assert report.model is not None
+    assert report.model.family == "rbf"
 
 
 def test_what_a_plugin_says_of_weights_is_the_submitters(example: None, rubric: Write) -> None:

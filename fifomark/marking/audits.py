@@ -43,15 +43,20 @@ _ORDER = _Kind("order", "FM609", "nor on the order of the examples", "the output
 
 
 class Probe:
-    """A few of the first examples, run backwards before the marking: does the model run at all, and gives it later, forwards and in
-    batches of another size, what it gave then?"""
+    """A few of the first examples, run backwards before the marking: does the model run at all, gives it later, forwards and in batches of
+    another size, what it gave then, and the same once more when it has seen everything?"""
 
     def __init__(self, runner: Runner, inputs: Inputs, labels: Tensor, batch: int) -> None:
         """`batch` is the size that marking will use. Misbehaved or OutOfMemory as of Runner.outputs."""
         self._runner, self._inputs, self._labels = runner, inputs, labels
         count = min(PROBED if batch > PROBED else max(1, batch // 2), len(labels))
-        backwards = torch.arange(count - 1, -1, -1)
-        self.outputs = runner.outputs([tensor[:count][backwards] for tensor in inputs], tuple(labels[:count].shape))[backwards]
+        self._backwards = torch.arange(count - 1, -1, -1)
+        self.outputs = self._look()
+
+    def _look(self) -> Tensor:
+        count = len(self._backwards)
+        shape = tuple(self._labels[:count].shape)
+        return self._runner.outputs([tensor[:count][self._backwards] for tensor in self._inputs], shape)[self._backwards]
 
     def audit(self, rules: Audits, marked: Tensor, batch: int) -> Audited:
         """`marked` are the outputs of the first examples as they were marked, in batches of `batch`."""
@@ -59,12 +64,14 @@ class Probe:
         asked = [(kind, what) for kind, what in kinds if what != "off"]
         if not asked:
             return Audited((), ())
-        if _apart(self.outputs, marked[: len(self.outputs)]) <= rules.tolerance:
+        later = _apart(self.outputs, self._look())
+        if max(later, _apart(self.outputs, marked[: len(self.outputs)])) <= rules.tolerance:
             return Audited(tuple(Audit(id=kind.id, passed=True, message=kind.passed) for kind, _ in asked), ())
-        return self._each(asked, rules.tolerance, marked, batch)
+        changed = f"they differ by up to {later:.3g} of their size once all examples were seen" if later > rules.tolerance else None
+        return self._each(asked, rules.tolerance, min(EXAMPLES, len(marked)), batch, changed)
 
-    def _each(self, asked: list[tuple[_Kind, Consequence]], tolerance: float, marked: Tensor, batch: int) -> Audited:
-        count = min(EXAMPLES, len(marked))
+    def _each(self, asked: list[tuple[_Kind, Consequence]], tolerance: float, count: int, batch: int, changed: str | None) -> Audited:
+        """`changed`: how its outputs have, since they were first looked at."""
         audits: list[Audit] = []
         findings: list[Finding] = []
         ways: dict[str, Callable[[], Tensor]] = {
@@ -75,7 +82,7 @@ class Probe:
         first = self._run(torch.arange(count), batch)
         for kind, consequence in asked:
             untold = any(finding.code == _REPEAT.code for finding in findings)
-            evidence = _UNTOLD if untold else self._differing(first, ways[kind.id], tolerance)
+            evidence = _UNTOLD if untold else self._differing(first, ways[kind.id], tolerance) or (changed if kind is _REPEAT else None)
             audits.append(
                 Audit(id=kind.id, passed=evidence is None, message=_UNTOLD if untold else kind.failed if evidence else kind.passed)
             )

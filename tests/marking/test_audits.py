@@ -43,6 +43,14 @@ class OverTheBatch(Net):
         return functional.softmax(self.layer(x), dim=0)
 
 
+class Later(Net):
+    """Honest for its first calls."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.layer(x) + (1.0 if self.calls > 3 else 0.0) * torch.eye(3)[0]
+
+
 class NotAlone(Net):
     """As batch normalisation without running statistics."""
 
@@ -75,7 +83,7 @@ def test_an_honest_model_passes_them_all_by_one_look() -> None:
     seen = measured(model)
     assert {audit.id: audit.passed for audit in seen.audits} == {"repeat": True, "batch_size": True, "order": True}
     assert seen.findings == ()
-    assert forwards == [8, 32, 32, 32, 4]
+    assert forwards == [8, 32, 32, 32, 4, 8]
 
 
 @pytest.mark.parametrize(
@@ -92,6 +100,12 @@ def test_what_goes_wrong_is_told_apart(model: type[Net], failed: set[str], codes
     assert [finding.code for finding in seen.findings] == codes
     assert all(finding.level is Level.WARNING for finding in seen.findings)
     assert "of 64 predictions change" in str(seen.findings[-1].evidence)
+
+
+def test_a_model_that_changes_once_it_was_looked_at_does_not_repeat() -> None:
+    (finding,) = measured(Later()).findings
+    assert finding.code == "FM607"
+    assert "once all examples were seen" in str(finding.evidence)
 
 
 def test_a_model_that_runs_on_a_batch_and_not_on_one_example_depends_on_the_batch() -> None:

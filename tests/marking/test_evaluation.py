@@ -180,7 +180,7 @@ def test_out_of_memory_halves_the_batch_and_runs_everything_again() -> None:
     model = _Greedy(20)
     seen = run(model, torch.randn(100, 4), 64)
     assert [audit.message for audit in seen.audits if not audit.passed] == ["out of memory with 64 examples at once: marked with 16"]
-    assert model.seen == [8, 64, 8, 32, 8, *[16] * 6, 4]
+    assert model.seen == [8, 64, 8, 32, 8, *[16] * 6, 4, 8]
     assert seen.metrics[0].n == 100
 
 

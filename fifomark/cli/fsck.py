@@ -39,7 +39,12 @@ def fsck(
             problems = [problem for problem in _problems(layout) if problem in problems]
     for problem in problems:
         json_line(problem) if json else print(_line(problem))
-    print(f"{len(problems)} problems; mend them with: fifomark fsck --repair" if problems else "ledger and folders agree", file=sys.stderr)
+    print(
+        f"{len(problems)} problem{'s' if len(problems) > 1 else ''}; mend them with: fifomark fsck --repair"
+        if problems
+        else "ledger and folders agree",
+        file=sys.stderr,
+    )
     return Exit.NO if problems else Exit.FINE
 
 

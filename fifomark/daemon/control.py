@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sqlite3
 import time
 from collections.abc import Sequence
 
-from fifomark.core.errors import InternalError
+from fifomark.core.errors import FifomarkError, InternalError
 from fifomark.core.keeping import Pruned
-from fifomark.core.requests import Answer, Done, Request, Verb
+from fifomark.core.requests import MAX_IDS, Answer, Done, Request, Verb
 from fifomark.core.states import State
 from fifomark.core.submission import Submission
 from fifomark.core.text import shown
@@ -18,13 +20,19 @@ from fifomark.spool.lock import held, holder
 from fifomark.spool.requests import answer, ask, pending
 from fifomark.spool.spool import Spool
 
+_log = logging.getLogger(__name__)
 _PATIENCE = 30.0  # seconds: a daemon answers within one, unless it is just admitting many files, or hangs
 
 
 def steer(root: str | os.PathLike[str], verb: Verb, ids: Sequence[int] = (), stage: Pruned = Pruned.NOTHING) -> Answer:
     """Let `verb` be done to the submissions `ids`; SpoolError where there is no spool, InternalError where its daemon does not answer."""
-    spool = Spool(root)
-    request = Request(verb=verb, ids=tuple(dict.fromkeys(ids)), stage=stage)
+    spool, wanted = Spool(root), tuple(dict.fromkeys(ids))
+    parts = [wanted[at : at + MAX_IDS] for at in range(0, len(wanted), MAX_IDS)] or [()]
+    answers = [_steered(spool, Request(verb=verb, ids=part, stage=stage)) for part in parts]
+    return Answer(results=tuple(result for said in answers for result in said.results))
+
+
+def _steered(spool: Spool, request: Request) -> Answer:
     if holder(spool.layout) is None:
         with held(spool.layout), Ledger(spool.layout.ledger) as ledger:
             return obey(spool, ledger, request, time.time())
@@ -38,7 +46,14 @@ def obey_requests(spool: Spool, ledger: Ledger, now: float) -> bool:
     """Do what was asked of the daemon, and answer; whether anything was."""
     asked = list(pending(spool.layout))
     for path, request in asked:
-        answer(path, obey(spool, ledger, request, now))
+        try:
+            said = obey(spool, ledger, request, now)
+        except (FifomarkError, OSError, sqlite3.Error):
+            raise  # not the request's fault: it is there for the next daemon
+        except Exception as e:  # ours; the next daemon would come to the same end
+            _log.exception("a request to %s could not be done", request.verb)
+            said = Answer(results=(Done(id=None, done=False, message=f"{request.verb} failed: {type(e).__name__}: {e}; see the log"),))
+        answer(path, said)
     return bool(asked)
 
 

@@ -200,6 +200,8 @@ class Ledger:
         return submission
 
     def find(self, id: int) -> Submission | None:
+        if not 0 < id < 1 << 63:  # what SQLite counts with
+            return None
         return next(iter(self._select("id = ?", "", (id,))), None)
 
     def named(self, name: str) -> list[Submission]:

@@ -108,7 +108,10 @@ def publishing(path: str, *, durable: bool = True) -> Iterator[int]:
     """A descriptor to write to; what was written appears at `path` whole, and fsynced if it is to outlive a power cut, or not at all."""
     folder, name = os.path.split(path)
     temporary = os.path.join(folder, f".{name}.tmp")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+    try:
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o644)
+    except OSError as e:
+        raise OSError(e.errno, e.strerror, path) from e  # a name that was asked for
     try:
         with _naming(path):
             yield fd

@@ -36,8 +36,8 @@ def test_where_too_few_files_may_be_open_it_is_said_what_to_do(tmp_path: Path, l
 
 def test_a_batch_needs_more_open_files_than_one(tmp_path: Path) -> None:
     assert inspected("-n 300", tmp_path).returncode == 0
-    assert "ulimit -n 316" in inspected("-n 300", tmp_path, "--isolation", "batch").stderr
-    assert inspected("-n 316", tmp_path, "--isolation", "batch").returncode == 0
+    assert "ulimit -n 540" in inspected("-n 300", tmp_path, "--isolation", "batch").stderr
+    assert inspected("-n 540", tmp_path, "--isolation", "batch").returncode == 0
 
 
 FULL_BATCHES = """
@@ -45,12 +45,12 @@ import sys
 from fifomark.core.policy import Isolation
 from fifomark.sanitizer.sanitizer import Job, Sanitizer
 with Sanitizer(isolation=Isolation.BATCH) as one:
-    print({str(getattr(seen, "verdict", seen)) for seen in one.inspect_all(Job("a.pt", clean_to=f"{i}.clean") for i in range(200))})
+    print({str(getattr(seen, "verdict", seen)) for seen in one.inspect_all(Job("a.pt", clean_to=f"{i}.clean") for i in range(300))})
 """
 
 
 def test_what_is_asked_for_is_enough_for_full_batches(tmp_path: Path) -> None:
     (tmp_path / "a.pt").write_bytes(builders.logistic())
-    command = f"ulimit -n 316; exec {sys.executable} -c '{FULL_BATCHES}'"
+    command = f"ulimit -n 540; exec {sys.executable} -c '{FULL_BATCHES}'"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False)
     assert done.stdout == "{'clean'}\n", done.stderr

@@ -198,6 +198,37 @@ def test_a_daemon_answers_what_it_is_asked(bench: Bench) -> None:
     assert not [name for name in os.listdir(bench.root / "control") if "request" in name]
 
 
+@pytest.mark.parametrize("verb", ["hold", "release", "withdraw", "retry", "prune"])
+def test_an_id_beyond_what_the_ledger_counts_with_is_nobodys(bench: Bench, verb: Verb) -> None:
+    admitted(bench, "a.pt")
+    for id in (1 << 63, 10**30, 0, -1):
+        assert messages(steer(bench, verb, id)) == [(False, "no submission has this id")]
+    assert messages(steer(bench, "withdraw", 1, 1 << 63)) == [(True, "a.pt: withdrawn"), (False, "no submission has this id")]
+
+
+def test_a_request_that_breaks_is_answered_and_meets_no_other_daemon(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> Answer:
+        raise OverflowError("too large")
+
+    monkeypatch.setattr(control, "obey", broken)
+    asked: list[Answer | None] = []
+    asking = threading.Thread(target=lambda: asked.append(ask(bench.spool.layout, Request(verb="pause"), 60.0)))
+    asking.start()
+    while asking.is_alive():
+        bench.tick()
+    assert asked[0] is not None
+    assert messages(asked[0]) == [(False, "pause failed: OverflowError: too large; see the log")]
+    assert not list(pending(bench.spool.layout))
+
+
+def test_a_request_for_more_ids_than_one_holds_is_made_in_parts(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    admitted(bench, *(f"{i}.pt" for i in range(5)))
+    monkeypatch.setattr(control, "MAX_IDS", 2)
+    answer = control.steer(bench.root, "hold", [1, 2, 3, 4, 5, 5, 6])
+    assert [result.id for result in answer.results] == [1, 2, 3, 4, 5, 6]
+    assert [result.done for result in answer.results] == [True] * 5 + [False]
+
+
 def test_a_request_that_nobody_answers_is_taken_back(bench: Bench) -> None:
     assert ask(bench.spool.layout, Request(verb="pause"), 0.05) is None
     assert not list(pending(bench.spool.layout))

@@ -19,7 +19,7 @@ from fifomark.core.outcome import Failed, MarkTicket, Outcome, Refused
 from fifomark.marking.evaluation import Bench
 from fifomark.marking.rubric import rubric_sha256
 from fifomark.workers.main import serve_marking
-from fifomark.workers.post import READY, SPENT, UNFIT
+from fifomark.workers.post import LOADED, LOADING, READY, SPENT, UNFIT
 from fifomark.workers.process import BOOT_FAILURE
 from fifomark.workers.slots import Slot
 
@@ -134,7 +134,7 @@ def test_a_worker_whose_device_is_no_longer_fit_says_so_before_the_outcome(write
 
     serving = threading.Thread(target=serve)
     serving.start()
-    assert [ours.recv_bytes() for _ in range(2)] == [READY, SPENT]
+    assert [ours.recv_bytes() for _ in range(4)] == [READY, LOADING, LOADED, SPENT]
     outcome: Outcome = msgspec.json.decode(ours.recv_bytes(), type=Refused | Failed)
     ours.close()
     serving.join()

@@ -111,7 +111,7 @@ class Intake:
         self._resting[key] = (version, since if seen == version else now)
         # ctime moves with every write and cannot be set back; where its clock is not ours (a network file system), watching decides.
         rested = max(now - self._resting[key][1], now - ctime_ns / 1e9)
-        if rested < self._settle or (arrival.kind == "file" and _has_writer(os.path.join(self._incoming, *key))):
+        if rested < self._settle or (arrival.kind == "file" and _has_writer(os.path.join(self._incoming, key[0]), key[1])):
             self._settled.pop(key, None)
             return False
         del self._resting[key]
@@ -172,13 +172,15 @@ def _signed(value: int) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
-def _has_writer(path: str) -> bool:
+def _has_writer(folder: str, name: str) -> bool:
     """Whether someone has the file open for writing: then the kernel refuses a read lease (fcntl(2), F_SETLEASE).
 
+    Never of a file elsewhere, whatever is a link by now: who may drop files may also swap a folder for one.
     Where leases cannot be had (another owner's file, a network file system) the settle time alone decides.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with opened_folder(folder) as outer:
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=outer)
     except OSError:
         return False  # unreadable or gone: the claim will say so
     try:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fifomark.core.submission import Listing
-from fifomark.spool.intake import Intake
+from fifomark.spool.intake import Intake, _has_writer
 
 LATER = 10.0  # seconds after anything that these tests write
 
@@ -179,3 +179,12 @@ def test_a_subfolder_of_a_rubric_is_no_arrival_when_it_is_touched(incoming: Path
     (incoming / "new").mkdir()
     listing = Intake(str(incoming), settle=0.0).look(now_of(incoming) + LATER, [("", "digits"), ("", "new")], ("digits",), ("new",))
     assert listing == Listing()
+
+
+def test_a_writer_is_looked_for_in_the_folder_and_never_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    with open(tmp_path / "elsewhere/a.pt", "wb"):
+        assert _has_writer(str(tmp_path / "elsewhere"), "a.pt")
+        assert not _has_writer(str(tmp_path / "link"), "a.pt")
+    assert not _has_writer(str(tmp_path / "elsewhere"), "a.pt")

@@ -5,18 +5,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import select
 import signal
 import socket
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import IO
 
 import msgspec
 
-import fifomark
 from fifomark.core.catalogue import find
 from fifomark.core.errors import InternalError
 from fifomark.core.findings import Finding
@@ -24,17 +20,12 @@ from fifomark.core.policy import Limits
 from fifomark.core.record import Record
 from fifomark.sandbox.enter import InForce, Strictness
 from fifomark.sanitizer.batch import MAX_FILES
+from fifomark.sanitizer.parser_process import ANSWER_BYTES, PROGRAM, Server, readable, received, spawned
 from fifomark.sanitizer.parser_server import GAVE_UP, LENGTH_BYTES, READY
 from fifomark.torchfile.description import Description, decode
 
-# With -I and -S, and our own folder last, neither the working folder, nor PYTHONPATH, nor site-packages brings a module into the parser.
-PROGRAM = (
-    "import sys; sys.path.append({root!r}); from fifomark.sanitizer import parser_server; parser_server.main({fd}, sandbox={sandbox!r})"
-)
-_ROOT = os.path.dirname(os.path.dirname(os.path.realpath(fifomark.__file__)))
 _START_SECONDS = 30.0
 _GRACE_SECONDS = 5.0  # that the server may be late with its own clock
-_ANSWER_BYTES = 4096
 _KEPT = 4  # requests are under way at once, at most
 _AT_ONCE = 1 << 20  # bytes read from a pipe
 _SOON = 0.05  # seconds in which a small file is described
@@ -47,55 +38,6 @@ class _Ended(Record):
 
     code: int
     overdue: bool
-
-
-class Server:
-    """The process of a parser server, a child of this one, and `control`, the line to it."""
-
-    def __init__(self, pid: int, control: socket.socket, stderr: IO[bytes] | None = None) -> None:
-        """`stderr`: what it writes there; None where it writes where we do."""
-        self.pid, self.control, self.stderr = pid, control, stderr
-        self._pidfd = os.pidfd_open(pid)
-
-    @property
-    def alive(self) -> bool:
-        return not _readable(self._pidfd, 0.0)
-
-    def kill(self) -> None:
-        signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-
-    def end(self, seconds: float) -> None:
-        """It ends by itself, or is killed after so many."""
-        self.control.close()
-        if not _readable(self._pidfd, time.monotonic() + seconds):
-            self.kill()
-        os.waitpid(self.pid, 0)
-        os.close(self._pidfd)
-        if self.stderr is not None:
-            self.stderr.close()
-
-
-def _spawned(program: str, sandbox: Strictness) -> Server:
-    """InternalError where it cannot be started."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    stderr, its = os.pipe2(os.O_CLOEXEC)
-    line = theirs.fileno()
-    command = [sys.executable, "-I", "-S", "-c", program.format(root=_ROOT, fd=line, sandbox=sandbox)]
-    actions = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-        (os.POSIX_SPAWN_DUP2, its, 2),
-        (os.POSIX_SPAWN_DUP2, line, line),  # which it inherits then
-    ]
-    try:
-        return Server(os.posix_spawn(sys.executable, command, os.environ, file_actions=actions), ours, os.fdopen(stderr, "rb"))
-    except OSError as e:
-        ours.close()
-        os.close(stderr)
-        raise InternalError(f"the parser cannot be started: {e}") from e
-    finally:
-        theirs.close()
-        os.close(its)
 
 
 class Asked:
@@ -139,7 +81,7 @@ class ParserClient:
         if self._server is not None and self._server.alive:
             return self._server
         self.close()
-        self._server = _spawned(self._program, self._sandbox)
+        self._server = spawned(self._program, self._sandbox)
         return self._server
 
     def _heard_from(self, server: Server) -> bool:
@@ -150,13 +92,13 @@ class ParserClient:
         if self._ready:
             return True
         with server.stderr or contextlib.nullcontext() as stderr:
-            greeting = _received(server.control, time.monotonic() + _START_SECONDS)
+            greeting = received(server.control, time.monotonic() + _START_SECONDS)
             if greeting.startswith(READY):
                 self.in_force = InForce(*msgspec.json.decode(greeting.removeprefix(READY), type=tuple[int, bool]))
                 self._ready, self._killed = True, False
                 return True
             server.kill()
-            said = (greeting or (stderr.read(_ANSWER_BYTES) if stderr is not None else b"")).decode(errors="replace").strip()
+            said = (greeting or (stderr.read(ANSWER_BYTES) if stderr is not None else b"")).decode(errors="replace").strip()
         self.close()
         if not said and not self._killed:
             self._killed = True
@@ -255,7 +197,7 @@ class ParserClient:
 
     def _hear(self, server: Server, until: float) -> bool:
         """Take the server's next word on how a child ended, where it comes in time."""
-        answer = _received(server.control, until)
+        answer = received(server.control, until)
         if answer:
             self._ends.append(answer)
             self._heard += 1
@@ -274,20 +216,6 @@ class ParserClient:
 def _request(limits: Limits) -> bytes:
     budgets = {name: getattr(limits, name) for name in ("pickle_bytes", "inflated_bytes", "description_bytes", "tensors")}
     return msgspec.json.encode({"limits": budgets, "memory_bytes": limits.parse_memory_bytes, "seconds": limits.parse_seconds})
-
-
-def _readable(fd: int, until: float) -> bool:
-    poll = select.poll()
-    poll.register(fd, select.POLLIN)
-    return bool(poll.poll(max(0.0, until - time.monotonic()) * 1000))
-
-
-def _received(control: socket.socket, until: float) -> bytes:
-    """One message; empty where none comes in time, or the other end is gone."""
-    try:
-        return control.recv(_ANSWER_BYTES) if _readable(control.fileno(), until) else b""
-    except OSError:
-        return b""
 
 
 class _Said:
@@ -335,9 +263,9 @@ class _Said:
         del came[:at]
 
     def _part(self, until: float) -> bytes:
-        if not _readable(self._pipe, min(until, time.monotonic() + _SOON)):
+        if not readable(self._pipe, min(until, time.monotonic() + _SOON)):
             self._idle()
-        return os.read(self._pipe, _AT_ONCE) if _readable(self._pipe, until) else b""
+        return os.read(self._pipe, _AT_ONCE) if readable(self._pipe, until) else b""
 
 
 def _understood(body: bytes) -> Description | Finding:

@@ -26,7 +26,8 @@ from fifomark.sandbox.enter import WRITING, InForce, Strictness, enter
 from fifomark.sanitizer import messages
 from fifomark.sanitizer.batch import MAX_FILES
 from fifomark.sanitizer.messages import Answer, Greeting, Request
-from fifomark.sanitizer.parser_client import Asked, ParserClient, Server
+from fifomark.sanitizer.parser_client import Asked, ParserClient
+from fifomark.sanitizer.parser_process import Server
 from fifomark.sanitizer.parser_server import clamped, ignore_stops
 from fifomark.torchfile import sample
 

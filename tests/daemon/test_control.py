@@ -26,6 +26,17 @@ def messages(answer: Answer) -> list[tuple[bool, str]]:
     return [(result.done, result.message) for result in answer.results]
 
 
+def asked_of_the_daemon(bench: Bench, request: Request) -> Answer:
+    answers: list[Answer | None] = []
+    asking = threading.Thread(target=lambda: answers.append(ask(bench.spool.layout, request, 60.0)))
+    asking.start()
+    while asking.is_alive():
+        bench.tick()
+    (answer,) = answers
+    assert answer is not None
+    return answer
+
+
 def admitted(bench: Bench, *names: str) -> None:
     """Waiting, and none of them started."""
     steer(bench, "pause")
@@ -188,13 +199,7 @@ def test_a_paused_spool_starts_nothing_also_after_a_restart(bench: Bench) -> Non
 
 def test_a_daemon_answers_what_it_is_asked(bench: Bench) -> None:
     bench.drop("ada.pt")
-    asked: list[Answer | None] = []
-    asking = threading.Thread(target=lambda: asked.append(ask(bench.spool.layout, Request(verb="pause"), 60.0)))
-    asking.start()
-    while asking.is_alive():
-        bench.tick()
-    assert asked[0] is not None
-    assert messages(asked[0]) == [(True, "paused: what runs goes on, nothing new is started")]
+    assert messages(asked_of_the_daemon(bench, Request(verb="pause"))) == [(True, "paused: what runs goes on, nothing new is started")]
     assert not [name for name in os.listdir(bench.root / "control") if "request" in name]
 
 
@@ -211,13 +216,7 @@ def test_a_request_that_breaks_is_answered_and_meets_no_other_daemon(bench: Benc
         raise OverflowError("too large")
 
     monkeypatch.setattr(control, "obey", broken)
-    asked: list[Answer | None] = []
-    asking = threading.Thread(target=lambda: asked.append(ask(bench.spool.layout, Request(verb="pause"), 60.0)))
-    asking.start()
-    while asking.is_alive():
-        bench.tick()
-    assert asked[0] is not None
-    assert messages(asked[0]) == [(False, "pause failed: OverflowError: too large; see the log")]
+    assert messages(asked_of_the_daemon(bench, Request(verb="pause"))) == [(False, "pause failed: OverflowError: too large; see the log")]
     assert not list(pending(bench.spool.layout))
 
 

@@ -20,7 +20,8 @@ from fifomark.sandbox.enter import available
 from fifomark.sanitizer import parser_client as client_module
 from fifomark.sanitizer import parser_server
 from fifomark.sanitizer.batch import MAX_FILES
-from fifomark.sanitizer.parser_client import ParserClient, Server
+from fifomark.sanitizer.parser_client import ParserClient
+from fifomark.sanitizer.parser_process import Server
 from fifomark.torchfile.description import Description
 
 LIMITS = Limits(parse_seconds=1.0)

@@ -58,7 +58,7 @@ def obey(connection: Connection, slot: Slot) -> None:
         if what in ("fork", "escape", "orphan", "leave"):
             leave_behind(what, argument)
             if what == "leave":
-                time.sleep(3.0)  # until somebody has looked, on a busy machine too
+                time.sleep(1.0)  # until somebody has looked
                 os._exit(9)
             time.sleep(600)
         if what in ("spent", "device"):

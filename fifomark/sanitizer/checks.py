@@ -134,15 +134,19 @@ def _within(tensor: Tensor, nbytes: int) -> View | None:
 def _budgets(description: Description, views: dict[str, View], size: int, limits: Limits) -> Iterator[Finding]:
     """What the clean file and the reading may cost. Views beyond the bytes that they come from count as expanded, in all."""
     distinct = dict.fromkeys(views.values())
-    total, reads = sum(view.nbytes for view in distinct), sum(cost(view) for view in distinct)
+    shown: dict[int, int] = {}  # bytes, by storage
+    for view in distinct:
+        shown[view.storage] = shown.get(view.storage, 0) + view.nbytes
+    expanded = sum(max(0, nbytes - description.storages[storage].nbytes) for storage, nbytes in shown.items())
+    total, reads = sum(shown.values()), sum(map(cost, distinct))
     if len(views) > limits.tensors:
         yield find("FM110", "the file", f"{len(views):,} tensors; at most {limits.tensors:,} are taken")
-    largest = max(views, key=lambda name: views[name].nbytes, default="the file")
-    if (expanded := _expanded(description.storages, distinct)) > limits.expanded_bytes:
+    if expanded > limits.expanded_bytes:
         message = f"views repeat {expanded:,} bytes more than the file holds; at most {limits.expanded_bytes:,} are written out"
+        largest = _largest(views)
         yield find("FM302", largest, message, evidence=_listed(views[largest].shape))
     elif total > limits.clean_bytes:
-        yield find("FM110", largest, f"the weights are {total:,} bytes; at most {limits.clean_bytes:,} are taken")
+        yield find("FM110", _largest(views), f"the weights are {total:,} bytes; at most {limits.clean_bytes:,} are taken")
     elif reads > (most := _READ + _TIMES * size * (1 + size // BLOCK)):
         costliest = max(views, key=lambda name: cost(views[name]))
         message = (
@@ -163,11 +167,8 @@ def _held(storages: Sequence[Storage], views: Iterable[View]) -> Storage | None:
     return next((storage for i, storage in large.items() if not forwards([view for view in views if view.storage == i])), None)
 
 
-def _expanded(storages: Sequence[Storage], views: Iterable[View]) -> int:
-    shown: dict[int, int] = {}
-    for view in views:
-        shown[view.storage] = shown.get(view.storage, 0) + view.nbytes
-    return sum(max(0, nbytes - storages[storage].nbytes) for storage, nbytes in shown.items())
+def _largest(views: dict[str, View]) -> str:
+    return max(views, key=lambda name: views[name].nbytes)
 
 
 # What no tensor shows
@@ -176,7 +177,7 @@ def _expanded(storages: Sequence[Storage], views: Iterable[View]) -> int:
 def _hidden(description: Description, fitting: Iterable[View | None]) -> Iterator[Finding]:
     """Bytes in storages that no tensor of the file shows, chosen or not: at least so many."""
     seen: dict[int, list[View]] = {}
-    for view in set(fitting):
+    for view in fitting:
         if view is not None:
             seen.setdefault(view.storage, []).append(view)
     hidden = [(storage.nbytes - _shown_bytes(seen.get(i, ())), storage.key) for i, storage in enumerate(description.storages)]
@@ -192,7 +193,7 @@ def _shown_bytes(views: Sequence[View]) -> int:
     if len(views) == 1:  # nearly always
         return min(views[0].extent * views[0].dtype.itemsize, views[0].nbytes)
     union = reached = elements = 0
-    for start, end, nbytes in sorted(_span(view) for view in views):
+    for start, end, nbytes in sorted(map(_span, set(views))):
         union += max(0, end - max(start, reached))
         reached = max(reached, end)
         elements += nbytes

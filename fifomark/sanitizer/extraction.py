@@ -13,6 +13,8 @@ from contextlib import ExitStack
 from itertools import groupby
 from typing import NamedTuple
 
+import numpy as np
+
 from fifomark.core.catalogue import find
 from fifomark.core.findings import Finding
 from fifomark.core.inspection import CleanFile
@@ -43,6 +45,7 @@ class Extraction(NamedTuple):
     clean: CleanFile | None = None
 
 
+@np.errstate(all="ignore")  # a signalling NaN is what we look for, no reason to warn
 def extract(fd: int, size: int, storages: Sequence[Storage], views: Views, out: int | None, form: Format) -> Extraction:
     """Read a file of `size` bytes: its hash, what its views hold, and what is wrong with that. With `out`, write a clean file.
 
@@ -63,8 +66,9 @@ def extract(fd: int, size: int, storages: Sequence[Storage], views: Views, out: 
         if reading.clean is not None and not reading.findings:
             reading.clean.close()
             written = output.close()
-        weights = _summary(views, reading.read) if views else None
-        findings = reading.findings + anomalies.judge(_by_name(views, reading.read))
+        names = _names(views)
+        weights = _summary(views, names, reading.read) if views else None
+        findings = reading.findings + anomalies.judge({name: reading.read[view] for view, name in names.items()})
         made = None if written is None else CleanFile(size=written[0], sha256=written[1])
         return Extraction(file.hexdigest(), findings, weights, made)
 
@@ -76,15 +80,16 @@ class _Reading:
         self._fd, self._size, self._storages, self._views, self._file = fd, size, storages, views, file
         # By names, whatever order the file has (the legacy format's is that of addresses in memory): the same weights, the same clean file.
         # Of one storage as it lies there, so that a compressed one is inflated once.
-        turn = {storage: i for i, storage in enumerate(dict.fromkeys(view.storage for _, view in views))}
-        self.order = sorted(dict.fromkeys(view for _, view in views), key=lambda view: (turn[view.storage], *in_order(view)))
+        distinct = dict.fromkeys(view for _, view in views)
+        turn = {storage: i for i, storage in enumerate(dict.fromkeys(view.storage for view in distinct))}
+        self.order = sorted(distinct, key=lambda view: (turn[view.storage], *in_order(view)))
         # All storages, as they are gone through.
         self._turns = sorted(range(len(storages)), key=lambda i: (storages[i].start, i))
         self._forwards = [i for i in self._turns if i in turn] == list(turn)
         if not self._forwards:
             self._turns = list(dict.fromkeys((*turn, *self._turns)))
         # A small file is read at once.
-        self._bytes = read_exactly(fd, 0, size) if size <= CHUNK else None
+        self._bytes = memoryview(read_exactly(fd, 0, size)) if size <= CHUNK else None
         self._hashed = False  # the whole file, before its storages are gone through
         self.clean: writer.CleanFile | None = None
         self.output: Output | None = None
@@ -126,17 +131,18 @@ class _Reading:
             self.findings.append(find("FM111", f"storage {storage.key}", "its checksum does not match its bytes"))
 
     def _through(self, storage: Storage) -> Pieces:
-        for data in self._pieces(storage.start, storage.start + storage.stored):
-            if not self._hashed:
-                self._file.update(data)
+        pieces = self._pieces(storage.start, storage.start + storage.stored)
+        return pieces if self._hashed else self._hashing(pieces)
+
+    def _hashing(self, pieces: Pieces) -> Pieces:
+        for data in pieces:
+            self._file.update(data)
             yield data
 
     def _pieces(self, start: int, end: int) -> Pieces:
         if self._bytes is not None:
-            yield memoryview(self._bytes)[start:end]
-            return
-        for at in range(start, end, CHUNK):
-            yield read_exactly(self._fd, at, min(CHUNK, end - at))
+            return (self._bytes[start:end],)
+        return (read_exactly(self._fd, at, min(CHUNK, end - at)) for at in range(start, end, CHUNK))
 
     def _elements(self, view: View, source: Source) -> Pieces:
         """The bytes of a view, written on their way. The output is where the elements of a large transposed one find their order."""
@@ -174,23 +180,22 @@ def _crc32(data: Pieces) -> int:
     return crc
 
 
-def _by_name(views: Views, read: dict[View, Values]) -> dict[str, Values]:
-    """The values of each tensor by its name, ties once, by their first name."""
+def _names(views: Views) -> dict[View, str]:
+    """The name of each tensor, of those that are tied the first."""
     names: dict[View, str] = {}
     for name, view in views:
         names.setdefault(view, name)
-    return {name: read[view] for view, name in names.items()}
+    return names
 
 
-def _summary(views: Views, read: dict[View, Values]) -> WeightsSummary:
-    first: dict[View, str] = {}
+def _summary(views: Views, names: dict[View, str], read: dict[View, Values]) -> WeightsSummary:
     tensors: list[TensorSummary] = []
     for name, view in views:
-        tied_to = first.setdefault(view, name)
+        tied_to = names[view]
         tensors.append(read[view].summary(name, tied_to if tied_to != name else None))
     return WeightsSummary(
-        parameters=sum(view.numel for view in first),
-        bytes=sum(view.nbytes for view in first),
-        dtypes=tuple(sorted({view.dtype.name for view in first})),
+        parameters=sum(view.numel for view in names),
+        bytes=sum(view.nbytes for view in names),
+        dtypes=tuple(sorted({view.dtype.name for view in names})),
         tensors=tuple(tensors),
     )

@@ -43,8 +43,8 @@ def choose(description: Description) -> Chosen:
     candidates = [group for group in groups if not any(_NOT_WEIGHTS.search(key.lower()) for key in group.path)]
     if not candidates:
         return Chosen(None, (), [_nothing(description, groups)])
-    candidates, averages = _plain(candidates)
-    best = _best(candidates)
+    plain, averages = _plain(candidates) if len(candidates) > 1 else (candidates, [])
+    best = _best(plain) if len(plain) > 1 else plain
     if len(best) > 1:
         names = ", ".join(_named(group) for group in best[:_SHOWN])
         return Chosen(None, (), [find("FM307", "the file", f"{len(best)} sets of weights: {names}", evidence=names)])

@@ -66,7 +66,7 @@ def inspect(file: OpenFile, seen: Description | Finding, policy: Policy, limits:
         weights=taken.weights,
         would_run=judged.would_run,
         layers=judged.layers,
-        clean=None if verdict_of(findings).refuses else taken.clean,
+        clean=None if taken.clean is None or verdict_of(findings).refuses else taken.clean,
     )
 
 

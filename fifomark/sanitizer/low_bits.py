@@ -78,7 +78,8 @@ def _may_be_text(low: npt.NDArray[np.uint8]) -> bool:
 
 def _striking(low: npt.NDArray[np.uint8]) -> Pattern | None:
     low = np.ascontiguousarray(low)
-    groups = np.sort(low[: low.size & ~3].view(np.uint32))
+    groups = low[: low.size & ~3].view(np.uint32).copy()
+    groups.sort()
     repeats = int(np.count_nonzero(groups[1:] == groups[:-1]))
     if repeats * (repeats + 1) // 2 <= _REPEATS and not _may_be_text(low):
         return None  # the usual case, at once: however they are grouped, so few repeats are no more pairs than that

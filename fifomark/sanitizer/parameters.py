@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 MAX_ROWS = 1 << 22
 _NATIVE = {np.dtype(np.float32): (np.uint32, 0x01000000), np.dtype(np.float64): (np.uint64, 1 << 53)}  # the least normal one, doubled
 _minimum, _maximum, _total = np.minimum.reduce, np.maximum.reduce, np.add.reduce
-_NONE = np.zeros(0, bool)
 
 
 class Values:
-    """Fed with the bytes of a tensor in row-major order, in pieces of whole elements; complete once `end` was called."""
+    """Fed with the bytes of a tensor in row-major order, in pieces of whole elements; complete once `end` was called.
+
+    Whoever feeds and ends it has told numpy not to warn, once for all tensors of a file.
+    """
 
     def __init__(self, dtype: DType, shape: tuple[int, ...] = ()) -> None:
         self.dtype, self.shape = dtype, shape
@@ -44,12 +46,11 @@ class Values:
         self._shift = self._sum = self._squares = 0.0  # sums of the differences from the first value: among values alike nothing cancels
         self._sample: Sample | None = None
         self._row = 0  # elements
-        self._alive = _NONE
+        self._alive: npt.NDArray[np.bool_] | None = None  # which rows have something in them; None as long as all that were seen have
         if self.is_layer:
             self._sample = Sample(prod(shape))
             if 0 not in shape and shape[0] <= MAX_ROWS:
                 self._row = prod(shape[1:])
-                self._alive = np.zeros(shape[0], bool)
 
     @property
     def peak(self) -> float:
@@ -61,12 +62,10 @@ class Values:
         if self._real is None or not len(data):
             return
         values = np.frombuffer(data, self._real)
-        # A signalling NaN is what we look for, no reason to warn.
-        with np.errstate(all="ignore"):
-            if self._complex:
-                self._feed_complex(values)
-            else:
-                self._feed_real(values)
+        if self._complex:
+            self._feed_complex(values)
+        else:
+            self._feed_real(values)
         self._fed += len(data) // self.dtype.itemsize
 
     @property
@@ -85,11 +84,11 @@ class Values:
     def end(self) -> None:
         """All of the tensor was fed. What only the way there needed is let go, so that a file of many tensors takes no more than one."""
         if self._sample is not None:
-            self.dead_rows = self._alive.size - int(np.count_nonzero(self._alive))
+            self.dead_rows = 0 if self._alive is None else self._alive.size - int(np.count_nonzero(self._alive))
             mean, std = self.mean or 0.0, self.std
             squares = self.finite * (mean * mean + std * std) if std is not None else None
             self.outlier = self._sample.outlier(self.peak, self.finite, squares)
-        self._sample, self._row, self._alive = None, 0, _NONE
+        self._sample, self._row, self._alive = None, 0, None
 
     def summary(self, name: str, tied_to: str | None) -> TensorSummary:
         """What a report shows of the tensor."""
@@ -147,10 +146,10 @@ class Values:
         if not self.finite:
             self._shift = float(values[0])
         apart = values - values.dtype.type(self._shift)
-        total, squares = float(_total(apart)), float(np.dot(apart, apart))
+        total, squares = float(_total(apart)), float(apart.dot(apart))
         if not (isfinite(total) and isfinite(squares)):
             apart = values.astype(np.float64) - self._shift
-            total, squares = float(_total(apart)), float(np.dot(apart, apart))
+            total, squares = float(_total(apart)), float(apart.dot(apart))
         self._sum += total
         self._squares += squares
         self.finite += values.size
@@ -175,8 +174,11 @@ class Values:
 
     def _see_rows(self, values: npt.NDArray[Any], small: bool) -> None:
         """Which rows have something in them. Where nothing is small, all that these values touch do."""
-        if not self._row:
+        if not self._row or (self._alive is None and not small):
             return
+        if self._alive is None:
+            self._alive = np.zeros(self.shape[0], bool)
+            self._alive[: -(-self._fed // self._row)] = True
         first, last = self._fed // self._row, (self._fed + values.size - 1) // self._row
         if not small:
             self._alive[first : last + 1] = True

@@ -16,6 +16,7 @@ from fifomark.torchfile.dtypes import DTYPES
 RNG = np.random.default_rng(5)
 
 
+@np.errstate(all="ignore")  # as extraction does
 def values(numbers: Any, name: str = "float32") -> Values:
     array = np.asarray(numbers).astype(DTYPES[name].numpy)
     made = Values(DTYPES[name], array.shape)

@@ -15,6 +15,7 @@ FLOATS = [name for name in DTYPES if "float" in name and "float4" not in name]
 WITH_INF = [name for name in FLOATS if name not in ("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu")]
 
 
+@np.errstate(all="ignore")  # as extraction does
 def seen(name: str, data: bytes, pieces: int = 1) -> Values:
     values = Values(DTYPES[name])
     step = len(data) // pieces

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from fifomark.core.errors import CannotBuild, ConfigError, DeclarationMissing
 from fifomark.core.findings import Finding
@@ -21,8 +20,7 @@ FACTORY: Final = "ask whoever runs the marking to name a factory in the rubric: 
 CONVINCING: Final = 2 / 3  # the strength from which on a match names the family
 
 
-@dataclass(frozen=True)
-class Match:
+class Match(NamedTuple):
     """Weights seen with the eyes of one family.
 
     `strength` is the share of what was seen that speaks for the family, 0 to 1. `read` holds what the shapes tell (sizes, counts, kinds).
@@ -55,8 +53,7 @@ def _always(_: Match) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class Fact:
+class Fact(NamedTuple):
     """Something that changes the outputs and that no file of weights can tell.
 
     `allowed` lists the values (empty: `parse` decides; it returns the value to use or raises NotAllowed). `matters` says whether it

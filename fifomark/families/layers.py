@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from itertools import chain, pairwise
@@ -41,7 +40,6 @@ class Kind(StrEnum):
     OTHER = "other tensor"
 
 
-@dataclass(frozen=True, eq=False)
 class Leaf:
     """One layer: its dotted path ("" is the root) and its tensors by their local names. An OTHER leaf is one tensor, `path` its name.
 
@@ -49,11 +47,10 @@ class Leaf:
     where it has none of these. `weight` is the one that says what the layer is. Two leaves are equal where they are the same one.
     """
 
-    path: str
-    kind: Kind
-    tensors: Mapping[str, TensorSpec]
-    parts: Mapping[str, TensorSpec]
-    weight: TensorSpec
+    def __init__(
+        self, path: str, kind: Kind, tensors: Mapping[str, TensorSpec], parts: Mapping[str, TensorSpec], weight: TensorSpec
+    ) -> None:
+        self.path, self.kind, self.tensors, self.parts, self.weight = path, kind, tensors, parts, weight
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -84,12 +81,12 @@ class Leaf:
         return said(self.weight)
 
 
-@dataclass(frozen=True)
 class Layers:
     """All leaves in the order of the file."""
 
-    leaves: tuple[Leaf, ...]
-    _known: dict[object, Any] = field(default_factory=dict, repr=False, compare=False)
+    def __init__(self, leaves: tuple[Leaf, ...]) -> None:
+        self.leaves = leaves
+        self._known: dict[object, Any] = {}
 
     @cached_property
     def by_path(self) -> Mapping[str, Leaf]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from fifomark.torchfile.source import Broken, Problem, Source
 
+_END_MAGIC = re.compile(rb"PK\x05\x06")
 _END = struct.Struct("<4s4H2LH")
 _END64 = struct.Struct("<4sQ2H2L4Q")
 _LOCATOR64 = struct.Struct("<4sLQL")
@@ -119,7 +120,7 @@ def _find_end(source: Source) -> tuple[int, int]:
     """Position of the end record, and the length of its comment."""
     tail_start = max(0, source.size - _END.size - 0xFFFF)
     tail = source.at(tail_start, source.size - tail_start)
-    found = [i for i in _positions(tail, b"PK\x05\x06") if i + _END.size <= len(tail)]
+    found = [match.start() for match in _END_MAGIC.finditer(tail) if match.start() + _END.size <= len(tail)]
     fitting = [i for i in found if i + _END.size + int.from_bytes(tail[i + 20 : i + 22], "little") == len(tail)]
     if not fitting:
         if found:
@@ -128,13 +129,6 @@ def _find_end(source: Source) -> tuple[int, int]:
     if len(fitting) > 1 or any(i > fitting[0] for i in found):
         raise Broken("FM109", "the end of the file", "there are several end records")
     return tail_start + fitting[0], len(tail) - fitting[0] - _END.size
-
-
-def _positions(data: bytes, needle: bytes) -> Iterator[int]:
-    at = data.find(needle)
-    while at >= 0:
-        yield at
-        at = data.find(needle, at + 1)
 
 
 def _zip64(source: Source, locator: int, claims: list[int]) -> tuple[list[int], int]:

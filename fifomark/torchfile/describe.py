@@ -29,6 +29,7 @@ _FITS = {**FITS, **REBUILT}
 _MAX_METADATA = 64  # bytes
 _LEGACY_MAGIC = legacy.MAGIC.to_bytes(10, "little")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
 def describe(fd: int, limits: ParseLimits) -> bytes:
@@ -304,7 +305,7 @@ def _check_texts(structure: Structure) -> None:
 
 def _json(value: Any) -> bytes:
     """JSON in UTF-8. Lone surrogates, which JSON readers refuse, become private characters, one for one."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = _JSON.encode(value)
     try:
         return text.encode()
     except UnicodeEncodeError:

@@ -53,13 +53,14 @@ class Source:
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.size = os.fstat(fd).st_size
-        self._all = os.pread(fd, self.size, 0) if self.size <= _SMALL else b""
+        data = os.pread(fd, self.size, 0) if self.size <= _SMALL else None
+        self._all = data if data is not None and len(data) == self.size else None
 
     def at(self, start: int, count: int, where: str = "the file") -> bytes:
         """Exactly `count` bytes from `start`; Broken (FM107) where the file has fewer."""
         if start < 0 or count < 0 or start + count > self.size:
             raise Broken("FM107", where, f"the file ends {start + count - self.size} bytes too early", f"{self.size} bytes")
-        if len(self._all) == self.size:
+        if self._all is not None:
             return self._all[start : start + count]
         parts = []
         while count:

@@ -162,8 +162,12 @@ class Stand(type):
     add = _put_into("add")
 
 
-class Inert(metaclass=Stand):
-    """What a call or a construction would have given: who was called with what, and what was put into it afterwards."""
+class Inert:
+    """What a call or a construction would have given: who was called with what, and what was put into it afterwards.
+
+    The stand-ins are its subclasses. It is none itself: whether something is one of theirs is asked all the time, and of a class of a plain
+    type that is far quicker told.
+    """
 
     __slots__ = ("args", "callee", "how", "items", "kwargs", "states", "values")
     full_name = ""

@@ -37,13 +37,14 @@ Key = tuple[str, str]  # where something lies in incoming/: (folder, name)
 
 
 class Look(NamedTuple):
-    """What to look at in incoming/: everything, or `keys` and whatever was not settled at the last look."""
+    """What to look at in incoming/: `keys`; `again` at whatever was not settled; and of everything so much as takes `seconds`."""
 
-    everything: bool
     keys: frozenset[Key] = frozenset()
+    again: bool = False
+    seconds: float = 0.0
 
 
-EVERYTHING = Look(True)
+EVERYTHING = Look(seconds=float("inf"))
 
 
 class Listing(Record):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import time
+from collections.abc import Iterable
 
-from fifomark.core.submission import Arrival, Key, Listing, Look
+from fifomark.core.submission import Arrival, Key, Listing, Look, Submission
 from fifomark.core.text import shown
 from fifomark.daemon.rubrics import Rubrics
 from fifomark.ledger.ledger import Ledger
@@ -22,7 +23,7 @@ class Admitting:
         self._spool, self._ledger, self._rubrics = spool, ledger, rubrics
         self._arriving: dict[Key, Arrival] = {}  # settled, in order, and not yet admitted
         self.unsettled: frozenset[Key] = frozenset()
-        self.sweep_seconds = 0.0  # what it cost to look at everything the last time
+        self.sweep_seconds = 0.0  # what it has cost to look at everything, the last time or up to now
 
     def adopt(self, spool: Spool, rubrics: Rubrics) -> None:
         """Go on with this spool and these rubrics; what has settled stays to be admitted."""
@@ -30,22 +31,50 @@ class Admitting:
 
     @property
     def has_more(self) -> bool:
-        """Whether the next turn has more to admit."""
-        return bool(self._arriving)
+        """Whether the next turn has more to see or to admit."""
+        return self.sweeping or bool(self._arriving)
+
+    @property
+    def sweeping(self) -> bool:
+        """Whether a look at everything was begun and is not at its end."""
+        return self._spool.sweeping
 
     def look(self, now: float, look: Look) -> Listing:
+        before = self.sweep_seconds if self.sweeping else 0.0
         began = time.perf_counter()
         listing = self._spool.look(now, look, self._rubrics, itertools.chain(self._ledger.admission.waiting(), self._arriving))
-        if look.everything:
-            self.sweep_seconds = time.perf_counter() - began
+        if look.seconds:
+            self.sweep_seconds = before + time.perf_counter() - began
         return listing
+
+    def is_as_admitted(self, waiting: Submission, now: float) -> bool:
+        """Whether what is next is still what was admitted: its event may not have come yet, or the look at everything not to its place.
+
+        Where it is not, the ledger is told.
+        """
+        key = (waiting.folder, waiting.name)
+        listing = self._spool.look_again(now, key, self._rubrics)
+        arriving = self._arriving.pop(key, None)
+        if listing.gone or listing.unsettled:
+            self._ledger.admission.unsettle(listing.unsettled)
+            self.unsettled |= listing.unsettled
+            self._ledger.admission.withdraw_gone(listing.gone, now)
+            return False
+        arrival = listing.arrivals[0] if listing.arrivals else arriving
+        if arrival is None or arrival.identity == waiting.identity:
+            return True
+        self._admit([arrival], now)
+        return False
 
     def admit(self, listing: Listing | None, now: float) -> int:
         """Act on what was seen; of what came in, admit so much at a time that everything else goes on. Returns how many came or went."""
         gone = self._heed(listing, now) if listing is not None else 0
         batch = [self._arriving.pop(key) for key in list(itertools.islice(self._arriving, MAX_ADMITTED))]
+        return gone + self._admit(batch, now)
+
+    def _admit(self, arrivals: Iterable[Arrival], now: float) -> int:
         order = self._spool.settings.order
-        return gone + self._ledger.admission.admit(batch, now, order=order, rubric_of=self._rubric_name, owner_of=self._owner)
+        return self._ledger.admission.admit(arrivals, now, order=order, rubric_of=self._rubric_name, owner_of=self._owner)
 
     def _heed(self, listing: Listing, now: float) -> int:
         """Put what has settled in order, and forget what is gone or written to again; how many were withdrawn by that."""

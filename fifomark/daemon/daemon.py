@@ -209,6 +209,8 @@ class Daemon:
         while len(claims) < wanted and ahead + len(claims) < most and (ready := self.ledger.next_ready(waiting, self.broken)) is not None:
             if ready.rubric in self.rubrics and undecided(self.ledger, ready, self.rubrics[ready.rubric][0].attempts):
                 waiting.add((ready.rubric, ready.owner))
+            elif not self.admitting.is_as_admitted(ready, now):
+                continue  # the ledger knows by now, and says who is next instead
             elif (claim := self.ledger.start(now, waiting, self.broken)) is not None:
                 claims.append(claim.submission)
         if claims:

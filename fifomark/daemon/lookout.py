@@ -2,53 +2,72 @@
 
 from __future__ import annotations
 
-from fifomark.core.submission import EVERYTHING, Look
+from fifomark.core.submission import Look
 from fifomark.settings import Settings
 from fifomark.spool.watch import Watcher
 
 PATIENCE = 1.0  # seconds after the last event in which a file is expected to settle
+SLICE_SECONDS = 0.02  # of a sweep, which a turn makes: nothing waits for the whole of a large folder
 _POLL = 1.0  # seconds between two sweeps where no event ever comes
 _SHARE = 0.05  # of the time that sweeps may take, however large incoming/ is
 _URGENT = 0.25  # the same where the watcher has lost sight of what happened
+_BUSY = 0.1  # of the time that slices may take from a daemon that has better things to do
 
 
 class Lookout:
     """Asked once a turn. An event says where to look; the sweep of everything, every `rescan_seconds`, finds what no event told of."""
 
     def __init__(self, watcher: Watcher, settings: Settings, now: float) -> None:
-        self._watcher, self.settings = watcher, settings
+        self._watcher = watcher
         self.woken = now
+        self.start_again(settings)
         self._looked = 0.0
-        self._swept, self._cost = 0.0, 0.0
+        self._sliced = 0.0
+
+    def start_again(self, settings: Settings) -> None:
+        """With these settings, as if nothing had been seen yet."""
+        self.settings = settings
+        self._swept, self._cost, self._sweeping = 0.0, 0.0, False
         self._blind = True  # something was missed, or nothing was seen yet
 
-    def due(self, now: float, unsettled: bool) -> Look | None:
-        """What to look at; None for nothing. `unsettled`: whether something is still being written."""
+    def due(self, now: float, unsettled: bool, *, busy: bool = False) -> Look | None:
+        """What to look at; None for nothing. `unsettled`: whether something is still being written; `busy`: whether there is other work."""
         touched = self._watcher.touched()
         self._blind |= touched is None
         if touched or touched is None:
             self.woken = now
+        seconds = SLICE_SECONDS if self._may_sweep(now, busy) else 0.0
+        again = bool(touched) or (unsettled and abs(now - self._looked) >= self._settling(now))
+        if again:
+            self._looked = now
+        return Look(frozenset(touched or ()), again, seconds) if again or seconds else None
+
+    def _may_sweep(self, now: float, busy: bool) -> bool:
+        """Whether this turn is to go on with a look at everything, or to begin one."""
         since = abs(now - self._swept)  # a clock that was set back must not stop the sweeps
-        if since >= self._rescan() or (self._blind and since >= self._cost / _URGENT):
+        if self._sweeping:
+            if busy and abs(now - self._sliced) < SLICE_SECONDS / _BUSY:
+                return False
+        elif since >= self._rescan() or (self._blind and since >= self._cost / _URGENT):
             self._watcher.keep_up()
             self._blind = False
-            self._swept = self._looked = now
-            return EVERYTHING
-        if touched or (unsettled and abs(now - self._looked) >= self.pause(now, unsettled)):
-            self._looked = now
-            return Look(False, frozenset(touched or ()))
-        return None
+            self._swept = now
+        else:
+            return False
+        self._sliced = now
+        return True
 
-    def took(self, seconds: float) -> None:
-        """What the sweep has cost that `due` asked for."""
-        self._cost = seconds
+    def took(self, seconds: float, *, sweeping: bool = False) -> None:
+        """What the sweep has cost that `due` asked for, and whether it is not at its end."""
+        self._cost, self._sweeping = seconds, sweeping
 
     def pause(self, now: float, unsettled: bool) -> float:
         """Seconds until there is something to look at though nothing happens: few while a file settles, more while one is written."""
         if self._blind:
             return max(self._cost / _URGENT - (now - self._swept), 0.0)
-        if not unsettled:
-            return max(self._rescan() - (now - self._swept), 0.0)
+        return self._settling(now) if unsettled else max(self._rescan() - (now - self._swept), 0.0)
+
+    def _settling(self, now: float) -> float:
         settling = now - self.woken < PATIENCE + self.settings.settle_seconds
         return max(self.settings.settle_seconds, 0.05) if settling else 1.0
 

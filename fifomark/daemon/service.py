@@ -147,6 +147,7 @@ class Loop:
         self._telling = Telling(daemon.ledger)
         self._keeper = Keeper(daemon.ledger)
         self._progressed = time.time()
+        self._busy = False  # whether there is better to do than to look at all of incoming/
         self._give_up_at: float | None = None  # on the monotonic clock: what runs then is put back
 
     def run(self) -> None:
@@ -165,7 +166,9 @@ class Loop:
                     raise InternalError(f"no slot is left to go on with: {why}")
                 if self._mode == "drain" and self._daemon.short_of_space and not self._daemon.in_hand:
                     raise InternalError(f"{self._root}: its disk is nearly full (min_free_bytes); make room, with fifomark prune for one")
-                if self._daemon.supplied(time.time()):
+                supplied = self._daemon.supplied(time.time())
+                self._busy = happened or supplied
+                if supplied:
                     wait([watcher.fileno(), self._signals.fileno()], timeout=_NAP_SECONDS)
                 elif not happened:  # what did may have made something ready: a clean file for a free slot
                     self._wait(watcher)
@@ -207,7 +210,7 @@ class Loop:
     def _reload(self) -> None:
         self._notifier.reloading()
         if self._reloading.reload():
-            self._lookout.settings = self._daemon.spool.settings
+            self._lookout.start_again(self._daemon.spool.settings)
             self.on_reload(self._daemon.spool.settings)
         if self._mode == "drain" and self._daemon.broken:  # it would wait for ever
             raise UsageError(next(iter(self._daemon.broken.values())))
@@ -217,10 +220,10 @@ class Loop:
         now = time.time()
         self._reloading.swap()
         self._daemon.closing = self._signals.stopped_by is not None or self._reloading.waits
-        happened = self._daemon.tick(now, self._lookout.due(now, bool(self._daemon.admitting.unsettled)))
+        happened = self._daemon.tick(now, self._lookout.due(now, bool(self._daemon.admitting.unsettled), busy=self._busy))
         if happened:
             self._progressed = now
-        self._lookout.took(self._daemon.admitting.sweep_seconds)
+        self._lookout.took(self._daemon.admitting.sweep_seconds, sweeping=self._daemon.admitting.sweeping)
         happened |= self._keeper.turn(self._daemon.spool, now)
         self._announcing.announce(now, self._reloading.problem)
         self._telling.tell()

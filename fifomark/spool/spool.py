@@ -43,12 +43,18 @@ class Spool:
     def look(self, now: float, look: Look, loaded: Collection[str], waiting: Iterable[Key]) -> Listing:
         """What is new in incoming/ at `now`, and in the subfolders named as one of the `loaded` rubrics.
 
-        A subfolder of a rubric that is not loaded yet stays untouched. `waiting` is read where everything is looked at.
+        A subfolder of a rubric that is not loaded yet stays untouched. `waiting` is read where a look at everything comes to its end.
         """
-        untouched = set(self.rubrics()) - set(loaded)
-        if look.everything:
-            return self._intake.sweep(now, loaded, waiting, untouched)
-        return self._intake.look(now, look.keys, loaded, untouched)
+        return self._intake.look(now, look, loaded, waiting, set(self.rubrics()) - set(loaded))
+
+    def look_again(self, now: float, key: Key, loaded: Collection[str]) -> Listing:
+        """What is new of one that waits."""
+        return self._intake.look_again(now, key, loaded)
+
+    @property
+    def sweeping(self) -> bool:
+        """Whether a look at everything was begun and is not at its end."""
+        return self._intake.sweeping
 
     def publish(self, reports: Iterable[tuple[Submission, bytes]]) -> None:
         """Write reports, fsynced, before `place` takes their files to a final folder."""

@@ -42,3 +42,15 @@ def test_a_drain_that_is_told_of_a_wrong_rubric_stops_there_instead_of_waiting_f
             Loop(bench.daemon, "drain", break_it, signals, Notifier({})).run()
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_what_is_seen_in_slices_is_started_in_the_order_of_all(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a drain does not end before the whole of incoming/ was looked at."""
+    monkeypatch.setattr("fifomark.daemon.lookout.SLICE_SECONDS", 1e-9)
+    monkeypatch.setattr("fifomark.spool.intake._AT_ONCE", 1)
+    for i in range(6):
+        bench.drop(f"{i}.pt", mtime=1000.0 - i)
+    with Signals() as signals:
+        Loop(bench.daemon, "drain", lambda daemon: None, signals, Notifier({})).run()
+    assert [line for line in bench.seen if line.startswith("Sanitize")] == [f"SanitizeTicket {i}.pt" for i in reversed(range(6))]
+    assert bench.ledger.counts()[State.DONE] == 6

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 import pytest
 
-from fifomark.core.submission import Listing
-from fifomark.spool.intake import Intake, _has_writer
+from fifomark.core.submission import EVERYTHING, Key, Listing, Look
+from fifomark.spool.intake import Intake, _Folders
 
 LATER = 10.0  # seconds after anything that these tests write
 
@@ -18,6 +19,14 @@ def incoming(tmp_path: Path) -> Path:
     return tmp_path / "incoming"
 
 
+def sweep(intake: Intake, now: float, rubrics: Collection[str], waiting: Iterable[Key] = (), untouched: Collection[str] = ()) -> Listing:
+    return intake.look(now, EVERYTHING, rubrics, waiting, untouched)
+
+
+def look(intake: Intake, now: float, keys: Iterable[Key], rubrics: Collection[str], untouched: Collection[str] = ()) -> Listing:
+    return intake.look(now, Look(frozenset(keys), again=True), rubrics, (), untouched)
+
+
 def now_of(path: Path) -> float:
     return path.stat().st_ctime
 
@@ -26,8 +35,8 @@ def test_a_file_is_settled_once_it_has_rested(incoming: Path) -> None:
     (incoming / "a.pt").write_bytes(b"x")
     intake = Intake(str(incoming), settle=0.5)
     now = now_of(incoming / "a.pt")
-    assert intake.sweep(now + 0.1, ()).unsettled == {("", "a.pt")}
-    (arrival,) = intake.sweep(now + 0.6, ()).arrivals
+    assert sweep(intake, now + 0.1, ()).unsettled == {("", "a.pt")}
+    (arrival,) = sweep(intake, now + 0.6, ()).arrivals
     assert (arrival.name, arrival.kind, arrival.identity.size) == ("a.pt", "file", 1)
 
 
@@ -36,28 +45,28 @@ def test_a_file_that_someone_writes_to_is_not_settled_until_it_is_closed(incomin
     with (incoming / "a.pt").open("wb") as writer:
         writer.write(b"half")
         writer.flush()
-        assert intake.sweep(now_of(incoming / "a.pt") + LATER, ()).unsettled == {("", "a.pt")}
-    assert len(intake.sweep(now_of(incoming / "a.pt") + LATER, ()).arrivals) == 1
+        assert sweep(intake, now_of(incoming / "a.pt") + LATER, ()).unsettled == {("", "a.pt")}
+    assert len(sweep(intake, now_of(incoming / "a.pt") + LATER, ()).arrivals) == 1
 
 
 def test_a_forged_mtime_does_not_make_a_file_settled(incoming: Path) -> None:
     (incoming / "a.pt").write_bytes(b"x")
     os.utime(incoming / "a.pt", (1, 1))
-    assert Intake(str(incoming), settle=5.0).sweep(now_of(incoming / "a.pt") + 0.1, ()).unsettled
+    assert sweep(Intake(str(incoming), settle=5.0), now_of(incoming / "a.pt") + 0.1, ()).unsettled
 
 
 def test_where_the_file_systems_clock_is_ahead_watching_decides(incoming: Path) -> None:
     (incoming / "a.pt").write_bytes(b"x")
     intake = Intake(str(incoming), settle=1.0)
     behind = now_of(incoming / "a.pt") - 3600
-    assert intake.sweep(behind, ()).unsettled
-    assert len(intake.sweep(behind + 1.1, ()).arrivals) == 1
+    assert sweep(intake, behind, ()).unsettled
+    assert len(sweep(intake, behind + 1.1, ()).arrivals) == 1
 
 
 @pytest.mark.parametrize("name", ["a.pt.part", "a.pt.tmp", ".a.pt", "b.crdownload", "B.PT.FILEPART"])
 def test_uploads_in_progress_are_not_looked_at(incoming: Path, name: str) -> None:
     (incoming / name).write_bytes(b"x")
-    listing = Intake(str(incoming), settle=0.0).sweep(now_of(incoming / name) + LATER, ())
+    listing = sweep(Intake(str(incoming), settle=0.0), now_of(incoming / name) + LATER, ())
     assert not listing.arrivals
     assert not listing.unsettled
 
@@ -70,7 +79,7 @@ def test_whatever_is_no_plain_file_arrives_as_what_it_is(incoming: Path) -> None
     os.link(incoming / "target", incoming / "twin.pt")
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(incoming / "socket.pt"))
-        kinds = {a.name: a.kind for a in Intake(str(incoming), settle=0.0).sweep(now_of(incoming) + LATER, ()).arrivals}
+        kinds = {a.name: a.kind for a in sweep(Intake(str(incoming), settle=0.0), now_of(incoming) + LATER, ()).arrivals}
     assert kinds == {
         "link.pt": "link", "folder.pt": "folder", "pipe.pt": "pipe", "twin.pt": "hard link", "target": "hard link", "socket.pt": "socket"
     }  # fmt: skip
@@ -80,24 +89,24 @@ def test_a_subfolder_named_as_a_rubric_is_looked_into_and_one_not_loaded_yet_is_
     for folder in ("digits", "new"):
         (incoming / folder).mkdir()
         (incoming / folder / "a.pt").write_bytes(b"x")
-    listing = Intake(str(incoming), settle=0.0).sweep(now_of(incoming) + LATER, ("digits",), untouched=("new",))
+    listing = sweep(Intake(str(incoming), settle=0.0), now_of(incoming) + LATER, ("digits",), untouched=("new",))
     assert [(a.folder, a.name) for a in listing.arrivals] == [("digits", "a.pt")]
 
 
 def test_a_subfolder_may_go_at_any_time_but_not_incoming_itself(incoming: Path) -> None:
     """Were a lost incoming/ taken for an empty one, everything that waits would be withdrawn."""
     intake = Intake(str(incoming), settle=0.0)
-    assert intake.sweep(0.0, ("digits",)).arrivals == ()
+    assert sweep(intake, 0.0, ("digits",)).arrivals == ()
     incoming.rmdir()
     with pytest.raises(FileNotFoundError):
-        intake.sweep(0.0, ())
+        sweep(intake, 0.0, ())
 
 
 def test_a_link_named_as_a_rubric_is_never_looked_through(incoming: Path, tmp_path: Path) -> None:
     (tmp_path / "private").mkdir()
     (tmp_path / "private" / "a.pt").write_bytes(b"x")
     (incoming / "digits").symlink_to(tmp_path / "private")
-    listing = Intake(str(incoming), settle=0.0).sweep(now_of(incoming) + LATER, ("digits",))
+    listing = sweep(Intake(str(incoming), settle=0.0), now_of(incoming) + LATER, ("digits",))
     assert [(a.folder, a.name, a.kind) for a in listing.arrivals] == [("", "digits", "link")]
 
 
@@ -106,8 +115,8 @@ def test_numbers_beyond_signed_64_bits_are_bounded(incoming: Path, monkeypatch: 
     real = os.stat(incoming / "a.pt")
     wild = type("Status", (), {name: getattr(real, name) for name in dir(real) if name.startswith("st_")})()
     wild.st_ino, wild.st_mtime_ns = (1 << 64) - 3, 1 << 70
-    monkeypatch.setattr("fifomark.spool.intake._entries", lambda folder: [("a.pt", wild)])
-    (arrival,) = Intake(str(incoming), settle=0.0).sweep(LATER + real.st_ctime, ()).arrivals
+    monkeypatch.setattr(_Folders, "status", lambda folders, key: wild)
+    (arrival,) = sweep(Intake(str(incoming), settle=0.0), LATER + real.st_ctime, ()).arrivals
     assert (arrival.identity.inode, arrival.identity.mtime_ns) == (-3, (1 << 63) - 1)
 
 
@@ -116,7 +125,7 @@ def test_names_may_hold_any_bytes(incoming: Path) -> None:
     for name in names:
         with open(os.fsencode(incoming) + b"/" + name, "wb"):
             pass
-    listing = Intake(str(incoming), settle=0.0).sweep(now_of(incoming) + LATER, ())
+    listing = sweep(Intake(str(incoming), settle=0.0), now_of(incoming) + LATER, ())
     assert {os.fsencode(a.name) for a in listing.arrivals} == set(names)
 
 
@@ -124,10 +133,10 @@ def test_a_file_is_told_of_once_and_again_only_when_it_has_changed(incoming: Pat
     (incoming / "a.pt").write_bytes(b"x")
     intake = Intake(str(incoming), settle=0.0)
     now = now_of(incoming / "a.pt") + LATER
-    assert len(intake.sweep(now, ()).arrivals) == 1
-    assert intake.sweep(now, ()) == intake.look(now, [("", "a.pt")], ()) == Listing()
+    assert len(sweep(intake, now, ()).arrivals) == 1
+    assert sweep(intake, now, ()) == look(intake, now, [("", "a.pt")], ()) == Listing()
     (incoming / "a.pt").write_bytes(b"longer")
-    (arrival,) = intake.look(now, [("", "a.pt")], ()).arrivals
+    (arrival,) = look(intake, now, [("", "a.pt")], ()).arrivals
     assert arrival.identity.size == 6
 
 
@@ -135,7 +144,7 @@ def test_a_look_goes_no_further_than_it_is_told(incoming: Path) -> None:
     for name in ("a.pt", "b.pt", "c.pt.part"):
         (incoming / name).write_bytes(b"x")
     keys = [("", "a.pt"), ("", "c.pt.part"), ("", "never.pt"), ("unloaded", "x.pt")]
-    listing = Intake(str(incoming), settle=0.0).look(now_of(incoming / "a.pt") + LATER, keys, ())
+    listing = look(Intake(str(incoming), settle=0.0), now_of(incoming / "a.pt") + LATER, keys, ())
     assert [arrival.name for arrival in listing.arrivals] == ["a.pt"]
     assert listing.gone == {("", "never.pt")}
 
@@ -144,25 +153,25 @@ def test_what_is_not_settled_is_looked_at_again_though_nobody_names_it(incoming:
     (incoming / "a.pt").write_bytes(b"x")
     intake = Intake(str(incoming), settle=1.0)
     now = now_of(incoming / "a.pt")
-    assert intake.look(now, [("", "a.pt")], ()).unsettled == {("", "a.pt")}
-    assert len(intake.look(now + 1.1, (), ()).arrivals) == 1
+    assert look(intake, now, [("", "a.pt")], ()).unsettled == {("", "a.pt")}
+    assert len(look(intake, now + 1.1, (), ()).arrivals) == 1
 
 
 def test_a_file_that_is_opened_for_writing_again_is_unsettled_again(incoming: Path) -> None:
     (incoming / "a.pt").write_bytes(b"x")
     intake = Intake(str(incoming), settle=0.0)
     now = now_of(incoming / "a.pt") + LATER
-    intake.sweep(now, ())
+    sweep(intake, now, ())
     with (incoming / "a.pt").open("ab") as writer:
         writer.write(b"more")
         writer.flush()
-        assert intake.look(now, [("", "a.pt")], ()).unsettled == {("", "a.pt")}
-    assert len(intake.look(now, (), ()).arrivals) == 1
+        assert look(intake, now, [("", "a.pt")], ()).unsettled == {("", "a.pt")}
+    assert len(look(intake, now, (), ()).arrivals) == 1
 
 
 def test_what_waits_and_was_not_found_is_gone(incoming: Path) -> None:
     (incoming / "a.pt").write_bytes(b"x")
-    listing = Intake(str(incoming), settle=0.0).sweep(now_of(incoming) + LATER, (), waiting=[("", "a.pt"), ("digits", "b.pt")])
+    listing = sweep(Intake(str(incoming), settle=0.0), now_of(incoming) + LATER, (), waiting=[("", "a.pt"), ("digits", "b.pt")])
     assert listing.gone == {("digits", "b.pt")}
 
 
@@ -170,21 +179,90 @@ def test_a_look_never_goes_through_a_link_in_place_of_a_subfolder(incoming: Path
     (tmp_path / "private").mkdir()
     (tmp_path / "private" / "a.pt").write_bytes(b"x")
     (incoming / "digits").symlink_to(tmp_path / "private")
-    listing = Intake(str(incoming), settle=0.0).look(now_of(incoming) + LATER, [("digits", "a.pt")], ("digits",))
+    listing = look(Intake(str(incoming), settle=0.0), now_of(incoming) + LATER, [("digits", "a.pt")], ("digits",))
     assert listing == Listing(gone=frozenset({("digits", "a.pt")}))
 
 
 def test_a_subfolder_of_a_rubric_is_no_arrival_when_it_is_touched(incoming: Path) -> None:
     (incoming / "digits").mkdir()
     (incoming / "new").mkdir()
-    listing = Intake(str(incoming), settle=0.0).look(now_of(incoming) + LATER, [("", "digits"), ("", "new")], ("digits",), ("new",))
+    listing = look(Intake(str(incoming), settle=0.0), now_of(incoming) + LATER, [("", "digits"), ("", "new")], ("digits",), ("new",))
     assert listing == Listing()
 
 
-def test_a_writer_is_looked_for_in_the_folder_and_never_behind_a_link(tmp_path: Path) -> None:
+def test_a_writer_is_looked_for_in_the_folder_and_never_behind_a_link(incoming: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
-    with open(tmp_path / "elsewhere/a.pt", "wb"):
-        assert _has_writer(str(tmp_path / "elsewhere"), "a.pt")
-        assert not _has_writer(str(tmp_path / "link"), "a.pt")
-    assert not _has_writer(str(tmp_path / "elsewhere"), "a.pt")
+    (incoming / "digits").mkdir()
+    (incoming / "link").symlink_to(tmp_path / "elsewhere")
+    with open(tmp_path / "elsewhere/a.pt", "wb"), open(incoming / "digits/a.pt", "wb"), _Folders(str(incoming)) as folders:
+        assert folders.has_writer(("digits", "a.pt"))
+        assert not folders.has_writer(("link", "a.pt"))
+    with _Folders(str(incoming)) as folders:
+        assert not folders.has_writer(("digits", "a.pt"))
+
+
+# A look at everything, slice by slice
+
+
+@pytest.fixture
+def many(incoming: Path, monkeypatch: pytest.MonkeyPatch) -> Intake:
+    """Ten files, at which a look of no time looks two at a time, in the order of their names."""
+    for i in range(10):
+        (incoming / f"{i}.pt").write_bytes(b"x")
+    monkeypatch.setattr("fifomark.spool.intake._AT_ONCE", 2)
+    monkeypatch.setattr("os.listdir", lambda folder: sorted(entry.name for entry in os.scandir(folder)))
+    return Intake(str(incoming), settle=0.0)
+
+
+SLICE = Look(seconds=1e-9)
+
+
+def test_a_sweep_goes_on_where_it_stopped_and_tells_at_its_end(incoming: Path, many: Intake) -> None:
+    now = now_of(incoming / "9.pt") + LATER
+    for _ in range(5):
+        assert many.look(now, SLICE, ()) == Listing()
+        assert many.sweeping
+    assert [arrival.name for arrival in many.look(now, SLICE, ()).arrivals] == [f"{i}.pt" for i in range(10)]
+    assert not many.sweeping
+    assert sweep(many, now, ()) == Listing()
+
+
+def test_what_a_sweep_has_found_is_told_at_once_where_it_is_asked_for(incoming: Path, many: Intake) -> None:
+    now = now_of(incoming / "9.pt") + LATER
+    many.look(now, SLICE, ())
+    assert [arrival.name for arrival in many.look_again(now, ("", "1.pt"), ()).arrivals] == ["1.pt"]
+    assert "1.pt" not in {arrival.name for arrival in sweep(many, now, ()).arrivals}
+
+
+def test_what_changes_after_a_sweep_has_found_it_is_told_as_it_is_then(incoming: Path, many: Intake) -> None:
+    now = now_of(incoming / "9.pt") + LATER
+    many.look(now, SLICE, ())
+    (incoming / "0.pt").write_bytes(b"longer")
+    (incoming / "1.pt").unlink()
+    (told,) = look(many, now, [("", "0.pt")], ()).arrivals
+    assert told.identity.size == 6
+    assert look(many, now, [("", "1.pt")], ()).gone == {("", "1.pt")}
+    assert [arrival.name for arrival in sweep(many, now, ()).arrivals] == [f"{i}.pt" for i in range(2, 10)]
+
+
+def test_what_comes_after_a_sweep_was_begun_is_not_gone(incoming: Path, many: Intake) -> None:
+    now = now_of(incoming / "9.pt") + LATER
+    many.look(now, SLICE, ())
+    (incoming / "late.pt").write_bytes(b"x")
+    assert len(look(many, now, [("", "late.pt")], ()).arrivals) == 1
+    (incoming / "5.pt").unlink()
+    listing = sweep(many, now, (), waiting=[("", "late.pt"), ("", "later.pt")])
+    assert listing.gone == {("", "5.pt"), ("", "later.pt")}
+    assert sweep(many, now, ()) == Listing()
+
+
+def test_what_is_written_to_is_told_of_before_a_sweep_is_at_its_end(incoming: Path, many: Intake) -> None:
+    with open(incoming / "0.pt", "ab"):
+        assert many.look(now_of(incoming / "9.pt") + LATER, SLICE, ()).unsettled == {("", "0.pt")}
+        assert many.sweeping
+
+
+def test_were_incoming_closed_to_us_nothing_would_be_taken_for_gone(incoming: Path) -> None:
+    incoming.rmdir()
+    with pytest.raises(FileNotFoundError):
+        look(Intake(str(incoming), settle=0.0), 0.0, [("", "a.pt")], ())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from fifomark.core.submission import Arrival, Key, Listing, Look, Submission
 from fifomark.core.text import shown
@@ -22,7 +22,6 @@ class Admitting:
     def __init__(self, spool: Spool, ledger: Ledger, rubrics: Rubrics) -> None:
         self._spool, self._ledger, self._rubrics = spool, ledger, rubrics
         self._arriving: dict[Key, Arrival] = {}  # settled, in order, and not yet admitted
-        self.unsettled: frozenset[Key] = frozenset()
         self.sweep_seconds = 0.0  # what it has cost to look at everything, the last time or up to now
 
     def adopt(self, spool: Spool, rubrics: Rubrics) -> None:
@@ -33,6 +32,11 @@ class Admitting:
     def has_more(self) -> bool:
         """Whether the next turn has more to see or to admit."""
         return self.sweeping or bool(self._arriving)
+
+    @property
+    def unsettled(self) -> Collection[Key]:
+        """What is still being written."""
+        return self._spool.unsettled
 
     @property
     def sweeping(self) -> bool:
@@ -47,46 +51,47 @@ class Admitting:
             self.sweep_seconds = before + time.perf_counter() - began
         return listing
 
-    def is_as_admitted(self, waiting: Submission, now: float) -> bool:
-        """Whether what is next is still what was admitted: its event may not have come yet, or the look at everything not to its place.
+    def confirm(self, waiting: Submission, now: float) -> bool:
+        """Look once more at what is next: its event may not have come yet, or the look at everything not to its place.
 
-        Where it is not, the ledger is told.
+        Where it is not what was admitted, the ledger is told what has become of it, and may say that another is next.
         """
         key = (waiting.folder, waiting.name)
         listing = self._spool.look_again(now, key, self._rubrics)
         arriving = self._arriving.pop(key, None)
         if listing.gone or listing.unsettled:
-            self._ledger.admission.unsettle(listing.unsettled)
-            self.unsettled |= listing.unsettled
-            self._ledger.admission.withdraw_gone(listing.gone, now)
+            self._drop(listing, now)
             return False
         arrival = listing.arrivals[0] if listing.arrivals else arriving
         if arrival is None or arrival.identity == waiting.identity:
             return True
-        self._admit([arrival], now)
+        self._let_in([arrival], now)
         return False
 
     def admit(self, listing: Listing | None, now: float) -> int:
         """Act on what was seen; of what came in, admit so much at a time that everything else goes on. Returns how many came or went."""
-        gone = self._heed(listing, now) if listing is not None else 0
-        batch = [self._arriving.pop(key) for key in list(itertools.islice(self._arriving, MAX_ADMITTED))]
-        return gone + self._admit(batch, now)
+        gone = 0
+        if listing is not None:
+            gone = self._drop(listing, now)
+            self._put_in_order(listing.arrivals)
+        return gone + self._let_in([self._arriving.pop(key) for key in list(itertools.islice(self._arriving, MAX_ADMITTED))], now)
 
-    def _admit(self, arrivals: Iterable[Arrival], now: float) -> int:
-        order = self._spool.settings.order
-        return self._ledger.admission.admit(arrivals, now, order=order, rubric_of=self._rubric_name, owner_of=self._owner)
-
-    def _heed(self, listing: Listing, now: float) -> int:
-        """Put what has settled in order, and forget what is gone or written to again; how many were withdrawn by that."""
-        self._ledger.admission.unsettle(listing.unsettled - self.unsettled)
-        self.unsettled = listing.unsettled
+    def _drop(self, listing: Listing, now: float) -> int:
+        """Forget what is gone or written to again; how many were withdrawn by that."""
         for key in listing.gone | listing.unsettled:
             self._arriving.pop(key, None)
-        if listing.arrivals:
-            both = [*self._arriving.values(), *listing.arrivals]
+        self._ledger.admission.unsettle(listing.unsettled)
+        return self._ledger.admission.withdraw_gone(listing.gone, now)
+
+    def _put_in_order(self, arrivals: tuple[Arrival, ...]) -> None:
+        if arrivals:
+            both = [*self._arriving.values(), *arrivals]
             in_order = sorted(both, key=lambda arrival: (arrival.identity.mtime_ns, os.fsencode(arrival.name)))
             self._arriving = {(arrival.folder, arrival.name): arrival for arrival in in_order}
-        return self._ledger.admission.withdraw_gone(listing.gone, now)
+
+    def _let_in(self, arrivals: Iterable[Arrival], now: float) -> int:
+        order = self._spool.settings.order
+        return self._ledger.admission.admit(arrivals, now, order=order, rubric_of=self._rubric_name, owner_of=self._owner)
 
     def _rubric_name(self, arrival: Arrival) -> str:
         return arrival.folder or self._spool.settings.default_rubric

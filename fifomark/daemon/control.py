@@ -18,7 +18,7 @@ from fifomark.daemon.placing import place
 from fifomark.ledger.ledger import Ledger
 from fifomark.spool.lock import held, holder
 from fifomark.spool.requests import answer, ask, pending
-from fifomark.spool.spool import Spool
+from fifomark.spool.spool import NAME_TAKEN, Spool
 
 _log = logging.getLogger(__name__)
 _PATIENCE = 30.0  # seconds: a daemon answers within one, unless it is just admitting many files, or hangs
@@ -85,7 +85,7 @@ def _done(spool: Spool, ledger: Ledger, request: Request, id: int, now: float) -
     submission = ledger.find(id)
     if submission is None:
         return Done(id=id, done=False, message="no submission has this id")
-    why_not = _why_not(spool, request.verb, submission) or _do(spool, ledger, request, submission, now)
+    why_not = _why_not(spool, ledger, request.verb, submission) or _do(spool, ledger, request, submission, now)
     name = shown(submission.name)
     return Done(id=id, done=why_not is None, message=f"{name}: {why_not}" if why_not else f"{name}: {_SAID[request.verb]}")
 
@@ -100,10 +100,12 @@ _MAY: dict[str, tuple[tuple[State, ...], str]] = {
 }
 
 
-def _why_not(spool: Spool, verb: Verb, submission: Submission) -> str | None:
+def _why_not(spool: Spool, ledger: Ledger, verb: Verb, submission: Submission) -> str | None:
     states, rule = _MAY[verb]
     if submission.state not in states or submission.moving:
         return f"is {submission.state}; {rule}"
+    if verb == "retry" and ledger.admission.waits((submission.folder, submission.name)):
+        return NAME_TAKEN  # or has, and nobody has noticed yet that it is gone
     return spool.can_come_back(submission) if verb == "retry" else None
 
 

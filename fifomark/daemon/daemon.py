@@ -39,6 +39,7 @@ from fifomark.workers.pool import SHORT_SECONDS, Ended, Pool
 
 _log = logging.getLogger(__name__)
 _BUSY_SECONDS = 0.5  # how often overdue workers are looked for; what ends wakes the loop at once
+_MAX_CHANGED = 16  # that were next and are not what they were, of which one turn lets the ledger know before it goes on
 SELDOM_SECONDS = 1.0  # between two looks at what changes seldom: rubrics, and what waits for one that is gone
 
 
@@ -128,7 +129,8 @@ class Daemon:
             self._take_back(unread, unmarked, now)
             self._to_sanitize.line_up()
             came = self.admitting.admit(listing, now)
-            moved += self._claim(now) + (self._orphans(now) if seldom or not ended else [])
+            claims, changed = self._claim(now)
+            moved += claims + (self._orphans(now) if seldom or not ended else [])
             started = [] if stopping else self._for_slots.begin(now)
         self._start(started, now)  # before the files are moved: no slot waits for that
         self._place(moved, now)
@@ -136,7 +138,7 @@ class Daemon:
         self.settled = [submission for submission in moved if submission.state in FINAL]
         if not self.closing:
             self._to_sanitize.start(now)
-        self._still = not (obeyed or ended or came or moved or started)
+        self._still = not (obeyed or ended or came or changed or moved or started)
         return not self._still
 
     @property
@@ -149,7 +151,7 @@ class Daemon:
         """Whether nothing is in hand, and nothing waits that could be taken."""
         counts = self.ledger.counts()
         if self.paused:
-            return not counts[State.SANITIZING] and not counts[State.EVALUATING]
+            return not self.admitting.has_more and not counts[State.SANITIZING] and not counts[State.EVALUATING]
         in_hand = sum(counts[state] for state in (State.SANITIZING, State.SANITIZED, State.EVALUATING))
         return not in_hand and not self.admitting.has_more and not self.ledger.has_ready()
 
@@ -195,28 +197,34 @@ class Daemon:
 
     # One turn, step by step
 
-    def _claim(self, now: float) -> list[Submission]:
-        """Sanitize ahead of the slots, but not without end."""
+    def _claim(self, now: float) -> tuple[list[Submission], int]:
+        """Sanitize ahead of the slots, but not without end. Returns also how many were next and are not what they were."""
         if self.paused or self.closing or self.short_of_space:
-            return []
+            return [], 0
         stuck = sum(s.rubric in self.broken for s in self.ledger.in_state((State.SANITIZED,), -1)) if self.broken else 0
         ahead = len(self._to_sanitize) + self.ledger.counts()[State.SANITIZED] - stuck
         claims: list[Submission] = []
         waiting: set[tuple[str, str]] = set()  # for the end of others by the same owner, which may be the last that they may have
         wanted, most = self._to_sanitize.room(now), max(self._for_slots.room, self._to_sanitize.ahead)
         if self._to_sanitize.together and ahead + self._to_sanitize.most > most:
-            return []  # a child that shares its start among many files costs a fraction of one for each: wait for a good handful
-        while len(claims) < wanted and ahead + len(claims) < most and (ready := self.ledger.next_ready(waiting, self.broken)) is not None:
+            return [], 0  # a child that shares its start among many files costs a fraction of one for each: wait for a good handful
+        changed = 0
+        while (
+            changed < _MAX_CHANGED
+            and len(claims) < wanted
+            and ahead + len(claims) < most
+            and (ready := self.ledger.next_ready(waiting, self.broken)) is not None
+        ):
             if ready.rubric in self.rubrics and undecided(self.ledger, ready, self.rubrics[ready.rubric][0].attempts):
                 waiting.add((ready.rubric, ready.owner))
-            elif not self.admitting.is_as_admitted(ready, now):
-                continue  # the ledger knows by now, and says who is next instead
+            elif not self.admitting.confirm(ready, now):
+                changed += 1  # the ledger knows by now, and says who is next instead
             elif (claim := self.ledger.start(now, waiting, self.broken)) is not None:
                 claims.append(claim.submission)
         if claims:
             self._expect()
         self._to_sanitize.add(submission.id for submission in claims)
-        return claims
+        return claims, changed
 
     def _expect(self) -> None:
         self.slots.expect()

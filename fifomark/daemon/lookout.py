@@ -11,41 +11,42 @@ SLICE_SECONDS = 0.02  # of a sweep, which a turn makes: nothing waits for the wh
 _POLL = 1.0  # seconds between two sweeps where no event ever comes
 _SHARE = 0.05  # of the time that sweeps may take, however large incoming/ is
 _URGENT = 0.25  # the same where the watcher has lost sight of what happened
-_BUSY = 0.1  # of the time that slices may take from a daemon that has better things to do
+_BUSY = 0.1  # of the time that slices may take where they follow each other and there is better to do
 
 
 class Lookout:
     """Asked once a turn. An event says where to look; the sweep of everything, every `rescan_seconds`, finds what no event told of."""
 
     def __init__(self, watcher: Watcher, settings: Settings, now: float) -> None:
-        self._watcher = watcher
+        self._watcher, self.settings = watcher, settings
         self.woken = now
-        self.start_again(settings)
         self._looked = 0.0
-        self._sliced = 0.0
+        self._swept, self._sliced, self._cost = 0.0, 0.0, 0.0
+        self._blind = True  # something was missed, or nothing was seen yet
 
     def start_again(self, settings: Settings) -> None:
         """With these settings, as if nothing had been seen yet."""
         self.settings = settings
-        self._swept, self._cost, self._sweeping = 0.0, 0.0, False
-        self._blind = True  # something was missed, or nothing was seen yet
+        self._swept, self._cost = 0.0, 0.0
+        self._blind = True
 
-    def due(self, now: float, unsettled: bool, *, busy: bool = False) -> Look | None:
-        """What to look at; None for nothing. `unsettled`: whether something is still being written; `busy`: whether there is other work."""
+    def due(self, now: float, unsettled: bool, *, sweeping: bool = False, busy: bool = False) -> Look | None:
+        """What to look at; None for nothing. `unsettled`: whether something is still being written; `sweeping`: whether a sweep is not at
+        its end, `busy`: whether there is better to do than to go on with it."""
         touched = self._watcher.touched()
         self._blind |= touched is None
         if touched or touched is None:
             self.woken = now
-        seconds = SLICE_SECONDS if self._may_sweep(now, busy) else 0.0
+        seconds = SLICE_SECONDS if self._may_sweep(now, sweeping, busy) else 0.0
         again = bool(touched) or (unsettled and abs(now - self._looked) >= self._settling(now))
         if again:
             self._looked = now
         return Look(frozenset(touched or ()), again, seconds) if again or seconds else None
 
-    def _may_sweep(self, now: float, busy: bool) -> bool:
+    def _may_sweep(self, now: float, sweeping: bool, busy: bool) -> bool:
         """Whether this turn is to go on with a look at everything, or to begin one."""
         since = abs(now - self._swept)  # a clock that was set back must not stop the sweeps
-        if self._sweeping:
+        if sweeping:
             if busy and abs(now - self._sliced) < SLICE_SECONDS / _BUSY:
                 return False
         elif since >= self._rescan() or (self._blind and since >= self._cost / _URGENT):
@@ -57,9 +58,9 @@ class Lookout:
         self._sliced = now
         return True
 
-    def took(self, seconds: float, *, sweeping: bool = False) -> None:
-        """What the sweep has cost that `due` asked for, and whether it is not at its end."""
-        self._cost, self._sweeping = seconds, sweeping
+    def took(self, seconds: float) -> None:
+        """What the sweep has cost that `due` asked for, up to now."""
+        self._cost = seconds
 
     def pause(self, now: float, unsettled: bool) -> float:
         """Seconds until there is something to look at though nothing happens: few while a file settles, more while one is written."""

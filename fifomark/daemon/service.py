@@ -220,10 +220,12 @@ class Loop:
         now = time.time()
         self._reloading.swap()
         self._daemon.closing = self._signals.stopped_by is not None or self._reloading.waits
-        happened = self._daemon.tick(now, self._lookout.due(now, bool(self._daemon.admitting.unsettled), busy=self._busy))
+        admitting = self._daemon.admitting
+        look = self._lookout.due(now, bool(admitting.unsettled), sweeping=admitting.sweeping, busy=self._busy)
+        happened = self._daemon.tick(now, look)
         if happened:
             self._progressed = now
-        self._lookout.took(self._daemon.admitting.sweep_seconds, sweeping=self._daemon.admitting.sweeping)
+        self._lookout.took(admitting.sweep_seconds)
         happened |= self._keeper.turn(self._daemon.spool, now)
         self._announcing.announce(now, self._reloading.problem)
         self._telling.tell()

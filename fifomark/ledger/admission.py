@@ -59,6 +59,10 @@ class Admission:
         for folder, name in self._db.execute("SELECT folder, name FROM submissions WHERE state IN ('queued', 'held')"):
             yield folder, os.fsdecode(name)
 
+    def waits(self, key: Key) -> bool:
+        """Whether something waits under this name."""
+        return self._waiting(key) is not None
+
     def _waiting(self, key: Key) -> _Waiting | None:
         row = self._db.execute(
             "SELECT id, state, ready, reason, device, inode, size, mtime_ns FROM submissions "

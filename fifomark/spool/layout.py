@@ -37,6 +37,10 @@ class Layout:
         """The names of the rubrics that the spool has."""
         return tuple(sorted(path.parent.name for path in Path(self.folder("rubrics")).glob("*/rubric.toml")))
 
+    def has_rubric(self, name: str) -> bool:
+        """Whether `name` is one of them."""
+        return os.path.exists(os.path.join(self.rubric(name), "rubric.toml"))
+
     def incoming(self, submission: Submission) -> str:
         return os.path.join(self._root, "incoming", submission.folder, submission.name)
 

@@ -1,4 +1,4 @@
-"""A spool folder: making one, sweeping its intake, and moving a submission to where its state says."""
+"""A spool folder: making one, looking at its intake, and moving a submission to where its state says."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 from collections.abc import Collection, Iterable
+from functools import cached_property
 
 from msgspec.structs import replace
 
@@ -17,8 +18,11 @@ from fifomark.settings import FILE_NAME, Settings, load_settings
 from fifomark.spool import kept
 from fifomark.spool.intake import Intake
 from fifomark.spool.layout import FOLDERS, PRIVATE, Layout
+from fifomark.spool.mounts import over_network
 from fifomark.spool.moves import advance, is_there, opened_folder, opened_subfolder, publish_all, publishing, rename, sync_folder, write_all
 from fifomark.spool.secret import pseudonym_key
+
+NAME_TAKEN = "another file waits in incoming/ under its name; withdraw that one first, or let it be marked"
 
 
 class Spool:
@@ -33,23 +37,32 @@ class Spool:
             make_folders(self.layout)
         except FileExistsError as e:
             raise SpoolError(f"{e.filename}: must be a folder, and something else is there; move it away") from e
-        self._intake = Intake(self.layout.folder("incoming"), self.settings.settle_seconds)
         self._unsynced: set[str] = set()
 
     def rubrics(self) -> tuple[str, ...]:
         """The names of the rubrics that the spool has."""
         return self.layout.rubrics()
 
+    @cached_property
+    def _intake(self) -> Intake:
+        incoming = self.layout.folder("incoming")
+        return Intake(incoming, self.settings.settle_seconds, self.layout.has_rubric, leases=not over_network(incoming))
+
     def look(self, now: float, look: Look, loaded: Collection[str], waiting: Iterable[Key]) -> Listing:
         """What is new in incoming/ at `now`, and in the subfolders named as one of the `loaded` rubrics.
 
         A subfolder of a rubric that is not loaded yet stays untouched. `waiting` is read where a look at everything comes to its end.
         """
-        return self._intake.look(now, look, loaded, waiting, set(self.rubrics()) - set(loaded))
+        return self._intake.look(now, look, loaded, waiting)
 
     def look_again(self, now: float, key: Key, loaded: Collection[str]) -> Listing:
-        """What is new of one that waits."""
+        """How it stands with one that waits."""
         return self._intake.look_again(now, key, loaded)
+
+    @property
+    def unsettled(self) -> Collection[Key]:
+        """What was not settled when it was last looked at."""
+        return self._intake.unsettled
 
     @property
     def sweeping(self) -> bool:
@@ -182,13 +195,14 @@ class Spool:
         self._unsynced.add(path)  # were it to come back after a power cut, it would be submitted again
         with opened_folder(path) as folder, contextlib.suppress(FileNotFoundError):
             os.unlink(submission.name, dir_fd=folder)
+        self._intake.forget((submission.folder, submission.name))
 
     def can_come_back(self, submission: Submission) -> str | None:
         """Why a retry of it is not possible; None where it is."""
         if not any(map(os.path.lexists, self.layout.submitted(submission))):
             return "what was submitted is no longer kept; it has to be submitted again"
         if os.path.lexists(self.layout.incoming(submission)):
-            return "another file waits in incoming/ under its name; withdraw that one first, or let it be marked"
+            return NAME_TAKEN
         return None
 
     def _quarantine(self, submission: Submission) -> bool:

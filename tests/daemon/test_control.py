@@ -134,6 +134,28 @@ def test_a_retry_whose_name_is_taken_is_refused_and_nothing_is_lost(bench: Bench
     assert bench.ledger.get(1).state is State.REJECTED
 
 
+def test_a_retry_whose_name_was_taken_by_what_is_gone_unnoticed_is_refused(bench: Bench) -> None:
+    bench.bad["ada.pt"] = UNSAFE
+    bench.drop("ada.pt", body=b"first")
+    bench.drain()
+    admitted(bench, "ada.pt")
+    (bench.root / "incoming/ada.pt").unlink()
+    ((done, message),) = messages(steer(bench, "retry", 1))
+    assert not done
+    assert "another file waits" in message
+    bench.tick()
+    assert messages(steer(bench, "retry", 1)) == [(True, "ada.pt: waits for another attempt")]
+
+
+def test_of_two_by_one_name_only_one_can_be_tried_again_at_a_time(bench: Bench) -> None:
+    bench.bad["ada.pt"] = UNSAFE
+    for body in (b"first", b"second"):
+        bench.drop("ada.pt", body=body)
+        bench.drain()
+    assert [done for done, _ in messages(steer(bench, "retry", 1, 2))] == [True, False]
+    assert (bench.root / "incoming/ada.pt").read_bytes() == b"first"
+
+
 def test_a_file_that_gets_in_the_way_of_a_retry_at_the_last_instant_undoes_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.bad["ada.pt"] = UNSAFE
     bench.drop("ada.pt", body=b"first")

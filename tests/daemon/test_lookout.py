@@ -83,28 +83,26 @@ def test_where_nothing_tells_of_files_everything_is_looked_at_every_second() -> 
 
 def test_a_sweep_that_is_not_at_its_end_goes_on_in_the_next_turn() -> None:
     made, _ = lookout()
-    made.took(0.02, sweeping=True)
-    assert made.due(100.02, unsettled=False) == SLICE
-    made.took(0.03, sweeping=False)
+    made.took(0.02)
+    assert made.due(100.02, unsettled=False, sweeping=True) == SLICE
+    made.took(0.03)
     assert made.due(100.04, unsettled=False) is None
 
 
-def test_a_busy_daemon_goes_on_with_it_a_tenth_of_the_time() -> None:
+def test_where_there_is_better_to_do_it_goes_on_for_a_tenth_of_the_time() -> None:
     made, watcher = lookout()
-    made.took(0.02, sweeping=True)
-    assert made.due(100.1, unsettled=False, busy=True) is None
-    assert made.due(100.3, unsettled=False, busy=True) == SLICE
-    assert made.due(100.35, unsettled=False, busy=True) is None
+    assert made.due(100.1, unsettled=False, sweeping=True, busy=True) is None
+    assert made.due(100.3, unsettled=False, sweeping=True, busy=True) == SLICE
+    assert made.due(100.35, unsettled=False, sweeping=True, busy=True) is None
     watcher.says = {A}
-    assert made.due(100.4, unsettled=False, busy=True) == Look(frozenset({A}), again=True)
-    assert made.due(100.4, unsettled=False) == SLICE
+    assert made.due(100.4, unsettled=False, sweeping=True, busy=True) == Look(frozenset({A}), again=True)
+    assert made.due(100.4, unsettled=False, sweeping=True) == SLICE
 
 
 def test_what_was_lost_during_a_sweep_is_for_another() -> None:
     made, watcher = lookout()
-    made.took(0.02, sweeping=True)
     watcher.says = None
-    assert made.due(100.02, unsettled=False) == Look(again=False, seconds=SLICE_SECONDS)
+    assert made.due(100.02, unsettled=False, sweeping=True) == SLICE
     made.took(0.04)
     assert made.due(100.1, unsettled=False) is None
     assert made.due(100.2, unsettled=False) == SLICE
@@ -112,6 +110,6 @@ def test_what_was_lost_during_a_sweep_is_for_another() -> None:
 
 def test_after_a_reload_everything_is_looked_at_anew() -> None:
     made, _ = lookout()
-    made.took(50.0, sweeping=True)
+    made.took(50.0)
     made.start_again(SETTINGS)
     assert made.due(100.1, unsettled=False, busy=True) == SLICE

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import errno
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -19,12 +22,12 @@ def incoming(tmp_path: Path) -> Path:
     return tmp_path / "incoming"
 
 
-def sweep(intake: Intake, now: float, rubrics: Collection[str], waiting: Iterable[Key] = (), untouched: Collection[str] = ()) -> Listing:
-    return intake.look(now, EVERYTHING, rubrics, waiting, untouched)
+def sweep(intake: Intake, now: float, rubrics: Collection[str], waiting: Iterable[Key] = ()) -> Listing:
+    return intake.look(now, EVERYTHING, rubrics, waiting)
 
 
-def look(intake: Intake, now: float, keys: Iterable[Key], rubrics: Collection[str], untouched: Collection[str] = ()) -> Listing:
-    return intake.look(now, Look(frozenset(keys), again=True), rubrics, (), untouched)
+def look(intake: Intake, now: float, keys: Iterable[Key], rubrics: Collection[str]) -> Listing:
+    return intake.look(now, Look(frozenset(keys), again=True), rubrics)
 
 
 def now_of(path: Path) -> float:
@@ -89,7 +92,7 @@ def test_a_subfolder_named_as_a_rubric_is_looked_into_and_one_not_loaded_yet_is_
     for folder in ("digits", "new"):
         (incoming / folder).mkdir()
         (incoming / folder / "a.pt").write_bytes(b"x")
-    listing = sweep(Intake(str(incoming), settle=0.0), now_of(incoming) + LATER, ("digits",), untouched=("new",))
+    listing = sweep(Intake(str(incoming), 0.0, lambda name: name == "new"), now_of(incoming) + LATER, ("digits",))
     assert [(a.folder, a.name) for a in listing.arrivals] == [("digits", "a.pt")]
 
 
@@ -146,7 +149,7 @@ def test_a_look_goes_no_further_than_it_is_told(incoming: Path) -> None:
     keys = [("", "a.pt"), ("", "c.pt.part"), ("", "never.pt"), ("unloaded", "x.pt")]
     listing = look(Intake(str(incoming), settle=0.0), now_of(incoming / "a.pt") + LATER, keys, ())
     assert [arrival.name for arrival in listing.arrivals] == ["a.pt"]
-    assert listing.gone == {("", "never.pt")}
+    assert listing.gone == {*keys[1:]}
 
 
 def test_what_is_not_settled_is_looked_at_again_though_nobody_names_it(incoming: Path) -> None:
@@ -183,11 +186,18 @@ def test_a_look_never_goes_through_a_link_in_place_of_a_subfolder(incoming: Path
     assert listing == Listing(gone=frozenset({("digits", "a.pt")}))
 
 
-def test_a_subfolder_of_a_rubric_is_no_arrival_when_it_is_touched(incoming: Path) -> None:
-    (incoming / "digits").mkdir()
-    (incoming / "new").mkdir()
-    listing = look(Intake(str(incoming), settle=0.0), now_of(incoming) + LATER, [("", "digits"), ("", "new")], ("digits",), ("new",))
-    assert listing == Listing()
+@pytest.mark.parametrize("rubric", ["digits", "new"])
+def test_a_subfolder_that_has_become_a_rubrics_is_no_arrival_any_more(incoming: Path, rubric: str) -> None:
+    """Were it one, everybody's files in it would be taken together, as one submission."""
+    (incoming / rubric).mkdir()
+    rubrics: set[str] = set()
+    intake = Intake(str(incoming), 0.0, lambda name: name in rubrics)
+    now = now_of(incoming) + LATER
+    assert [arrival.kind for arrival in sweep(intake, now, ()).arrivals] == ["folder"]
+    rubrics.add("new")
+    key = ("", rubric)
+    for told in (look(intake, now, [key], ("digits",)), intake.look_again(now, key, ("digits",)), sweep(intake, now, ("digits",))):
+        assert told == Listing(gone=frozenset({key}))
 
 
 def test_a_writer_is_looked_for_in_the_folder_and_never_behind_a_link(incoming: Path, tmp_path: Path) -> None:
@@ -251,8 +261,9 @@ def test_what_comes_after_a_sweep_was_begun_is_not_gone(incoming: Path, many: In
     (incoming / "late.pt").write_bytes(b"x")
     assert len(look(many, now, [("", "late.pt")], ()).arrivals) == 1
     (incoming / "5.pt").unlink()
-    listing = sweep(many, now, (), waiting=[("", "late.pt"), ("", "later.pt")])
-    assert listing.gone == {("", "5.pt"), ("", "later.pt")}
+    waiting = [("", "late.pt"), ("", "later.pt")]
+    gone = [sweep(many, now, (), waiting).gone for _ in range(2)]
+    assert gone[0] | gone[1] == {("", "5.pt"), ("", "later.pt")}
     assert sweep(many, now, ()) == Listing()
 
 
@@ -266,3 +277,76 @@ def test_were_incoming_closed_to_us_nothing_would_be_taken_for_gone(incoming: Pa
     incoming.rmdir()
     with pytest.raises(FileNotFoundError):
         look(Intake(str(incoming), settle=0.0), 0.0, [("", "a.pt")], ())
+
+
+def test_what_is_asked_after_once_more_is_settled_only_where_nobody_has_it_open(incoming: Path) -> None:
+    """Also where nothing was written to it yet."""
+    (incoming / "a.pt").write_bytes(b"x")
+    intake = Intake(str(incoming), settle=0.0)
+    now, key = now_of(incoming / "a.pt") + LATER, ("", "a.pt")
+    assert len(sweep(intake, now, ()).arrivals) == 1
+    with open(incoming / "a.pt", "r+b"):
+        assert intake.look_again(now, key, ()).unsettled == {key}
+    assert len(intake.look_again(now, key, ()).arrivals) == 1
+    assert intake.look_again(now, key, ()) == Listing()
+
+
+def test_where_leases_cannot_be_had_nobody_is_taken_for_a_writer(incoming: Path) -> None:
+    intake = Intake(str(incoming), settle=0.0, leases=False)
+    with open(incoming / "a.pt", "wb"):
+        assert len(sweep(intake, now_of(incoming / "a.pt") + LATER, ()).arrivals) == 1
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.EACCES])
+def test_a_disk_that_cannot_say_says_nothing(incoming: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    (incoming / "a.pt").write_bytes(b"x")
+    intake = Intake(str(incoming), settle=0.0)
+    now, key = now_of(incoming / "a.pt") + LATER, ("", "a.pt")
+    assert len(sweep(intake, now, ()).arrivals) == 1
+
+    def fails(folders: _Folders, key: Key) -> os.stat_result:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(_Folders, "status", fails)
+    assert sweep(intake, now, (), waiting=[key]) == look(intake, now, [key], ()) == intake.look_again(now, key, ()) == Listing()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may look everywhere")
+def test_a_folder_that_is_closed_to_us_is_an_error_and_not_empty(incoming: Path) -> None:
+    (incoming / "a.pt").write_bytes(b"x")
+    incoming.chmod(0o600)
+    try:
+        with pytest.raises(PermissionError):
+            sweep(Intake(str(incoming), settle=0.0), 0.0, ())
+    finally:
+        incoming.chmod(0o700)
+
+
+def test_much_that_is_gone_is_told_of_some_at_a_time(incoming: Path, many: Intake) -> None:
+    waiting = [("", f"gone{i}.pt") for i in range(7)]
+    now = now_of(incoming / "9.pt") + LATER
+    told = [many.look(now, EVERYTHING, (), waiting) for _ in range(4)]
+    assert [len(listing.gone) for listing in told] == [2, 2, 2, 1]
+    assert [len(listing.arrivals) for listing in told] == [0, 0, 0, 10]
+
+
+def test_who_opens_a_file_while_we_ask_who_writes_does_not_end_us(tmp_path: Path) -> None:
+    """By default the kernel tells a lease's holder with SIGIO, which ends a process that does not handle it."""
+    script = """
+import os, sys
+from fifomark.spool.intake import _Folders
+
+path = os.path.join(sys.argv[1], "a.pt")
+open(path, "wb").close()
+
+us = os.getpid()
+if os.fork() == 0:
+    while os.getppid() == us:
+        os.close(os.open(path, os.O_WRONLY))
+with _Folders(sys.argv[1]) as folders:
+    seen = [folders.has_writer(("", "a.pt")) for _ in range(20_000)]
+print(any(seen), flush=True)
+os.killpg(0, 9)
+"""
+    ran = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, text=True, start_new_session=True, timeout=120)
+    assert ran.stdout == "True\n"

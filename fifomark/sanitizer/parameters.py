@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import isfinite, prod, sqrt
+from math import fsum, isfinite, prod, sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 MAX_ROWS = 1 << 22
+_PIECE = 1 << 16  # values
 _NATIVE = {np.dtype(np.float32): (np.uint32, 0x01000000), np.dtype(np.float64): (np.uint64, 1 << 53)}  # the least normal one, doubled
 _minimum, _maximum, _total = np.minimum.reduce, np.maximum.reduce, np.add.reduce
 
@@ -146,10 +147,10 @@ class Values:
         if not self.finite:
             self._shift = float(values[0])
         apart = values - values.dtype.type(self._shift)
-        total, squares = float(_total(apart)), float(apart.dot(apart))
+        total, squares = float(_total(apart)), _squared(apart)
         if not (isfinite(total) and isfinite(squares)):
             apart = values.astype(np.float64) - self._shift
-            total, squares = float(_total(apart)), float(apart.dot(apart))
+            total, squares = float(_total(apart)), _squared(apart)
         self._sum += total
         self._squares += squares
         self.finite += values.size
@@ -186,6 +187,14 @@ class Values:
         starts = np.arange(first, last + 1) * self._row - self._fed
         starts[0] = 0
         self._alive[first : last + 1] |= np.logical_or.reduceat(values != 0, starts)
+
+
+def _squared(values: npt.NDArray[Any]) -> float:
+    """The sum of the squares: of millions of float32 at once its sixth digit would depend on the machine, and on how they are fed."""
+    if values.size <= _PIECE:
+        return float(values.dot(values))
+    pieces = (values[i : i + _PIECE] for i in range(0, values.size, _PIECE))
+    return fsum(float(piece.dot(piece)) for piece in pieces)
 
 
 def _rounded(value: float | None) -> float | None:

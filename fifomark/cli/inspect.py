@@ -64,7 +64,7 @@ def inspect(
 
     sanitizer = Sanitizer(policy=Policy(extensions=tuple(extension)), isolation=isolation)
     sanitizer.launch()
-    from fifomark.reports import sarif, tables  # while the writer starts
+    from fifomark.reports import tables  # while the writer starts
 
     answers = _inspected(sanitizer, map(Job, files))
     if chosen is Format.SARIF or not sys.stdout.isatty():  # results that come by on a terminal are progress enough
@@ -82,6 +82,8 @@ def inspect(
         else:
             print(tables.inspection(answer))
     if chosen is Format.SARIF:
+        from fifomark.reports import sarif
+
         json_line(sarif.log(logged))
     return code
 

@@ -14,7 +14,8 @@ from fifomark.core.errors import InternalError
 
 # With -I and -S, neither the working folder, nor PYTHONPATH, nor site-packages bring a module into the writer. What it needs it takes from
 # where we have it from, in the order in which we look there: another fifomark that is installed beside ours is not ours. The parser is
-# forked before that, while there is only the standard library and, last, our own folder. Nothing that is imported is ever garbage.
+# forked before that, while there is only the standard library and, last, our own folder. Nothing that is imported is ever garbage. What
+# msgspec looks for in typing_extensions it finds in typing as well, since Python 3.11, and sooner.
 PROGRAM = """
 import gc, sys
 gc.disable()
@@ -22,6 +23,7 @@ sys.path.append({root!r})
 from fifomark.sanitizer import parser_server
 forked = parser_server.fork({fd}, sandbox={sandbox!r})
 sys.path[-1:] = {homes!r}
+sys.modules["typing_extensions"] = None
 from fifomark.sanitizer import writer_server
 writer_server.main({fd}, sandbox={sandbox!r}, forked=forked)
 """

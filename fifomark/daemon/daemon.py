@@ -39,7 +39,7 @@ from fifomark.workers.pool import SHORT_SECONDS, Ended, Pool
 
 _log = logging.getLogger(__name__)
 _BUSY_SECONDS = 0.5  # how often overdue workers are looked for; what ends wakes the loop at once
-_MAX_CHANGED = 16  # that were next and are not what they were, of which one turn lets the ledger know before it goes on
+_MAX_CHANGED = 8  # that were next and are not what they were, of which one turn lets the ledger know before it goes on
 SELDOM_SECONDS = 1.0  # between two looks at what changes seldom: rubrics, and what waits for one that is gone
 
 

@@ -9,9 +9,8 @@ from fifomark.spool.watch import Watcher
 PATIENCE = 1.0  # seconds after the last event in which a file is expected to settle
 SLICE_SECONDS = 0.02  # of a sweep, which a turn makes: nothing waits for the whole of a large folder
 _POLL = 1.0  # seconds between two sweeps where no event ever comes
-_SHARE = 0.05  # of the time that sweeps may take, however large incoming/ is
+_SHARE = 0.05  # of the time that sweeps may take, however large incoming/ is; and that slices may where there is better to do
 _URGENT = 0.25  # the same where the watcher has lost sight of what happened
-_BUSY = 0.1  # of the time that slices may take where they follow each other and there is better to do
 
 
 class Lookout:
@@ -47,7 +46,7 @@ class Lookout:
         """Whether this turn is to go on with a look at everything, or to begin one."""
         since = abs(now - self._swept)  # a clock that was set back must not stop the sweeps
         if sweeping:
-            if busy and abs(now - self._sliced) < SLICE_SECONDS / _BUSY:
+            if busy and abs(now - self._sliced) < SLICE_SECONDS / _SHARE:
                 return False
         elif since >= self._rescan() or (self._blind and since >= self._cost / _URGENT):
             self._watcher.keep_up()

@@ -120,10 +120,6 @@ MIGRATIONS = (
         ON CONFLICT DO UPDATE SET times = times + 1, seconds = seconds + excluded.seconds;
     END;
     """,
-    # Who is next, also where thousands before them are being written to.
-    """
-    CREATE INDEX ready_in_line ON submissions (order_ns, name, id) WHERE state = 'queued' AND ready = 1;
-    """,
 )
 
 

@@ -89,14 +89,14 @@ def test_a_sweep_that_is_not_at_its_end_goes_on_in_the_next_turn() -> None:
     assert made.due(100.04, unsettled=False) is None
 
 
-def test_where_there_is_better_to_do_it_goes_on_for_a_tenth_of_the_time() -> None:
+def test_where_there_is_better_to_do_it_goes_on_for_a_twentieth_of_the_time() -> None:
     made, watcher = lookout()
     assert made.due(100.1, unsettled=False, sweeping=True, busy=True) is None
-    assert made.due(100.3, unsettled=False, sweeping=True, busy=True) == SLICE
-    assert made.due(100.35, unsettled=False, sweeping=True, busy=True) is None
+    assert made.due(100.45, unsettled=False, sweeping=True, busy=True) == SLICE
+    assert made.due(100.5, unsettled=False, sweeping=True, busy=True) is None
     watcher.says = {A}
-    assert made.due(100.4, unsettled=False, sweeping=True, busy=True) == Look(frozenset({A}), again=True)
-    assert made.due(100.4, unsettled=False, sweeping=True) == SLICE
+    assert made.due(100.6, unsettled=False, sweeping=True, busy=True) == Look(frozenset({A}), again=True)
+    assert made.due(100.6, unsettled=False, sweeping=True) == SLICE
 
 
 def test_what_was_lost_during_a_sweep_is_for_another() -> None:

@@ -19,6 +19,7 @@ from fifomark.spool.moves import opened_folder
 
 # Names that uploaders use while they write. Never looked at.
 UPLOAD_SUFFIXES = (".part", ".tmp", ".crdownload", ".filepart", ".partial", ".download", ".swp", ".upload")
+_ENDINGS = frozenset(suffix[-2:] for suffix in UPLOAD_SUFFIXES)  # quickly told of 100,000 names
 _AT_ONCE = 256  # names that a sweep looks at between two looks at the clock
 _KINDS: tuple[tuple[int, Kind], ...] = (
     (stat.S_IFREG, "file"),
@@ -248,7 +249,7 @@ def arrival_of(key: Key, status: os.stat_result) -> Arrival:
 
 def is_passed_over(name: str) -> bool:
     """Whether a file of this name is never looked at: a hidden one, or one that an uploader is still writing."""
-    return name.startswith(".") or name.lower().endswith(UPLOAD_SUFFIXES)
+    return name[:1] == "." or (name[-2:].lower() in _ENDINGS and name.lower().endswith(UPLOAD_SUFFIXES))
 
 
 def left_alone(incoming: str, rubrics: Collection[str]) -> list[str]:

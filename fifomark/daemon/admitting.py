@@ -52,7 +52,8 @@ class Admitting:
         return listing
 
     def confirm(self, waiting: Submission, now: float) -> bool:
-        """Look once more at what is next: its event may not have come yet, or the look at everything not to its place.
+        """Look once more at what is next, and say whether it is what was admitted, and nobody writes it: its event may not have come yet,
+        or the look at everything not to its place.
 
         Where it is not what was admitted, the ledger is told what has become of it, and may say that another is next.
         """

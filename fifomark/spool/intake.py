@@ -76,7 +76,7 @@ class Intake:
         return Listing(arrivals=seen.arrivals + more.arrivals, unsettled=seen.unsettled | more.unsettled, gone=seen.gone | more.gone)
 
     def look_again(self, now: float, key: Key, rubrics: Collection[str]) -> Listing:
-        """How it stands with `key`, as though nothing were known but what it was: also where that has not changed, somebody may write."""
+        """What is new of `key` alone. Also where nothing has changed it is asked who has it open for writing."""
         with _Folders(self._incoming) as folders:
             match self._seen(key, now, rubrics, folders, once_more=True):
                 case Arrival() as arrival:

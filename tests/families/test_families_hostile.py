@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import time
 from collections.abc import Callable
@@ -103,13 +104,11 @@ HEAPS: dict[str, Callable[[int], TensorSpec]] = {
 @pytest.mark.parametrize("heap", HEAPS)
 def test_twenty_thousand_tensors_are_judged_in_under_a_second(heap: str) -> None:
     weights = [HEAPS[heap](at) for at in range(MANY)]
-
-    def spent() -> float:
-        started = time.process_time()
-        registry.recognise(weights)
-        return time.process_time() - started
-
-    assert min(spent() for _ in range(3)) < 1.0  # what else runs on a core's other half takes from each second of it
+    gc.collect()
+    gc.freeze()  # what the tests before have left is not to be looked through meanwhile; a writer has nothing like it
+    started = time.process_time()
+    registry.recognise(weights)
+    assert time.process_time() - started < 1.0
     started = time.process_time()
     judged(weights)
     assert time.process_time() - started < 5.0
